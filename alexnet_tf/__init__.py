@@ -1,0 +1,1 @@
+"""AlexNet as Krizhevsky, Sutskever and Hinton (2012) describe it."""

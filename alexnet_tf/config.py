@@ -1,0 +1,147 @@
+"""One frozen `Config` of all settings, read from the command line.
+
+`parse` makes an absl flag of each entry of `settings.py` and returns the
+`Config` that a command line describes; nothing else in the package knows about
+flags.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from absl import flags
+
+from alexnet_tf.errors import UserError
+from alexnet_tf.settings import GROUPS, Data, Network, SingleCommands
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(*reversed(GROUPS)):
+    """All settings of a run; field names are flag names.
+
+    Raises:
+        UserError: if a number is not finite or two settings contradict each
+            other.
+    """
+
+    def __post_init__(self):
+        """Checks what the bounds of a single flag cannot."""
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"--{name}={value}; give a finite number.")
+        if self.crop_size > self.image_size:
+            raise UserError(
+                f"--crop_size={self.crop_size} does not fit into "
+                f"--image_size={self.image_size}; make the crop smaller or "
+                "the image larger."
+            )
+        if self.devices_per_replica not in (0, 1, self.towers):
+            raise UserError(
+                f"--devices_per_replica={self.devices_per_replica} with "
+                f"--towers={self.towers}; use 1 (all towers on one device) or "
+                f"{self.towers} (one device for each tower)."
+            )
+        if self.virtual_devices and self.gpus not in ("all", "none"):
+            raise UserError(
+                f"--virtual_devices={self.virtual_devices} divides the CPU "
+                f"but --gpus={self.gpus} asks for GPUs; give only one of them."
+            )
+        if self.lrn_size % 2 == 0:
+            raise UserError(
+                f"--lrn_size={self.lrn_size} has no middle kernel map; use an "
+                "odd number."
+            )
+        if self.saved_model and self.run_dir:
+            raise UserError(
+                f"--saved_model={self.saved_model} and "
+                f"--run_dir={self.run_dir} both name a model; give one."
+            )
+
+
+def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
+    """Reads a command line, without the program's name.
+
+    Args:
+        arguments: Flags, among them --flagfile=FILE, and other words in any
+            order; of a flag given twice the last one counts.
+
+    Returns:
+        The settings, and the words that are not flags.
+
+    Raises:
+        UserError: if a flag is unknown or out of bounds, a flag file cannot
+            be read, or flags contradict each other.
+    """
+    flag_values = _flag_values()
+    try:
+        words = flag_values(["alexnet_tf", *arguments])[1:]
+    except (flags.Error, ValueError) as error:
+        raise UserError(f"{error}\nSee --help.") from error
+    values = {
+        field.name: flag_values[field.name].value
+        for field in dataclasses.fields(Config)
+    }
+    return Config(**values), words
+
+
+def flag_help() -> str:
+    """Returns the help text of all flags, group by group."""
+    flag_values = _flag_values()
+    titles = [group.__doc__ for group in GROUPS]
+    return "".join(flag_values.module_help(title) for title in titles)
+
+
+def to_flagfile(config: Config) -> str:
+    """Returns the text of a flag file that starts the same run again."""
+    return "".join(
+        f"--{field.name}={getattr(config, field.name)}\n"
+        for group in GROUPS
+        if group is not SingleCommands
+        for field in dataclasses.fields(group)
+    )
+
+
+def check_same_run(old: Config, new: Config) -> None:
+    """Checks that a run can go on with new settings.
+
+    Raises:
+        UserError: if the data, the network, the batch or the seed differ.
+    """
+    fixed = [*dataclasses.fields(Data), *dataclasses.fields(Network)]
+    names = {field.name for field in fixed} | {"batch_size", "seed"}
+    for name in sorted(names - {"data_dir"}):
+        before, now = getattr(old, name), getattr(new, name)
+        if before != now:
+            raise UserError(
+                f"--{name}={now}, but {old.run_dir} was started with "
+                f"--{name}={before}. Go on with that, or take another "
+                "--run_dir."
+            )
+
+
+def _flag_values():
+    """Makes the flags anew, so that parsing leaves nothing behind."""
+    flag_values = flags.FlagValues()
+    flag_values.set_gnu_getopt(True)  # Flags and words in any order.
+    for group in GROUPS:
+        for field in dataclasses.fields(group):
+            _define_flag(field, flag_values, title=group.__doc__)
+    return flag_values
+
+
+def _define_flag(field, flag_values, *, title):
+    text, lower, upper, choices = field.metadata.values()
+    # absl prints flags under the name of their module: here, their group.
+    common = {"flag_values": flag_values, "module_name": title}
+    bounds = {"lower_bound": lower, "upper_bound": upper}
+    name, default = field.name, field.default
+    if choices:
+        flags.DEFINE_enum(name, default, choices, text, **common)
+    elif field.type is bool:
+        flags.DEFINE_boolean(name, default, text, **common)
+    elif field.type is int:
+        flags.DEFINE_integer(name, default, text, **bounds, **common)
+    elif field.type is float:
+        flags.DEFINE_float(name, default, text, **bounds, **common)
+    else:
+        flags.DEFINE_string(name, default, text, **common)

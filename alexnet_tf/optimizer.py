@@ -1,0 +1,42 @@
+"""The paper's stochastic gradient descent (Sec. 5)."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("alexnet_tf")
+class MomentumSGD(keras.optimizers.SGD):
+    """Gradient descent with momentum and weight decay inside the momentum.
+
+    v = momentum v - decay learning_rate w - learning_rate gradient
+    w = w + v
+
+    Keras's own `weight_decay` shrinks the weights outside the momentum, which
+    is another rule.
+
+    Args:
+        learning_rate: The rate; float.
+        momentum: Share of the last step that is kept, in [0, 1).
+        decay: The paper's weight decay, 0.0005; float.
+        **kwargs: As for `keras.optimizers.SGD`.
+
+    Reference:
+        Krizhevsky, Sutskever and Hinton, 2012, Sec. 5.
+    """
+
+    def __init__(
+        self, learning_rate=0.01, momentum=0.9, decay=0.0005, **kwargs
+    ):
+        super().__init__(learning_rate, momentum=momentum, **kwargs)
+        self.decay = decay
+
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate
+    ) -> None:
+        """Makes one step of `variable`."""
+        decayed = gradient + self.decay * variable
+        super().update_step(decayed, variable, learning_rate)
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "decay": self.decay}

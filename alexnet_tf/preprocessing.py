@@ -1,0 +1,151 @@
+"""From an encoded image to the patch that the network sees (Sec. 2, 4.1).
+
+The paper rescales an image so that its shorter side is 256 pixels, keeps the
+central 256x256 square and takes 224x224 patches of it. `decode_patch` goes to
+the same patch directly: it works out which part of the file the patch comes
+from, decodes no more than that and rescales it once.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """The sizes that define patches.
+
+    Args:
+        image_size: Side of the central square after rescaling [pixels].
+        crop_size: Side of a patch of it [pixels].
+    """
+
+    image_size: int = 256
+    crop_size: int = 224
+
+    @property
+    def offsets(self) -> int:
+        """Number of places a patch can have along one axis."""
+        return self.image_size - self.crop_size + 1
+
+    @property
+    def centre(self) -> tuple[int, int]:
+        """Offset (down, right) of the centre patch [pixels]."""
+        return (self.offsets // 2, self.offsets // 2)
+
+
+def decode_patch(
+    encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
+) -> tf.Tensor:
+    """Decodes one patch of an image.
+
+    Args:
+        encoded: Scalar string; JPEG, PNG, GIF or BMP, grey or colour.
+        offset: Two integers (down, right), the patch's place in the central
+            square, from 0 to `geometry.offsets` - 1 [pixels].
+        geometry: The sizes.
+
+    Returns:
+        uint8 tensor (crop_size, crop_size, 3), RGB in 0..255.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if the bytes are not an image.
+    """
+    offset = tf.convert_to_tensor(offset)
+
+    def from_jpeg():
+        window = _window(tf.image.extract_jpeg_shape(encoded), offset, geometry)
+        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def from_any_format():
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        top, left, height, width = tf.unstack(
+            _window(tf.shape(image), offset, geometry)
+        )
+        return image[top : top + height, left : left + width]
+
+    pixels = tf.cond(
+        tf.io.is_jpeg(encoded), from_jpeg, from_any_format
+    )  # (side, side, 3)
+    return _rescale(pixels, geometry.crop_size)
+
+
+def _window(shape, offset, geometry):
+    """Returns where in an image a patch comes from: top, left, two sides."""
+    shorter = tf.minimum(shape[0], shape[1])
+    scale = tf.cast(shorter, tf.float32) / geometry.image_size
+    side = tf.cast(tf.round(scale * geometry.crop_size), tf.int32)
+    side = tf.clip_by_value(side, 1, shorter)
+    border = tf.cast(shape[:2] - shorter, tf.float32) / 2
+    corner = tf.round(border + scale * tf.cast(offset, tf.float32))
+    corner = tf.minimum(tf.cast(corner, tf.int32), shape[:2] - side)
+    return tf.stack((corner[0], corner[1], side, side))
+
+
+def _rescale(pixels, size):
+    """Rescales a square uint8 image without aliasing."""
+    rescaled = tf.cond(
+        tf.shape(pixels)[0] > size,
+        lambda: tf.image.resize(pixels, (size, size), method="area"),
+        lambda: tf.image.resize(pixels, (size, size), method="bilinear"),
+    )
+    rescaled = tf.ensure_shape(rescaled, (size, size, 3))
+    return tf.cast(tf.round(rescaled), tf.uint8)
+
+
+def random_patch(
+    encoded: tf.Tensor, geometry: Geometry, *, flip: bool, seed: tf.Tensor
+) -> tf.Tensor:
+    """Decodes a patch at a random place, mirrored half of the time.
+
+    Args:
+        encoded: As for `decode_patch`.
+        geometry: The sizes.
+        flip: Whether to mirror at all.
+        seed: int64 tensor (2,); the patch is a function of it.
+
+    Returns:
+        As for `decode_patch`.
+    """
+    uniform = tf.random.stateless_uniform((3,), seed)  # In [0, 1).
+    choices = (geometry.offsets, geometry.offsets, 2)
+    down, right, mirrored = tf.unstack(
+        tf.cast(uniform * tf.constant(choices, tf.float32), tf.int32)
+    )
+    patch = decode_patch(encoded, (down, right), geometry)
+    if not flip:
+        return patch
+    return tf.cond(
+        mirrored == 1, lambda: tf.reverse(patch, axis=[1]), lambda: patch
+    )
+
+
+def colour_noise_basis(
+    covariance: Sequence[Sequence[float]], *, reading: str, std: float
+) -> list[list[float]] | None:
+    """Returns the directions and sizes of the colour noise.
+
+    An image is given the colour z B, with z three standard Gaussians. Row i of
+    B is `std` times principal component i times a size: by the paper's text
+    its eigenvalue, which only makes sense for pixels in [0, 1] (on 0..255 it
+    would wipe out the image); in the 2012 source the eigenvalue's square root,
+    which scales as pixels do.
+
+    Args:
+        covariance: (3, 3), of RGB pixels in 0..255.
+        reading: "paper", "code_2012" or "off".
+        std: Standard deviation of the paper's Gaussian, 0.1.
+
+    Returns:
+        B, 3x3 nested lists in grey levels of 0..255; None for "off".
+    """
+    if reading == "off" or std == 0:
+        return None
+    eigenvalues, eigenvectors = np.linalg.eigh(np.array(covariance) / 255**2)
+    sizes = {
+        "paper": eigenvalues,
+        "code_2012": np.sqrt(np.maximum(eigenvalues, 0)),
+    }[reading]
+    return (255 * std * sizes[:, None] * eigenvectors.T).tolist()

@@ -1,0 +1,72 @@
+"""The files of a run: what each is called, and how it is written."""
+
+import csv
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+HISTORY_COLUMNS = (
+    "epoch",
+    "step",
+    "learning_rate",
+    "loss",
+    "top1_error",
+    "top5_error",
+    "val_loss",
+    "val_top1_error",
+    "val_top5_error",
+    "images_per_second",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDir:
+    """A run directory; it holds everything about a run.
+
+    Args:
+        path: The directory; it need not exist yet.
+    """
+
+    path: Path
+
+    flags = property(lambda self: self.path / "flags.cfg")
+    environment = property(lambda self: self.path / "environment.json")
+    dataset = property(lambda self: self.path / "dataset.json")
+    history = property(lambda self: self.path / "history.csv")
+    checkpoints = property(lambda self: self.path / "checkpoints")
+    tensorboard = property(lambda self: self.path / "tensorboard")
+    saved_model = property(lambda self: self.path / "saved_model")
+    result = property(lambda self: self.path / "result.json")
+
+    def read_history(self) -> list[dict[str, str]]:
+        """Returns the rows of history.csv, none if there is no such file."""
+        if not self.history.exists():
+            return []
+        with self.history.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def write_history(self, rows: list[dict]) -> None:
+        """Writes history.csv anew; `rows` have `HISTORY_COLUMNS` as keys."""
+        lines = [",".join(HISTORY_COLUMNS)]
+        lines += [
+            ",".join(str(row[column]) for column in HISTORY_COLUMNS)
+            for row in rows
+        ]
+        write_whole(self.history, "\n".join(lines) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is either complete or not there at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes a dictionary as indented JSON, completely or not at all."""
+    write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,135 @@
+"""Which device runs which tower of which replica (Sec. 3.2).
+
+A replica is one whole network. Its towers share one device, or have one device
+each; tower 0's device is the replica's lead. MirroredStrategy is told of the
+leads only and copies the network onto each of them; the layers put the other
+towers where they belong with `Placement.scope`.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from alexnet_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """The devices of a run.
+
+    Args:
+        devices: For each replica the names of its devices, lead first; either
+            one device or as many as there are towers. No replicas: nothing is
+            placed, as for an exported model.
+    """
+
+    devices: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def leads(self) -> list[str]:
+        """The device of tower 0 of each replica."""
+        return [replica[0] for replica in self.devices]
+
+    def scope(self, tower: int) -> contextlib.AbstractContextManager:
+        """Returns a context that places ops on a tower's device.
+
+        The replica is the one being traced, so that this must be entered
+        inside a layer's call, not around the construction of the model.
+        """
+        context = tf.distribute.get_replica_context()
+        if not self.devices or context is None:
+            return contextlib.nullcontext()
+        # While a step is traced this is a constant tensor.
+        number = tf.get_static_value(context.replica_id_in_sync_group)
+        return tf.device(self.device(int(number), tower))
+
+    def device(self, replica: int, tower: int) -> str:
+        """Returns the device of a replica's tower."""
+        devices = self.devices[replica]
+        return devices[tower % len(devices)]
+
+
+def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
+    """Returns the names of the devices to train on.
+
+    Args:
+        gpus: "all", "none", or GPU numbers such as "0,1".
+        virtual_devices: Number of devices to divide the CPU into; 0 to leave
+            it whole. The last one known to TensorFlow wins: it cannot be
+            changed in a process that has already computed something.
+
+    Raises:
+        UserError: if a GPU is asked for that TensorFlow does not see, or the
+            CPU was divided otherwise before.
+    """
+    if virtual_devices:
+        return _divide_cpu(virtual_devices)
+    seen = tf.config.list_logical_devices("GPU") if gpus != "none" else []
+    if gpus in ("all", "none"):
+        devices = seen or tf.config.list_logical_devices("CPU")[:1]
+        return [device.name for device in devices]
+    try:
+        return [seen[int(number)].name for number in gpus.split(",")]
+    except (ValueError, IndexError) as error:
+        raise UserError(
+            f"--gpus={gpus}, but TensorFlow sees {len(seen)} GPUs; give "
+            'numbers from 0 up, "all" or "none". Without a driver and '
+            "`pip install tensorflow[and-cuda]` it sees none."
+        ) from error
+
+
+def _divide_cpu(count):
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    parts = [tf.config.LogicalDeviceConfiguration()] * count
+    # Once TensorFlow has started, the division can no longer be changed.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_logical_device_configuration(cpu, parts)
+    devices = tf.config.list_logical_devices("CPU")[:count]
+    if len(devices) < count:
+        raise UserError(
+            f"--virtual_devices={count}, but TensorFlow already runs in this "
+            f"process with {len(devices)}; start a new process."
+        )
+    return [device.name for device in devices]
+
+
+def place(
+    devices: Sequence[str], *, towers: int, devices_per_replica: int = 0
+) -> Placement:
+    """Divides devices among replicas.
+
+    Args:
+        devices: Device names.
+        towers: Towers of the network.
+        devices_per_replica: 1, or `towers`; 0 for `towers` if there are so
+            many devices, else 1.
+
+    Raises:
+        UserError: if the devices cannot be divided evenly.
+    """
+    size = devices_per_replica or (towers if len(devices) >= towers else 1)
+    if len(devices) % size:
+        raise UserError(
+            f"{len(devices)} devices cannot be divided into replicas of "
+            f"{size}; use a multiple of {size}, or --devices_per_replica=1."
+        )
+    return Placement(
+        tuple(
+            tuple(devices[first : first + size])
+            for first in range(0, len(devices), size)
+        )
+    )
+
+
+def make_strategy(placement: Placement) -> tf.distribute.MirroredStrategy:
+    """Returns the strategy that copies the network onto the leads."""
+    on_gpus = "GPU" in placement.leads[0]
+    # The default for CPUs is a collective that needs one group a process.
+    return tf.distribute.MirroredStrategy(
+        placement.leads,
+        cross_device_ops=tf.distribute.NcclAllReduce()
+        if on_gpus
+        else tf.distribute.ReductionToOneDevice(),
+    )

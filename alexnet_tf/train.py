@@ -1,0 +1,168 @@
+"""The main job: trains the network and leaves a run directory behind."""
+
+import dataclasses
+import sys
+
+import keras
+
+from alexnet_tf import assembly, callbacks, checkpoints, data
+from alexnet_tf.assembly import DatasetFacts
+from alexnet_tf.config import Config, check_same_run, parse, to_flagfile
+from alexnet_tf.environment import describe_environment
+from alexnet_tf.errors import UserError
+from alexnet_tf.inference import save_classifier
+from alexnet_tf.plateau import PlateauRule
+from alexnet_tf.run_dir import write_json, write_whole
+
+
+def run(config: Config, words: list[str]) -> int:
+    """Trains, or goes on with a run that was interrupted.
+
+    Args:
+        config: The settings.
+        words: Nothing; all commands are called alike.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        UserError: if the settings do not fit the machine, the data or an
+            earlier start of the run.
+    """
+    run_dir = assembly.open_run(config)
+    if run_dir.result.exists():
+        print(f"{run_dir.path} is finished:\n{run_dir.result.read_text()}")
+        return 0
+    placement = assembly.make_placement(config)
+    _record_settings(config, run_dir)
+    training = assembly.open_split(config, config.train_split)
+    validation = assembly.open_split(config, config.validation_split)
+    facts = _learn_facts(config, run_dir, training, validation)
+    write_json(
+        run_dir.environment,
+        describe_environment(placement, config.dataset, facts.train_examples),
+    )
+
+    model = assembly.make_trainer(config, facts, placement)
+    rule = PlateauRule(config.plateau_patience, config.plateau_drops)
+    epochs_done, stopped = callbacks.restore(run_dir, model, rule)
+    _announce(run_dir, model, placement, facts, epochs_done)
+    if not stopped and epochs_done < config.epochs:
+        _fit(
+            config,
+            run_dir,
+            model,
+            rule,
+            examples=(training, validation),
+            epochs=range(epochs_done, config.epochs),
+        )
+    _finish(config, run_dir, model, validation)
+    return 0
+
+
+def _record_settings(config, run_dir):
+    """Writes flags.cfg, or checks that it is that of the same run."""
+    if run_dir.flags.exists():
+        old, _ = parse([f"--flagfile={run_dir.flags}"])
+        check_same_run(old, config)
+    write_whole(run_dir.flags, to_flagfile(config))
+
+
+def _learn_facts(config, run_dir, training, validation):
+    """Returns dataset.json, which the first start of the run writes."""
+    if run_dir.dataset.exists():
+        return assembly.read_facts(run_dir)
+    if training.count < config.batch_size:
+        raise UserError(
+            f"--train_split={config.train_split} of {config.dataset} has "
+            f"{training.count} images, not even one batch; use a "
+            f"--batch_size below {config.batch_size}."
+        )
+    print("Measuring the colours of the training images...")
+    mean, covariance = data.measure_colours(
+        training,
+        num_images=config.statistics_images,
+        geometry=assembly.make_geometry(config),
+    )
+    facts = DatasetFacts(
+        class_names=list(training.class_names),
+        mean_rgb=mean.tolist(),
+        covariance_rgb=covariance.tolist(),
+        train_examples=training.count,
+        validation_examples=validation.count,
+    )
+    write_json(run_dir.dataset, dataclasses.asdict(facts))
+    return facts
+
+
+def _announce(run_dir, model, placement, facts, epochs_done):
+    print(
+        f"Network: {model.count_params():,} parameters, "
+        f"{len(facts.class_names)} classes\n"
+        f"Data: {facts.train_examples:,} training and "
+        f"{facts.validation_examples:,} validation images"
+    )
+    for number, devices in enumerate(placement.devices):
+        print(f"Replica {number}: {', '.join(devices)}")
+    print(
+        f"Run directory: {run_dir.path}\n"
+        f"Watch it: tensorboard --logdir {run_dir.tensorboard}"
+    )
+    if epochs_done:
+        print(f"Going on after epoch {epochs_done}.")
+
+
+def _fit(config, run_dir, model, rule, *, examples, epochs):
+    training, validation = examples
+    geometry = assembly.make_geometry(config)
+    model.fit(
+        data.training_batches(
+            training,
+            batch_size=config.batch_size,
+            epochs=epochs,
+            geometry=geometry,
+            flip=config.horizontal_flip,
+            shuffle_buffer=config.shuffle_buffer,
+            seed=config.seed,
+        ),
+        steps_per_epoch=training.count // config.batch_size,
+        initial_epoch=epochs.start,
+        epochs=epochs.stop,
+        validation_data=data.evaluation_batches(
+            validation, batch_size=config.batch_size, geometry=geometry
+        ),
+        callbacks=[
+            callbacks.Throughput(config.batch_size),
+            keras.callbacks.TensorBoard(run_dir.tensorboard, write_graph=False),
+            callbacks.History(run_dir),
+            callbacks.PlateauSchedule(rule, config.plateau_factor),
+            callbacks.Checkpoint(run_dir, rule, config.keep_checkpoints),
+        ],
+        shuffle=False,  # The batches are in their order already.
+        # A moving bar on a screen, a line an epoch in a log file.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+
+
+def _finish(config, run_dir, model, validation):
+    """Measures and exports the best checkpoint; result.json comes last."""
+    state = assembly.restore_best(model, run_dir)
+    measured = assembly.evaluate_centre(model, config, validation)
+    save_classifier(
+        assembly.make_best_classifier(config, run_dir), run_dir.saved_model
+    )
+    newest = checkpoints.read_state(checkpoints.newest(run_dir.checkpoints))
+    result = {
+        **measured,
+        "best_epoch": state["epochs_done"] - 1,
+        "epochs": newest["epochs_done"],
+        "steps": newest["step"],
+        "parameters": model.count_params(),
+    }
+    write_json(run_dir.result, result)
+    print(
+        f"Best epoch {result['best_epoch']}: validation top-1 error "
+        f"{measured['top1_error']:.4f}, top-5 error "
+        f"{measured['top5_error']:.4f} on {measured['num_examples']} images\n"
+        f"Exported to {run_dir.saved_model}; results in {run_dir.result}"
+    )
