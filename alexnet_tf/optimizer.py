@@ -27,6 +27,9 @@ class MomentumSGD(keras.optimizers.SGD):
     def __init__(
         self, learning_rate=0.01, momentum=0.9, decay=0.0005, **kwargs
     ):
+        # A name of its own: Keras would number optimizers, and with them the
+        # variables in checkpoints, in the order they are made.
+        kwargs.setdefault("name", "momentum_sgd")
         super().__init__(learning_rate, momentum=momentum, **kwargs)
         self.decay = decay
 

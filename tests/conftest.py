@@ -1,0 +1,60 @@
+"""Four virtual devices and a tiny data set, for all tests."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+import tensorflow as tf
+
+from alexnet_tf import sources
+from alexnet_tf.main import main
+
+# Settings with which the whole main job takes seconds.
+TINY = (
+    "--dataset=shapes/tiny",
+    "--width=0.1",
+    "--image_size=72",
+    "--crop_size=64",
+    "--batch_size=16",
+    "--virtual_devices=2",
+    "--initialisation=code_2012",
+)
+
+
+def pytest_configure():
+    """Divides the CPU before TensorFlow starts."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * 4
+    )
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A TFDS directory with shapes/tiny in it."""
+    directory = str(tmp_path_factory.mktemp("tfds"))
+    sources.open_split("shapes/tiny", "train", data_dir=directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, data_dir):
+    """The directory of a run of three epochs; not to be changed."""
+    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
+    assert 0 == main(
+        [*TINY, f"--data_dir={data_dir}", f"--run_dir={run_dir}", "--epochs=3"]
+    )
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def image_files(tmp_path_factory, data_dir):
+    """Five JPEG files of the data set."""
+    directory = tmp_path_factory.mktemp("images")
+    split = sources.open_split("shapes/tiny", "validation", data_dir=data_dir)
+    files = []
+    for number, example in enumerate(split.records.take(5)):
+        files.append(directory / f"{number}.jpg")
+        files[-1].write_bytes(example["image"].numpy())
+    return files

@@ -1,0 +1,81 @@
+"""Checkpoints: whole, kept or removed, refused where they do not fit."""
+
+import keras
+import numpy as np
+import pytest
+
+from alexnet_tf import checkpoints
+from alexnet_tf.errors import UserError
+from alexnet_tf.model import alexnet
+
+
+def make_variables(scale):
+    return [
+        keras.Variable(scale * np.ones((2, 3), "float32"), name="w"),
+        keras.Variable(np.int64(scale), name="n", dtype="int64"),
+    ]
+
+
+def save(directory, step, error, scale=1):
+    checkpoints.save(
+        directory,
+        make_variables(scale),
+        {"step": step, "val_top1_error": error},
+    )
+
+
+def test_values_and_state_come_back(tmp_path):
+    save(tmp_path, 7, 0.25, scale=5)
+    checkpoint = checkpoints.newest(tmp_path)
+    variables = make_variables(0)
+    checkpoints.restore(checkpoint, variables)
+    for variable, saved in zip(variables, make_variables(5), strict=True):
+        np.testing.assert_array_equal(variable.numpy(), saved.numpy())
+    assert checkpoints.read_state(checkpoint)["step"] == 7
+
+
+def test_all_variables_of_a_network_have_names_of_their_own():
+    net = alexnet(3, crop_size=64, width=0.1, noise_basis=np.eye(3).tolist())
+    paths = [variable.path for variable in net.variables]
+    assert len(set(paths)) == len(paths)
+    assert "conv1_tower0/kernel" in paths
+    assert sum("seed_generator" in path for path in paths) == 6
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    for step, error in enumerate([0.9, 0.3, 0.5, 0.3, 0.6, 0.7]):
+        save(tmp_path, step, error)
+        checkpoints.prune(tmp_path, keep=2)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step-00000001", "step-00000004", "step-00000005"]
+    assert checkpoints.best(tmp_path).name == "step-00000001"
+    assert checkpoints.newest(tmp_path).name == "step-00000005"
+
+
+def test_an_interrupted_write_is_no_checkpoint(tmp_path):
+    save(tmp_path, 1, 0.5)
+    (tmp_path / ".writing-step-00000002").mkdir()
+    (tmp_path / ".writing-step-00000002" / "variables.npz").write_bytes(b"PK")
+    assert checkpoints.newest(tmp_path).name == "step-00000001"
+    save(tmp_path, 2, 0.5)
+    assert checkpoints.newest(tmp_path).name == "step-00000002"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_empty_directory_has_no_checkpoint(tmp_path):
+    assert checkpoints.newest(tmp_path / "none") is None
+    assert checkpoints.best(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("v", (2, 3), "no variable v"),
+        ("w", (3, 2), r"\(2, 3\) in .*\(3, 2\) in this network"),
+    ],
+)
+def test_another_network_is_refused(tmp_path, name, shape, message):
+    save(tmp_path, 1, 0.5)
+    variable = keras.Variable(np.zeros(shape, "float32"), name=name)
+    with pytest.raises(UserError, match=message):
+        checkpoints.restore(checkpoints.newest(tmp_path), [variable])

@@ -1,0 +1,329 @@
+"""The main job and the other commands, from end to end on real files."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.util import tensor_util
+from tensorflow.core.protobuf import saved_model_pb2
+
+from alexnet_tf import assembly, checkpoints, sources
+from alexnet_tf.config import parse
+from alexnet_tf.main import main
+from alexnet_tf.run_dir import HISTORY_COLUMNS
+from tests.conftest import TINY
+
+
+def read_history(run_dir):
+    with (run_dir / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def read_scalars(directory):
+    """Returns {tag: {step: value}} of TensorBoard's event files."""
+    events = event_accumulator.EventAccumulator(
+        str(directory), size_guidance={"tensors": 0}
+    )
+    events.Reload()
+    return {
+        tag: {
+            event.step: float(tensor_util.make_ndarray(event.tensor_proto))
+            for event in events.Tensors(tag)
+        }
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def train(run_dir, data_dir, *flags):
+    return main(
+        [*TINY, f"--data_dir={data_dir}", f"--run_dir={run_dir}", *flags]
+    )
+
+
+def test_a_run_leaves_all_its_files(finished_run):
+    left = {path.name for path in finished_run.iterdir()}
+    assert left == {
+        "flags.cfg",
+        "environment.json",
+        "dataset.json",
+        "history.csv",
+        "checkpoints",
+        "tensorboard",
+        "saved_model",
+        "result.json",
+    }
+    environment = json.loads((finished_run / "environment.json").read_text())
+    assert environment["replicas"] == [["/device:CPU:0", "/device:CPU:1"]]
+    assert environment["train_examples"] == 240
+    result = json.loads((finished_run / "result.json").read_text())
+    assert result["num_examples"] == 60 and result["epochs"] == 3
+    assert result["steps"] == 3 * (240 // 16)
+    best = min(float(r["val_top1_error"]) for r in read_history(finished_run))
+    assert result["top1_error"] == pytest.approx(best)
+
+
+def test_history_and_tensorboard_agree(finished_run):
+    rows = read_history(finished_run)
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    assert tuple(rows[0]) == HISTORY_COLUMNS
+    train_scalars = read_scalars(finished_run / "tensorboard" / "train")
+    validation = read_scalars(finished_run / "tensorboard" / "validation")
+    for row in rows:
+        epoch = int(row["epoch"])
+        for name in ("loss", "top1_error", "top5_error"):
+            for scalars, column in (
+                (train_scalars, name),
+                (validation, f"val_{name}"),
+            ):
+                shown = scalars[f"epoch_{name}"][epoch]
+                assert shown == pytest.approx(float(row[column]), rel=1e-6)
+        for name in ("learning_rate", "images_per_second"):
+            shown = train_scalars[f"epoch_{name}"][epoch]
+            assert shown == pytest.approx(float(row[name]), rel=1e-6)
+
+
+def test_the_saved_flags_start_the_same_run(finished_run, capsys):
+    assert main([f"--flagfile={finished_run}/flags.cfg"]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+def weights_of(run_dir):
+    checkpoint = checkpoints.newest(run_dir / "checkpoints")
+    with np.load(checkpoint / "variables.npz") as saved:
+        return {name: saved[name] for name in saved}
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_stopped(
+    tmp_path, data_dir, finished_run
+):
+    assert train(tmp_path / "run", data_dir, "--epochs=1") == 0
+    (tmp_path / "run" / "result.json").unlink()
+    assert train(tmp_path / "run", data_dir, "--epochs=3") == 0
+    for row, other in zip(
+        read_history(tmp_path / "run"), read_history(finished_run), strict=True
+    ):
+        for name in set(HISTORY_COLUMNS) - {"images_per_second"}:
+            assert row[name] == other[name], name
+    ours, theirs = weights_of(tmp_path / "run"), weights_of(finished_run)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_a_run_with_another_network_is_refused(finished_run, tmp_path, capsys):
+    shutil.copy(finished_run / "flags.cfg", tmp_path)
+    assert main([*TINY, f"--run_dir={tmp_path}", "--width=0.2"]) == 2
+    assert "--width=0.2" in capsys.readouterr().err
+
+
+def test_plateaus_drop_the_rate_and_end_the_run(tmp_path, data_dir, capsys):
+    """At a learning rate of zero nothing improves after the first epoch."""
+    flags = ["--learning_rate=0", "--plateau_patience=1", "--plateau_drops=2"]
+    assert train(tmp_path, data_dir, *flags, "--epochs=9") == 0
+    assert len(read_history(tmp_path)) == 4
+    told = capsys.readouterr().out
+    assert "drop 1 of 2" in told and "drop 2 of 2" in told
+    assert "Training ends" in told
+    # Ended by the rule, it does not go on.
+    (tmp_path / "result.json").unlink()
+    assert train(tmp_path, data_dir, *flags, "--epochs=20") == 0
+    assert len(read_history(tmp_path)) == 4
+
+
+def test_evaluate_measures_what_training_measured(
+    finished_run, tmp_path, capsys
+):
+    file = tmp_path / "evaluation.json"
+    assert main(["evaluate", str(finished_run), f"--json={file}"]) == 0
+    center = json.loads(file.read_text())["center"]
+    result = json.loads((finished_run / "result.json").read_text())
+    for name in ("top1_error", "top5_error", "num_examples"):
+        assert center[name] == pytest.approx(result[name])
+    assert f"{center['top1_error']:.4f}" in capsys.readouterr().out
+
+
+def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
+    file = tmp_path / "evaluation.json"
+    flags = ["--split=train[:50]", "--batch_size=7", "--virtual_devices=1"]
+    assert main(["evaluate", str(finished_run), f"--json={file}", *flags]) == 0
+    center = json.loads(file.read_text())["center"]
+    config, _ = parse([f"--flagfile={finished_run}/flags.cfg"])
+    classify = assembly.make_best_classifier(config, assembly.open_run(config))
+    split = sources.open_split(
+        "shapes/tiny", "train[:50]", data_dir=config.data_dir
+    )
+    examples = list(split.records.as_numpy_iterator())
+    labels = classify(np.array([e["image"] for e in examples], object))[
+        "labels"
+    ].numpy()
+    truth = [split.class_names[e["label"]].encode() for e in examples]
+    hits = labels == np.array(truth, object)[:, None]
+    assert center["num_examples"] == 50
+    assert center["top1_error"] == pytest.approx(1 - hits[:, 0].mean())
+    assert center["top5_error"] == pytest.approx(1 - hits.any(axis=1).mean())
+
+
+def test_predict_names_bad_files_and_goes_on(
+    finished_run, image_files, tmp_path, capsys
+):
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("this is no picture")
+    file = tmp_path / "predictions.json"
+    words = [str(f) for f in (image_files[0], bad, "none.jpg", image_files[1])]
+    code = main(
+        ["predict", *words, f"--run_dir={finished_run}", f"--json={file}"]
+    )
+    assert code == 1
+    told = capsys.readouterr().out
+    assert "bad.jpg: cannot be read" in told
+    assert "none.jpg: cannot be read" in told
+    predictions = json.loads(file.read_text())
+    assert list(predictions) == [words[0], words[3]]
+    for best in predictions.values():
+        assert len(best) == 5
+        scores = [score for _, score in best]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_run_and_saved_model_predict_the_same(
+    finished_run, image_files, tmp_path
+):
+    answers = []
+    for model in (
+        f"--run_dir={finished_run}",
+        f"--saved_model={finished_run}/saved_model",
+    ):
+        file = tmp_path / "predictions.json"
+        words = [str(f) for f in image_files]
+        assert main(["predict", *words, model, f"--json={file}"]) == 0
+        answers.append(json.loads(file.read_text()))
+    for name, best in answers[0].items():
+        for (label, score), (label_2, score_2) in zip(
+            best, answers[1][name], strict=True
+        ):
+            assert label == label_2
+            assert score == pytest.approx(score_2, abs=1e-5)
+
+
+STRANGER = """
+import sys
+sys.modules["alexnet_tf"] = None  # Importing it now fails.
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+serve = model.signatures["serving_default"]
+_, arguments = serve.structured_input_signature
+assert list(arguments) == ["image_bytes"], arguments
+files = [open(name, "rb").read() for name in sys.argv[2:]]
+best = serve(image_bytes=tf.constant(files))
+for labels, scores in zip(best["labels"].numpy(), best["scores"].numpy()):
+    print(labels[0].decode(), scores[0])
+"""
+
+
+def test_the_saved_model_works_without_the_package(
+    finished_run, image_files, tmp_path
+):
+    process = subprocess.run(
+        [sys.executable, "-c", STRANGER, str(finished_run / "saved_model")]
+        + [str(file) for file in image_files],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    file = tmp_path / "predictions.json"
+    words = [str(f) for f in image_files]
+    main(["predict", *words, f"--run_dir={finished_run}", f"--json={file}"])
+    expected = [best[0] for best in json.loads(file.read_text()).values()]
+    answers = [line.split() for line in process.stdout.splitlines()]
+    assert len(answers) == 5
+    for (label, score), (label_2, score_2) in zip(
+        answers, expected, strict=True
+    ):
+        assert label == label_2
+        assert float(score) == pytest.approx(score_2, abs=1e-5)
+
+
+def test_the_saved_model_has_no_devices_and_each_weight_once(finished_run):
+    saved = finished_run / "saved_model"
+    proto = saved_model_pb2.SavedModel.FromString(
+        (saved / "saved_model.pb").read_bytes()
+    )
+    functions = proto.meta_graphs[0].graph_def.library.function
+    # TensorFlow's own functions that read and write the weights name the CPU.
+    computing = [
+        function
+        for function in functions
+        if not re.search("traced_(save|restore)", function.signature.name)
+    ]
+    operations = [node for f in computing for node in f.node_def]
+    assert sum(node.op == "Conv2D" for node in operations) >= 10
+    assert {node.device for node in operations} == {""}
+    result = json.loads((finished_run / "result.json").read_text())
+    (weights,) = (saved / "variables").glob("*.data-*")
+    assert weights.stat().st_size < 1.05 * 4 * result["parameters"]
+
+
+def test_export_writes_the_model_again_and_compares(finished_run, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run, run_dir)
+    shutil.rmtree(run_dir / "saved_model")
+    assert main(["export", f"--run_dir={run_dir}"]) == 0
+    assert (run_dir / "saved_model" / "saved_model.pb").exists()
+
+
+def test_inspect_shows_the_papers_network(tmp_path, capsys):
+    file = tmp_path / "network.json"
+    flags = ["--flagfile=flags/paper.cfg", "--virtual_devices=4"]
+    assert main(["inspect", *flags, f"--json={file}"]) == 0
+    told = capsys.readouterr().out
+    assert "60,965,224" in told
+    content = json.loads(file.read_text())
+    assert content["parameters"] == 60_965_224
+    (conv3,) = [r for r in content["layers"] if r["layer"] == "conv3_tower1"]
+    assert conv3["output_shape"] == [13, 13, 192]
+    assert conv3["devices"] == ["/device:CPU:1", "/device:CPU:3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "give --run_dir"),
+        (["evaluate", "/nowhere"], "/nowhere is not a run directory"),
+        (["export", "--run_dir=/nowhere"], "is not a run directory"),
+        (["predict"], "at least one image"),
+        (["predict", "a.jpg"], "give --run_dir"),
+        (["predict", "a.jpg", "--saved_model=/nowhere"], "no SavedModel"),
+        (["inspect", "--virtual_devices=3"], "multiple of 2"),
+        (
+            ["inspect", "--virtual_devices=4", "--batch_size=5"],
+            "cannot be divided among 2 replicas",
+        ),
+        (["inspect", "--towers=5"], "towers=5 does not divide"),
+        (["--run_dir=x", "--gpus=9"], "gpus=9"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_three_lines(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and message in told
+    assert len(told.splitlines()) <= 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_paper_names_the_files_it_misses(tmp_path, capsys):
+    flags = [f"--data_dir={tmp_path}/data", f"--run_dir={tmp_path}/run"]
+    assert main(["--flagfile=flags/paper.cfg", *flags]) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 3
+    for word in ("ILSVRC2012_img_train.tar (147.9 GB)", "6.7 GB", "manual"):
+        assert word in told

@@ -1,0 +1,181 @@
+"""Our own layers against float64 references."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.layers import Dropout, LocalResponseNormalization, Pixels
+from alexnet_tf.towers import make_strategy, place
+
+
+def window_sum(x, size):
+    """Sums over the channels around each, those that exist."""
+    reach = size // 2
+    channels = x.shape[-1]
+    return np.stack(
+        [
+            x[..., max(0, i - reach) : i + reach + 1].sum(axis=-1)
+            for i in range(channels)
+        ],
+        axis=-1,
+    )
+
+
+def lrn(x, size, k, alpha, beta):
+    return x / (k + alpha * window_sum(x**2, size)) ** beta
+
+
+def lrn_gradient(x, upstream, size, k, alpha, beta):
+    s = k + alpha * window_sum(x**2, size)
+    crossed = window_sum(upstream * x * s ** (-beta - 1), size)
+    return upstream * s**-beta - 2 * alpha * beta * x * crossed
+
+
+CASES = [
+    # shape, size, k, alpha, beta, scale of the inputs
+    ((2, 3, 3, 96), 5, 2.0, 1e-4, 0.75, 30.0),
+    ((2, 3, 3, 48), 5, 2.0, 2e-5, 0.75, 1e4),
+    ((4, 7), 5, 1.0, 1e-4, 0.75, 1e-6),
+    ((4, 3), 5, 2.0, 1e-2, 0.75, 10.0),
+    ((4, 1), 5, 2.0, 1e-2, 0.75, 10.0),
+    ((4, 9), 1, 2.0, 1e-2, 0.75, 10.0),
+    ((4, 9), 3, 2.0, 1e-2, 0.5, 10.0),
+    ((4, 9), 9, 1.0, 1e-1, 1.0, 10.0),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_lrn_and_its_gradient_are_the_papers_formula(case):
+    shape, *constants, scale = case
+    rng = np.random.default_rng(0)
+    x, upstream = scale * rng.normal(size=shape), rng.normal(size=shape)
+    layer = LocalResponseNormalization(*constants)
+    inputs = tf.constant(x, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs)
+    gradient = tape.gradient(outputs, inputs, tf.constant(upstream, tf.float32))
+    for ours, exact in [
+        (outputs, lrn(x, *constants)),
+        (gradient, lrn_gradient(x, upstream, *constants)),
+    ]:
+        error = np.abs(ours.numpy() - exact).max() / np.abs(exact).max()
+        assert error < 1e-5
+
+
+def test_lrn_is_tensorflows_with_an_undivided_alpha():
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 5, 5, 20)) * 50)
+    x = tf.cast(x, tf.float32)
+    theirs = tf.nn.local_response_normalization(
+        x, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75
+    )
+    np.testing.assert_allclose(
+        LocalResponseNormalization()(x), theirs, rtol=1e-5
+    )
+
+
+def test_lrn_in_bfloat16_is_exact_up_to_its_rounding():
+    x = tf.random.stateless_normal((2, 5, 5, 48), seed=(1, 2)) * 50
+    layer = LocalResponseNormalization(dtype="bfloat16")
+    outputs = layer(x)
+    assert outputs.dtype == tf.bfloat16
+    rounded = tf.cast(tf.cast(x, tf.bfloat16), tf.float64).numpy()
+    exact = lrn(rounded, 5, 2.0, 1e-4, 0.75)
+    error = np.abs(tf.cast(outputs, tf.float64).numpy() - exact)
+    assert np.all(error <= 2**-8 * np.abs(exact) + 1e-30)
+
+
+def test_lrn_with_an_even_window_is_refused():
+    with pytest.raises(ValueError, match="size=4 .* odd"):
+        LocalResponseNormalization(size=4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LocalResponseNormalization(3, 1.0, 0.1, 0.5, name="a", tower=1),
+        Dropout(0.3, seed=4, name="b", tower=1),
+        Pixels((1, 2, 3), [[1, 0, 0]] * 3, 11, 4, seed=5, name="c"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_are_made_again_from_their_config(layer):
+    config = keras.saving.serialize_keras_object(layer)
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is type(layer)
+    assert again.get_config() == layer.get_config()
+
+
+def test_dropout_masks_in_training_and_scales_at_test_time():
+    layer = Dropout(0.25, seed=1)
+    ones = tf.ones((64, 1000))
+    masked = layer(ones, training=True).numpy()
+    assert set(np.unique(masked)) == {0.0, 1.0}  # Not scaled up.
+    # The mean of 64,000 draws has a standard deviation of 0.0017.
+    assert abs(masked.mean() - 0.75) < 0.01
+    np.testing.assert_array_equal(layer(ones, training=False), 0.75 * ones)
+    assert np.any(layer(ones, training=True).numpy() != masked)
+
+
+def run_on_replicas(replicas, layer_of, batch):
+    """Calls a new layer twice in training, with the batch divided."""
+    devices = [f"/device:CPU:{number}" for number in range(replicas)]
+    strategy = make_strategy(place(devices, towers=1))
+    with strategy.scope():
+        layer = layer_of()
+        layer.build(batch.shape)
+    parts = tf.split(batch, replicas)
+
+    @tf.function
+    def step():
+        values = strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
+        out = strategy.run(lambda x: layer(x, training=True), args=(values,))
+        return tf.concat(strategy.experimental_local_results(out), axis=0)
+
+    return [step().numpy() for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("layer_of", "batch"),
+    [
+        (lambda: Dropout(0.5, seed=3), tf.ones((8, 50))),
+        (
+            lambda: Pixels((1, 2, 3), np.eye(3).tolist(), 11, 4, seed=3),
+            tf.zeros((8, 15, 15, 3), tf.uint8),
+        ),
+    ],
+    ids=["dropout", "colour noise"],
+)
+def test_draws_belong_to_places_in_the_global_batch(layer_of, batch):
+    whole = run_on_replicas(1, layer_of, batch)
+    for replicas in (2, 4):
+        divided = run_on_replicas(replicas, layer_of, batch)
+        np.testing.assert_array_equal(divided, whole)
+    # No two examples, and no two steps, have the same draws.
+    draws = np.concatenate(whole).reshape(16, -1)
+    assert len(np.unique(draws, axis=0)) == 16
+
+
+def test_pixels_subtracts_the_mean_and_pads_below_and_right():
+    layer = Pixels((10, 20, 30), None, kernel_size=11, strides=4, seed=0)
+    images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3))
+    outputs = layer(images.astype("uint8"), training=True).numpy()
+    assert outputs.shape == (2, 227, 227, 3)
+    np.testing.assert_allclose(
+        outputs[:, :224, :224], images - np.array([10.0, 20.0, 30.0])
+    )
+    assert not outputs[:, 224:].any() and not outputs[:, :, 224:].any()
+
+
+def test_colour_noise_is_one_draw_an_image_of_the_given_covariance():
+    basis = np.array([[9.0, 0, 3.0], [0, 4.0, 0], [1.0, 1.0, 2.0]])
+    layer = Pixels((0, 0, 0), basis.tolist(), 11, 4, seed=0)
+    black = tf.zeros((4000, 11, 11, 3), tf.uint8)
+    noise = layer(black, training=True).numpy()
+    assert np.all(noise == noise[:, :1, :1])  # The same for all pixels.
+    covariance = np.cov(noise[:, 0, 0].T)
+    np.testing.assert_allclose(covariance, basis.T @ basis, rtol=0.15, atol=2)
+    assert not layer(black, training=False).numpy().any()

@@ -1,0 +1,128 @@
+"""Patches of real files, and the size of the colour noise."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.preprocessing import (
+    Geometry,
+    colour_noise_basis,
+    decode_patch,
+    random_patch,
+)
+
+PAPER = Geometry(256, 224)
+
+
+def smooth_image(height, width):
+    """Red grows downwards, green to the right."""
+    y, x = np.mgrid[0:height, 0:width]
+    channels = (255 * y / height, 255 * x / width, 128 + 0 * x)
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+def slow_patch(image, offset):
+    """The paper's words, step by step: rescale, central square, crop."""
+    height, width = image.shape[:2]
+    scale = 256 / min(height, width)
+    size = (round(height * scale), round(width * scale))
+    image = tf.image.resize(image, size, method="area", antialias=True)
+    top, left = (size[0] - 256) // 2, (size[1] - 256) // 2
+    square = image[top : top + 256, left : left + 256]
+    return square[offset[0] :, offset[1] :][:224, :224].numpy()
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (16, 16), (32, 32), (5, 27)])
+@pytest.mark.parametrize("size", [(375, 500), (500, 375), (256, 256)])
+def test_a_patch_is_what_the_paper_says_it_is(size, offset):
+    image = smooth_image(*size)
+    encoded = tf.io.encode_jpeg(image, quality=100)
+    patch = decode_patch(encoded, offset, PAPER)
+    assert patch.shape == (224, 224, 3) and patch.dtype == tf.uint8
+    whole = tf.io.decode_jpeg(encoded).numpy()
+    difference = patch.numpy() - slow_patch(whole, offset)
+    # Red and green grow by about one level a pixel: the grid lies at most
+    # about half a pixel elsewhere.
+    assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7
+    assert np.abs(difference).max() < 3
+
+
+@pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (300, 7), (100, 150)])
+def test_images_of_any_size_and_kind_give_a_patch(encode, channels, size):
+    image = np.full((*size, channels), 200, np.uint8)
+    for offset in (0, 32):
+        patch = decode_patch(encode(image), (offset, offset), PAPER)
+        np.testing.assert_allclose(patch, 200, atol=2)
+        assert patch.shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("inside_a_map", [False, True])
+def test_a_random_patch_is_a_function_of_its_seed(inside_a_map):
+    encoded = tf.io.encode_jpeg(smooth_image(300, 400))
+
+    def patch(number):
+        seed = tf.stack((tf.constant(5, tf.int64), number))
+        return random_patch(encoded, PAPER, flip=True, seed=seed)
+
+    numbers = tf.data.Dataset.range(40)
+    if inside_a_map:
+        patches = list(numbers.map(patch).as_numpy_iterator())
+    else:
+        patches = [patch(number).numpy() for number in numbers]
+    np.testing.assert_array_equal(
+        patches, list(numbers.map(patch).as_numpy_iterator())
+    )
+    mirrored = [p[0, 0, 1].astype(int) > p[0, -1, 1] for p in patches]
+    assert 8 < sum(mirrored) < 32
+    corners = {tuple(p[0, 0]) for p in patches}
+    assert len(corners) > 30  # Of 33 x 33 places.
+
+
+def test_without_flipping_no_patch_is_mirrored():
+    encoded = tf.io.encode_jpeg(smooth_image(300, 400))
+    for number in range(20):
+        seed = tf.constant((0, number), tf.int64)
+        patch = random_patch(encoded, PAPER, flip=False, seed=seed).numpy()
+        assert patch[100, 0, 1] < patch[100, -1, 1]
+
+
+def test_all_places_of_the_patch_are_drawn():
+    geometry = Geometry(20, 17)
+    # A pixel's colour tells its place.
+    y, x = np.mgrid[0:20, 0:20]
+    image = np.stack((10 * y, 10 * x, 0 * x), axis=-1).astype(np.uint8)
+    encoded = tf.io.encode_png(image)
+    corners = {
+        tuple(
+            random_patch(
+                encoded,
+                geometry,
+                flip=False,
+                seed=tf.constant((1, number), tf.int64),
+            ).numpy()[0, 0, :2]
+            // 10
+        )
+        for number in range(400)
+    }
+    assert corners == {(i, j) for i in range(4) for j in range(4)}
+
+
+def test_colour_noise_has_the_size_that_each_reading_gives_it():
+    # ImageNet's components: standard deviations of RGB in 0..255.
+    stddevs = np.array([19.72, 37.09, 121.78])
+    covariance = np.diag(stddevs**2)
+
+    def noise(reading):
+        basis = np.array(
+            colour_noise_basis(covariance, reading=reading, std=0.1)
+        )
+        return np.sqrt((basis**2).sum(axis=0))
+
+    np.testing.assert_allclose(noise("code_2012"), 0.1 * stddevs)
+    np.testing.assert_allclose(noise("paper"), 0.1 * stddevs**2 / 255)
+    assert noise("code_2012").max() == pytest.approx(12.2, abs=0.1)
+    assert noise("paper").max() == pytest.approx(5.8, abs=0.1)
+    assert colour_noise_basis(covariance, reading="off", std=0.1) is None
+    assert colour_noise_basis(covariance, reading="paper", std=0) is None
