@@ -44,7 +44,7 @@ def test_a_patch_is_what_the_paper_says_it_is(size, offset):
     # Red and green grow by about one level a pixel: the grid lies at most
     # about half a pixel elsewhere.
     assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7
-    assert np.abs(difference).max() < 3
+    assert np.abs(difference).max() < 4
 
 
 @pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])

@@ -1,0 +1,1 @@
+"""Data sets that the package brings with it, as TFDS builders."""

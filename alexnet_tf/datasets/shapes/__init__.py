@@ -1,0 +1,1 @@
+"""Shapes: a small synthetic data set that stands in for photographs."""

@@ -1,0 +1,211 @@
+"""Draws the pictures of the shapes data set, with NumPy alone.
+
+A picture shows one textured object on a cluttered ground. Its class is one of
+four outlines together with one of three relations between the object's hue
+and the ground's. The texture follows from both, so that any two of the three
+cues settle the class and no single one does. Hue, lightness, place, size and
+orientation by themselves say nothing about the class.
+"""
+
+import math
+
+import numpy as np
+
+SHAPES = ("disc", "triangle", "star", "cross")
+TEXTURES = ("plain", "striped", "checked", "dotted")
+RELATIONS = ("similar", "opposite", "grey")
+
+# How hard the data set is. Lengths are relative to the picture's short side,
+# hues to a whole turn of the colour circle, colours to full scale. A pair is
+# a range, drawn from uniformly.
+SHORT_SIDE = (200, 300)  # Pixels.
+ASPECT = (1.0, 1.6)
+RADIUS = (0.28, 0.4)  # Of the object.
+SQUEEZE = (0.8, 1.0)  # The narrower over the wider extent of an object.
+TILT = 0.07  # Of an outline, in turns; objects stand upright mostly.
+PERIOD = (0.09, 0.13)  # Of a texture.
+CONTRAST = (0.5, 0.7)  # Of a texture.
+CHROMA = (0.2, 0.3)
+DARK = (0.28, 0.42)  # Lightness of the object or else of the ground,
+LIGHT = (0.55, 0.7)  # and of the other one.
+HUE_SPREAD = 0.05  # Around "similar" and "opposite".
+CLUTTER = ((2, 0.2), (6, 0.12), (18, 0.08))  # Cells a side, amplitude.
+DISTRACTORS = (2, 4)
+DISTRACTOR_RADIUS = (0.04, 0.08)
+OCCLUDED = 0.5  # Share of the pictures.
+OCCLUDER = 0.07  # Its width over its length.
+GRADIENT = 0.2  # Of the light, from the centre to a side.
+BLUR = (1.0, 3.0)  # Width of an edge in pixels; 1 is sharp.
+NOISE = (0.01, 0.03)
+
+CLASS_NAMES = tuple(
+    f"{TEXTURES[(s + r) % len(TEXTURES)]}_{shape}_{relation}"
+    for s, shape in enumerate(SHAPES)
+    for r, relation in enumerate(RELATIONS)
+)
+
+
+def render(class_index: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws one picture.
+
+    Args:
+        class_index: The class, an index into `CLASS_NAMES`.
+        rng: The source of everything else; equal states give equal pictures.
+
+    Returns:
+        The picture, uint8 of shape (height, width, 3) in 0..255, RGB. Its
+        size varies; the object lies mostly within the central square.
+    """
+    shape, relation = divmod(class_index, len(RELATIONS))
+    texture = (shape + relation) % len(TEXTURES)
+    short = int(rng.integers(*SHORT_SIDE, endpoint=True))
+    size = np.array([short, int(short * rng.uniform(*ASPECT))])
+    rng.shuffle(size)
+    colour, ground = _colour_pair(RELATIONS[relation], rng)
+    image = _background(size, ground, rng)
+    for _ in range(rng.integers(*DISTRACTORS, endpoint=True)):
+        radius = short * rng.uniform(*DISTRACTOR_RADIUS)
+        _paint(image, rng, centre=rng.uniform(0, size), radius=radius)
+    radius = short * rng.uniform(*RADIUS)
+    room = 0.5 * short - 0.9 * radius
+    centre = 0.5 * size + rng.uniform(-room, room, 2)
+    _paint(
+        image,
+        rng,
+        centre=centre,
+        radius=radius,
+        shape=SHAPES[shape],
+        texture=TEXTURES[texture],
+        colour=colour,
+    )
+    if rng.random() < OCCLUDED:
+        centre += rng.uniform(-0.6, 0.6, 2) * radius
+        _paint(
+            image,
+            rng,
+            centre=centre,
+            radius=1.5 * radius,
+            shape="bar",
+            texture="plain",
+        )
+    return _photograph(image, rng)
+
+
+def _colour(hue, chroma, lightness):
+    """Returns an RGB colour, float32 of shape (3, 1, 1)."""
+    turn = hue - np.arange(3, dtype=np.float32)[:, None, None] / 3
+    return lightness + chroma * np.cos(2 * np.pi * turn)
+
+
+def _colour_pair(relation, rng):
+    """Returns the object's and the ground's colour."""
+    hue = rng.random()
+    other = hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD)
+    if relation == "opposite":
+        other += 0.5
+    chroma = rng.uniform(*CHROMA, 2)
+    if relation == "grey":
+        chroma[rng.integers(2)] = 0
+    a, b = rng.permutation([rng.uniform(*DARK), rng.uniform(*LIGHT)])
+    return _colour(hue, chroma[0], a), _colour(other, chroma[1], b)
+
+
+def _background(size, colour, rng):
+    """Returns a ground of one colour, mottled at several scales."""
+    mottle = np.ones((2, 2), np.float32)
+    for cells, amplitude in CLUTTER:
+        mottle = _resized(mottle, (cells, cells))
+        mottle += rng.uniform(-amplitude, amplitude, mottle.shape)
+    return _resized(mottle, size) * colour
+
+
+def _resized(grid, size):
+    """Interpolates a two-dimensional array linearly."""
+    for length in reversed(size):
+        grid = np.ascontiguousarray(grid.T)
+        place = np.linspace(0, len(grid) - 1, length, dtype=np.float32)
+        low = np.minimum(place.astype(int), len(grid) - 2)
+        weight = (place - low)[:, None]
+        grid = grid[low] + weight * (grid[low + 1] - grid[low])
+    return grid
+
+
+def _paint(image, rng, *, centre, radius, shape="", texture="", colour=None):
+    """Paints into a (3, h, w) image; draws at random what is not given."""
+    shape = shape or rng.choice(SHAPES)
+    texture = texture or rng.choice(TEXTURES)
+    if colour is None:
+        hue, chroma = rng.random(), rng.uniform(0, CHROMA[1])
+        colour = _colour(hue, chroma, rng.uniform(DARK[0], LIGHT[1]))
+    top, left = np.maximum(centre - 1.3 * radius, 0).astype(int)
+    bottom, right = np.ceil(centre + 1.3 * radius).astype(int)
+    patch = image[:, top:bottom, left:right]
+    y = np.arange(patch.shape[1], dtype=np.float32)[:, None]
+    x = np.arange(patch.shape[2], dtype=np.float32)
+    y, x = y - float(centre[0] - top), x - float(centre[1] - left)
+    blur = rng.uniform(*BLUR)
+    u, v = _turned(x, y, radius, rng, tilt=0.5 if shape == "bar" else TILT)
+    distance = _distance(shape, u, v / rng.uniform(*SQUEEZE))
+    cover = np.clip(0.5 - radius / blur * distance, 0, 1)
+    period = rng.uniform(*PERIOD) * min(image.shape[1:])
+    y, x = y + rng.uniform(0, period), x + rng.uniform(0, period)
+    u, v = _turned(x, y, period / (2 * np.pi), rng)
+    shade = _wave(texture, u, v, period / (np.pi * blur))
+    shade *= rng.uniform(*CONTRAST) * rng.choice((-1.0, 1.0))
+    patch += cover * ((1 + shade) * colour - patch)
+
+
+def _turned(x, y, unit, rng, *, tilt=0.5):
+    """Returns coordinates in the given unit, turned at random.
+
+    The turn is at most `tilt`, either way; 0.5 allows any.
+    """
+    angle = 2 * np.pi * rng.uniform(-tilt, tilt)
+    cos, sin = math.cos(angle) / unit, math.sin(angle) / unit
+    return cos * x + sin * y, cos * y - sin * x
+
+
+def _distance(shape, x, y):
+    """Returns the distance to an outline, negative inside of it."""
+    # The sizes make the areas alike.
+    if shape == "disc":
+        return np.hypot(x, y) - 0.85
+    if shape == "star":
+        # The angle from the nearest of five points; next to each, an edge.
+        turn = np.arctan2(x, y) * (5 / (2 * np.pi))
+        turn = np.abs(turn - np.round(turn)) * (2 * np.pi / 5)
+        return np.hypot(x, y) * np.sin(turn + 0.43) - 0.48
+    x = np.abs(x)
+    if shape == "triangle":
+        return np.maximum(0.75**0.5 * x - 0.5 * y, y) - 0.6
+    y = np.abs(y)
+    if shape == "cross":
+        return np.maximum(np.maximum(x, y) - 1, np.minimum(x, y) - 0.33)
+    return np.maximum(x - 1, y - OCCLUDER)  # A bar.
+
+
+def _wave(texture, u, v, steepness):
+    """Returns a pattern of values in about -1..1; u and v are phases."""
+    if texture == "plain":
+        return np.zeros_like(u)
+    if texture == "striped":
+        wave = np.sin(u)
+    elif texture == "checked":
+        wave = np.sin(u) * np.sin(v)
+    else:
+        wave = np.cos(u) + np.cos(v) - 0.7
+    wave = np.clip(steepness * wave, -1, 1)
+    # No texture makes an object brighter or darker.
+    return wave - wave.mean()
+
+
+def _photograph(image, rng):
+    """Lights a (3, h, w) image, adds noise and returns it in uint8."""
+    _, height, width = image.shape
+    a, b = rng.uniform(-GRADIENT, GRADIENT, 2)
+    image *= np.linspace(1 - a, 1 + a, height, dtype=np.float32)[:, None]
+    image *= np.linspace(1 - b, 1 + b, width, dtype=np.float32)
+    grain = rng.integers(-128, 128, image.shape, np.int8)
+    image += np.float32(rng.uniform(*NOISE) / 128) * grain
+    image = np.clip(image, 0, 1) * 255
+    return np.stack(image.astype(np.uint8), axis=-1)
