@@ -87,8 +87,7 @@ def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
 def flag_help() -> str:
     """Returns the help text of all flags, group by group."""
     flag_values = _flag_values()
-    titles = [group.__doc__ for group in GROUPS]
-    return "".join(flag_values.module_help(title) for title in titles)
+    return "".join(flag_values.module_help(_title(group)) for group in GROUPS)
 
 
 def to_flagfile(config: Config) -> str:
@@ -125,8 +124,12 @@ def _flag_values():
     flag_values.set_gnu_getopt(True)  # Flags and words in any order.
     for group in GROUPS:
         for field in dataclasses.fields(group):
-            _define_flag(field, flag_values, title=group.__doc__)
+            _define_flag(field, flag_values, title=_title(group))
     return flag_values
+
+
+def _title(group):
+    return group.__doc__.rstrip(".")
 
 
 def _define_flag(field, flag_values, *, title):

@@ -29,7 +29,7 @@ def run(config: Config, words: list[str]) -> int:
     state = assembly.restore_best(model, run_dir)
     center = assembly.evaluate_centre(model, config, examples)
     print(
-        f"{run_dir.path}, best epoch {state['epochs_done'] - 1}, "
+        f"{run_dir.path}, best after epoch {state['epochs_done']}, "
         f"{config.dataset} {split or 'validation'}, "
         f"{center['num_examples']} images\n"
         f"{'':14}{'top-1 error':>12}{'top-5 error':>12}\n"

@@ -33,11 +33,15 @@ def run(config: Config, words: list[str]) -> int:
     if run_dir.result.exists():
         print(f"{run_dir.path} is finished:\n{run_dir.result.read_text()}")
         return 0
+    if run_dir.flags.exists():
+        old, _ = parse([f"--flagfile={run_dir.flags}"])
+        check_same_run(old, config)
     placement = assembly.make_placement(config)
-    _record_settings(config, run_dir)
     training = assembly.open_split(config, config.train_split)
     validation = assembly.open_split(config, config.validation_split)
+    _check_splits(config, training, validation)
     facts = _learn_facts(config, run_dir, training, validation)
+    write_whole(run_dir.flags, to_flagfile(config))
     write_json(
         run_dir.environment,
         describe_environment(placement, config.dataset, facts.train_examples),
@@ -60,24 +64,26 @@ def run(config: Config, words: list[str]) -> int:
     return 0
 
 
-def _record_settings(config, run_dir):
-    """Writes flags.cfg, or checks that it is that of the same run."""
-    if run_dir.flags.exists():
-        old, _ = parse([f"--flagfile={run_dir.flags}"])
-        check_same_run(old, config)
-    write_whole(run_dir.flags, to_flagfile(config))
-
-
-def _learn_facts(config, run_dir, training, validation):
-    """Returns dataset.json, which the first start of the run writes."""
-    if run_dir.dataset.exists():
-        return assembly.read_facts(run_dir)
+def _check_splits(config, training, validation):
     if training.count < config.batch_size:
         raise UserError(
             f"--train_split={config.train_split} of {config.dataset} has "
             f"{training.count} images, not even one batch; use a "
             f"--batch_size below {config.batch_size}."
         )
+    if training.class_names != validation.class_names:
+        differing = set(training.class_names) ^ set(validation.class_names)
+        raise UserError(
+            f"the training and validation images of {config.dataset} have "
+            f"different classes: {', '.join(sorted(differing)[:3])} stand in "
+            "one of them only."
+        )
+
+
+def _learn_facts(config, run_dir, training, validation):
+    """Returns dataset.json, which the first start of the run writes."""
+    if run_dir.dataset.exists():
+        return assembly.read_facts(run_dir)
     print("Measuring the colours of the training images...")
     mean, covariance = data.measure_colours(
         training,
@@ -161,7 +167,7 @@ def _finish(config, run_dir, model, validation):
     }
     write_json(run_dir.result, result)
     print(
-        f"Best epoch {result['best_epoch']}: validation top-1 error "
+        f"Best after epoch {state['epochs_done']}: validation top-1 error "
         f"{measured['top1_error']:.4f}, top-5 error "
         f"{measured['top5_error']:.4f} on {measured['num_examples']} images\n"
         f"Exported to {run_dir.saved_model}; results in {run_dir.result}"

@@ -116,6 +116,26 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_stopped(
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
+def test_a_batch_larger_than_the_data_set_is_refused(
+    tmp_path, data_dir, capsys
+):
+    run_dir = tmp_path / "run"
+    assert train(run_dir, data_dir, "--batch_size=242") == 2
+    assert "has 240 images" in capsys.readouterr().err
+    assert not run_dir.exists()
+
+
+def test_splits_with_different_classes_are_refused(
+    tmp_path, image_files, capsys
+):
+    for folder in ("train/a", "train/b", "validation/a"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        shutil.copy(image_files[0], tmp_path / "set" / folder)
+    flags = [f"--dataset=folder:{tmp_path}/set", "--batch_size=2"]
+    assert train(tmp_path / "run", tmp_path, *flags) == 2
+    assert "different classes: b" in capsys.readouterr().err
+
+
 def test_a_run_with_another_network_is_refused(finished_run, tmp_path, capsys):
     shutil.copy(finished_run / "flags.cfg", tmp_path)
     assert main([*TINY, f"--run_dir={tmp_path}", "--width=0.2"]) == 2
@@ -325,5 +345,6 @@ def test_the_paper_names_the_files_it_misses(tmp_path, capsys):
     assert main(["--flagfile=flags/paper.cfg", *flags]) == 2
     told = capsys.readouterr().err
     assert len(told.splitlines()) == 3
+    assert not (tmp_path / "run").exists()
     for word in ("ILSVRC2012_img_train.tar (147.9 GB)", "6.7 GB", "manual"):
         assert word in told

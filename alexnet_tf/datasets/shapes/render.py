@@ -7,6 +7,7 @@ cues settle the class and no single one does. Hue, lightness, place, size and
 orientation by themselves say nothing about the class.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -20,7 +21,7 @@ RELATIONS = ("similar", "opposite", "grey")
 # a range, drawn from uniformly.
 SHORT_SIDE = (200, 300)  # Pixels.
 ASPECT = (1.0, 1.6)
-RADIUS = (0.28, 0.4)  # Of the object.
+RADIUS = (0.22, 0.4)  # Of the object.
 SQUEEZE = (0.8, 1.0)  # The narrower over the wider extent of an object.
 TILT = 0.07  # Of an outline, in turns; objects stand upright mostly.
 PERIOD = (0.09, 0.13)  # Of a texture.
@@ -30,19 +31,20 @@ DARK = (0.28, 0.42)  # Lightness of the object or else of the ground,
 LIGHT = (0.55, 0.7)  # and of the other one.
 HUE_SPREAD = 0.05  # Around "similar" and "opposite".
 CLUTTER = ((2, 0.2), (6, 0.12), (18, 0.08))  # Cells a side, amplitude.
-DISTRACTORS = (2, 4)
-DISTRACTOR_RADIUS = (0.04, 0.08)
+DISTRACTORS = (2, 5)
+DISTRACTOR_RADIUS = (0.05, 0.09)
 OCCLUDED = 0.5  # Share of the pictures.
 OCCLUDER = 0.07  # Its width over its length.
 GRADIENT = 0.2  # Of the light, from the centre to a side.
 BLUR = (1.0, 3.0)  # Width of an edge in pixels; 1 is sharp.
 NOISE = (0.01, 0.03)
 
-CLASS_NAMES = tuple(
-    f"{TEXTURES[(s + r) % len(TEXTURES)]}_{shape}_{relation}"
+_CLASSES = tuple(
+    (TEXTURES[(s + r) % len(TEXTURES)], shape, relation)
     for s, shape in enumerate(SHAPES)
     for r, relation in enumerate(RELATIONS)
 )
+CLASS_NAMES = tuple("_".join(cues) for cues in _CLASSES)
 
 
 def render(class_index: int, rng: np.random.Generator) -> np.ndarray:
@@ -56,45 +58,31 @@ def render(class_index: int, rng: np.random.Generator) -> np.ndarray:
         The picture, uint8 of shape (height, width, 3) in 0..255, RGB. Its
         size varies; the object lies mostly within the central square.
     """
-    shape, relation = divmod(class_index, len(RELATIONS))
-    texture = (shape + relation) % len(TEXTURES)
+    texture, shape, relation = _CLASSES[class_index]
     short = int(rng.integers(*SHORT_SIDE, endpoint=True))
-    size = np.array([short, int(short * rng.uniform(*ASPECT))])
-    rng.shuffle(size)
-    colour, ground = _colour_pair(RELATIONS[relation], rng)
+    size = rng.permutation([short, int(short * rng.uniform(*ASPECT))])
+    colour, ground = _colour_pair(relation, rng)
     image = _background(size, ground, rng)
+    paint = functools.partial(_paint, image, rng)
     for _ in range(rng.integers(*DISTRACTORS, endpoint=True)):
         radius = short * rng.uniform(*DISTRACTOR_RADIUS)
-        _paint(image, rng, centre=rng.uniform(0, size), radius=radius)
+        paint(place=rng.uniform(0, size), radius=radius)
     radius = short * rng.uniform(*RADIUS)
-    room = 0.5 * short - 0.9 * radius
-    centre = 0.5 * size + rng.uniform(-room, room, 2)
-    _paint(
-        image,
-        rng,
-        centre=centre,
-        radius=radius,
-        shape=SHAPES[shape],
-        texture=TEXTURES[texture],
-        colour=colour,
+    place = 0.5 * size + (0.5 * short - 0.9 * radius) * rng.uniform(-1, 1, 2)
+    paint(
+        place=place, radius=radius, shape=shape, texture=texture, colour=colour
     )
     if rng.random() < OCCLUDED:
-        centre += rng.uniform(-0.6, 0.6, 2) * radius
-        _paint(
-            image,
-            rng,
-            centre=centre,
-            radius=1.5 * radius,
-            shape="bar",
-            texture="plain",
-        )
+        place += rng.uniform(-0.6, 0.6, 2) * radius
+        paint(place=place, radius=1.5 * radius, shape="bar", texture="plain")
     return _photograph(image, rng)
 
 
 def _colour(hue, chroma, lightness):
     """Returns an RGB colour, float32 of shape (3, 1, 1)."""
-    turn = hue - np.arange(3, dtype=np.float32)[:, None, None] / 3
-    return lightness + chroma * np.cos(2 * np.pi * turn)
+    turns = hue - np.arange(3)[:, None, None] / 3
+    colour = lightness + chroma * np.cos(2 * np.pi * turns)
+    return colour.astype(np.float32)
 
 
 def _colour_pair(relation, rng):
@@ -123,26 +111,25 @@ def _resized(grid, size):
     """Interpolates a two-dimensional array linearly."""
     for length in reversed(size):
         grid = np.ascontiguousarray(grid.T)
-        place = np.linspace(0, len(grid) - 1, length, dtype=np.float32)
-        low = np.minimum(place.astype(int), len(grid) - 2)
-        weight = (place - low)[:, None]
+        rows = np.linspace(0, len(grid) - 1, length, dtype=np.float32)
+        low = np.minimum(rows.astype(int), len(grid) - 2)
+        weight = (rows - low)[:, None]
         grid = grid[low] + weight * (grid[low + 1] - grid[low])
     return grid
 
 
-def _paint(image, rng, *, centre, radius, shape="", texture="", colour=None):
+def _paint(image, rng, *, place, radius, shape="", texture="", colour=None):
     """Paints into a (3, h, w) image; draws at random what is not given."""
     shape = shape or rng.choice(SHAPES)
     texture = texture or rng.choice(TEXTURES)
     if colour is None:
         hue, chroma = rng.random(), rng.uniform(0, CHROMA[1])
         colour = _colour(hue, chroma, rng.uniform(DARK[0], LIGHT[1]))
-    top, left = np.maximum(centre - 1.3 * radius, 0).astype(int)
-    bottom, right = np.ceil(centre + 1.3 * radius).astype(int)
+    top, left = np.maximum(place - 1.3 * radius, 0).astype(int)
+    bottom, right = np.ceil(place + 1.3 * radius).astype(int)
     patch = image[:, top:bottom, left:right]
-    y = np.arange(patch.shape[1], dtype=np.float32)[:, None]
-    x = np.arange(patch.shape[2], dtype=np.float32)
-    y, x = y - float(centre[0] - top), x - float(centre[1] - left)
+    y, x = (np.arange(length, dtype=np.float32) for length in patch.shape[1:])
+    y, x = y[:, None] - float(place[0] - top), x - float(place[1] - left)
     blur = rng.uniform(*BLUR)
     u, v = _turned(x, y, radius, rng, tilt=0.5 if shape == "bar" else TILT)
     distance = _distance(shape, u, v / rng.uniform(*SQUEEZE))

@@ -2,7 +2,8 @@
 
 The examples have the features of `imagenet2012`, so that whatever trains on
 the one trains on the other. Nothing is downloaded: the pictures are drawn on
-the spot and come out the same each time, byte for byte.
+the spot and come out the same each time, byte for byte. (On another kind of
+processor, NumPy may round a pixel differently.)
 """
 
 import collections
@@ -18,8 +19,10 @@ import tensorflow_datasets as tfds
 
 from alexnet_tf.datasets.shapes.render import CLASS_NAMES, render
 
-_THREADS = 2
 _JPEG_QUALITY = 90
+# NumPy lets go of the interpreter's lock in most of the work, not in all of
+# it: with more threads than two the time goes up again.
+_THREADS = 2
 # Examples drawn or being drawn, and not yet written.
 _LOOKAHEAD = 64
 
@@ -92,9 +95,8 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, split: str, count: int
     ) -> Iterator[tuple[str, dict]]:
-        # Threads will do, as NumPy lets go of the interpreter's lock in
-        # nearly all of the work. Processes would have to be forked from one
-        # that runs TensorFlow's threads, or need a guarded main module.
+        # Processes would have to be forked from one that runs TensorFlow's
+        # threads, or need a main module that is guarded.
         with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
             futures = (pool.submit(_example, split, i) for i in range(count))
             pending = collections.deque(itertools.islice(futures, _LOOKAHEAD))
@@ -108,8 +110,7 @@ def _example(split: str, index: int) -> dict:
     """Returns an example, a function of its arguments alone."""
     label = index % len(CLASS_NAMES)
     rng = np.random.default_rng([split == "validation", index])
-    # On the CPU, wherever there may be something faster: there is no other
-    # JPEG encoder, and it takes threads.
+    # A GPU has no part in this, and should not get the picture sent.
     with tf.device("CPU"):
         jpeg = tf.io.encode_jpeg(render(label, rng), quality=_JPEG_QUALITY)
     return {
