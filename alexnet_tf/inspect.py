@@ -51,10 +51,11 @@ def run(config: Config, words: list[str]) -> int:
 def _describe(layer, placement):
     """Returns a row of the layer table."""
     tower = getattr(layer, "tower", None)
+    output, *_ = tf.nest.flatten(layer.output)  # A fork's are all alike.
     placed = tower is not None and placement.devices
     return {
         "layer": layer.name,
-        "output_shape": list(layer.output.shape[1:]),
+        "output_shape": list(output.shape[1:]),
         "parameters": layer.count_params(),
         "tower": tower,
         "devices": [

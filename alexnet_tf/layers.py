@@ -1,72 +1,15 @@
-"""The network's layers, each of which runs on the device of its tower.
+"""The paper's layers that Keras does not have, or has otherwise.
 
-Keras's own layers where they do what the paper says; the rest are here: local
-response normalisation, the paper's dropout, and `Pixels`, which makes the
+Local response normalisation, the paper's dropout, and `Pixels`, which makes the
 network's input of stored images.
 """
 
 import keras
 import tensorflow as tf
 
-from alexnet_tf.towers import Placement
+from alexnet_tf.tower_layers import OnTower
 
 _register = keras.saving.register_keras_serializable("alexnet_tf")
-
-
-class OnTower:
-    """Mixin: runs a layer on the device of one tower of the current replica.
-
-    Args:
-        tower: The tower the layer belongs to, from 0.
-        placement: The devices of the run. Not part of the layer's config: a
-            saved model is not bound to the devices it was trained on.
-    """
-
-    def __init__(self, *args, tower=0, placement=None, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.tower = tower
-        self.placement = placement or Placement()
-
-    def __call__(self, *args, **kwargs):
-        """Calls the layer on its tower's device."""
-        # tf.device around the construction of a functional model places
-        # nothing; here it is entered each time the layer is traced.
-        with self.placement.scope(self.tower):
-            return super().__call__(*args, **kwargs)
-
-    def get_config(self):
-        """Returns the constructor's arguments, less the placement."""
-        return {**super().get_config(), "tower": self.tower}
-
-
-@_register
-class Conv2D(OnTower, keras.layers.Conv2D):
-    """Convolution on a tower."""
-
-
-@_register
-class Dense(OnTower, keras.layers.Dense):
-    """Fully connected layer on a tower."""
-
-
-@_register
-class MaxPooling2D(OnTower, keras.layers.MaxPooling2D):
-    """Max pooling on a tower."""
-
-
-@_register
-class Flatten(OnTower, keras.layers.Flatten):
-    """Flattening on a tower."""
-
-
-@_register
-class Concatenate(OnTower, keras.layers.Concatenate):
-    """Concatenation on a tower: where it sees the others' outputs."""
-
-
-@_register
-class Add(OnTower, keras.layers.Add):
-    """Sum on a tower."""
 
 
 @_register
@@ -176,8 +119,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
 
     def call(self, inputs):
         """Returns the normalised responses."""
-        outputs = self._normalise(tf.cast(inputs, tf.float32))
-        return tf.cast(outputs, self.compute_dtype)
+        return self.on_device(self._normalise, inputs)
 
     def _normalise(self, inputs):
         # The closed form of the gradient takes half the time of the native op.
@@ -194,7 +136,8 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
 
             return x * factor, gradient
 
-        return normalise(inputs)
+        outputs = normalise(tf.cast(inputs, tf.float32))
+        return tf.cast(outputs, self.compute_dtype)
 
     def _window_sum(self, x):
         """Sums over the window of channels around each channel."""
@@ -257,7 +200,8 @@ class Dropout(OnTower, keras.layers.Layer):
         uniform = _draw(
             tf.random.stateless_uniform, tf.shape(inputs), self.mask_seed
         )
-        return inputs * tf.cast(uniform >= self.rate, inputs.dtype)
+        mask = tf.cast(uniform >= self.rate, inputs.dtype)
+        return self.on_device(lambda x: x * mask, inputs)
 
     def get_config(self):
         """Returns the constructor's arguments."""

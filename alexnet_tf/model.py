@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
-from alexnet_tf import layers
+from alexnet_tf import layers, tower_layers
 from alexnet_tf.errors import UserError
 from alexnet_tf.towers import Placement
 
@@ -87,23 +87,23 @@ def alexnet(
 
     x = conv(x, "conv1", 96, size=11, strides=4)  # 55x55x48 a tower
     x = each(layers.LocalResponseNormalization, x, "norm1", **lrn)
-    x = each(layers.MaxPooling2D, x, "pool1", **pool)  # 27x27x48
+    x = each(tower_layers.MaxPooling2D, x, "pool1", **pool)  # 27x27x48
 
     x = conv(x, "conv2", 256, size=5)  # 27x27x128
     x = each(layers.LocalResponseNormalization, x, "norm2", **lrn)
-    x = each(layers.MaxPooling2D, x, "pool2", **pool)  # 13x13x128
+    x = each(tower_layers.MaxPooling2D, x, "pool2", **pool)  # 13x13x128
 
-    x = build.share(x, "shared2")  # 13x13x256
+    x = build.share(x, "2")  # 13x13x256
     x = conv(x, "conv3", 384, size=3)  # 13x13x192
     x = conv(x, "conv4", 384, size=3)  # 13x13x192
     x = conv(x, "conv5", 256, size=3)  # 13x13x128
-    x = each(layers.MaxPooling2D, x, "pool5", **pool)  # 6x6x128
+    x = each(tower_layers.MaxPooling2D, x, "pool5", **pool)  # 6x6x128
 
-    x = each(layers.Flatten, x, "flat5")  # 4608
-    x = build.share(x, "shared5")  # 9216
+    x = each(tower_layers.Flatten, x, "flat5")  # 4608
+    x = build.share(x, "5")  # 9216
     x = dense(x, "fc6", 4096)  # 2048
     x = each(layers.Dropout, x, "dropout6", rate=dropout_rate)
-    x = build.share(x, "shared6")  # 4096
+    x = build.share(x, "6")  # 4096
     x = dense(x, "fc7", 4096)  # 2048
     x = each(layers.Dropout, x, "dropout7", rate=dropout_rate)
     logits = build.sum_of_dense(x, "fc8", num_classes)  # 1000
@@ -138,7 +138,7 @@ class _TowerBuilder:
         """Adds a convolution with ReLU; `kernels` counts all towers'."""
 
         def make_layer(**arguments):
-            return layers.Conv2D(
+            return tower_layers.Conv2D(
                 self._share_of(kernels),
                 size,
                 strides,
@@ -155,7 +155,7 @@ class _TowerBuilder:
         """Adds a fully connected layer with ReLU; `units` counts all."""
 
         def make_layer(**arguments):
-            return layers.Dense(
+            return tower_layers.Dense(
                 self._share_of(units),
                 activation="relu",
                 **self._initial_values(name),
@@ -165,10 +165,14 @@ class _TowerBuilder:
         return self.each(make_layer, x, name)
 
     def share(self, x, name):
-        """Lets each tower see the outputs of all."""
+        """Lets each tower see the outputs of all, one copy a tower."""
         if self.towers == 1:
             return x
-        return self.each(layers.Concatenate, [x] * self.towers, name)
+        forks = self.each(
+            tower_layers.Fork, x, f"fork{name}", copies=self.towers
+        )
+        everything = list(zip(*forks, strict=True))
+        return self.each(tower_layers.Concatenate, everything, f"shared{name}")
 
     def sum_of_dense(self, x, name, units):
         """Adds the output layer, which all towers make together.
@@ -182,7 +186,7 @@ class _TowerBuilder:
         """
 
         def make_layer(tower, **arguments):
-            return layers.Dense(
+            return tower_layers.Dense(
                 units,
                 use_bias=tower == 0,
                 tower=tower,
@@ -193,7 +197,7 @@ class _TowerBuilder:
         products = self.each(make_layer, x, name)
         if self.towers == 1:
             return products[0]
-        return layers.Add(name=name, placement=self.placement)(products)
+        return tower_layers.Add(name=name, placement=self.placement)(products)
 
     def _share_of(self, count):
         """Returns one tower's share of `count` kernels or neurons."""

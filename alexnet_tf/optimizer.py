@@ -1,5 +1,7 @@
 """The paper's stochastic gradient descent (Sec. 5)."""
 
+import itertools
+
 import keras
 import tensorflow as tf
 
@@ -39,6 +41,28 @@ class MomentumSGD(keras.optimizers.SGD):
         """Makes one step of `variable`."""
         decayed = gradient + self.decay * variable
         super().update_step(decayed, variable, learning_rate)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """Sums the gradients over the replicas, device by device.
+
+        Keras would sum them all in one call, which TensorFlow places, with all
+        that goes into it, on the lead.
+        """
+        if tf.distribute.get_replica_context() is None:
+            return list(grads_and_vars)
+        summed = {}
+        groups = itertools.groupby(
+            sorted(
+                enumerate(grads_and_vars), key=lambda item: item[1][0].device
+            ),
+            key=lambda item: item[1][0].device,
+        )
+        for device, group in groups:
+            places, pairs = zip(*group, strict=True)
+            with tf.device(device):
+                sums = super()._all_reduce_sum_gradients(pairs)
+            summed.update(zip(places, sums, strict=True))
+        return [summed[place] for place in sorted(summed)]
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""

@@ -8,7 +8,7 @@ towers where they belong with `Placement.scope`.
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -32,23 +32,90 @@ class Placement:
         """The device of tower 0 of each replica."""
         return [replica[0] for replica in self.devices]
 
-    def scope(self, tower: int) -> contextlib.AbstractContextManager:
-        """Returns a context that places ops on a tower's device.
-
-        The replica is the one being traced, so that this must be entered
-        inside a layer's call, not around the construction of the model.
-        """
-        context = tf.distribute.get_replica_context()
-        if not self.devices or context is None:
-            return contextlib.nullcontext()
-        # While a step is traced this is a constant tensor.
-        number = tf.get_static_value(context.replica_id_in_sync_group)
-        return tf.device(self.device(int(number), tower))
-
     def device(self, replica: int, tower: int) -> str:
         """Returns the device of a replica's tower."""
         devices = self.devices[replica]
         return devices[tower % len(devices)]
+
+    def scope(self, tower: int) -> contextlib.AbstractContextManager:
+        """Returns a context that places ops and variables with a tower.
+
+        Ops go to the tower's device of the replica that is being traced, so
+        that this must be entered inside a layer's call: around the
+        construction of a functional model tf.device places nothing. Variables
+        made inside get one copy a replica, on the tower's devices.
+        """
+        stack = contextlib.ExitStack()
+        if self.devices:
+            stack.enter_context(tf.variable_creator_scope(self._creator(tower)))
+        device = self._current_device(tower)
+        if device:
+            stack.enter_context(tf.device(device))
+        return stack
+
+    def run(
+        self, tower: int, function: Callable, *tensors: tf.Tensor
+    ) -> tf.Tensor | tuple[tf.Tensor, ...]:
+        """Calls a function of tensors on a tower's device.
+
+        Its gradient runs there too. (By itself a tape puts it where the tape
+        is asked for it, on the lead, and ships all it needs there.)
+        """
+        device = self._current_device(tower)
+        if device is None:
+            return function(*tensors)
+
+        @tf.custom_gradient
+        def function_with_gradient(*tensors):
+            watched = [t for t in tensors if t.dtype.is_floating]
+            with tf.GradientTape() as tape:
+                tape.watch(watched)
+                outputs = function(*tensors)
+
+            def gradient(*upstream):
+                with tf.device(device):
+                    found = iter(tape.gradient(outputs, watched, upstream))
+                return [
+                    next(found) if t.dtype.is_floating else None
+                    for t in tensors
+                ]
+
+            return outputs, gradient
+
+        return function_with_gradient(*tensors)
+
+    def _current_device(self, tower):
+        """Returns a tower's device in the replica being traced, or None."""
+        context = tf.distribute.get_replica_context()
+        if not self.devices or context is None:
+            return None
+        # While a step is traced this is a constant tensor.
+        replica = tf.get_static_value(context.replica_id_in_sync_group)
+        return self.device(int(replica), tower)
+
+    def _creator(self, tower):
+        devices = [
+            self.device(replica, tower) for replica in range(len(self.devices))
+        ]
+
+        def creator(next_creator, **arguments):
+            return next_creator(
+                **arguments | {"colocate_with": _VariableDevices(devices)}
+            )
+
+        return creator
+
+
+class _VariableDevices:
+    """Tells MirroredStrategy where the copies of a new variable go.
+
+    MirroredStrategy takes the devices from the attribute `_devices` of the
+    variable that a new one shall be colocated with, and asks for nothing else
+    of it. That is no public API: tests/test_towers.py says when it changes.
+    """
+
+    def __init__(self, devices):
+        self._devices = tuple(devices)
 
 
 def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:

@@ -8,13 +8,14 @@ import pytest
 ROWS = [
     {"errors", "metrics", "optimizer", "plateau", "run_dir", "settings"},
     {"config", "datasets", "preprocessing", "towers"},
-    {"environment", "inference", "layers", "sources", "checkpoints"},
-    {"callbacks", "data", "model"},
+    {"checkpoints", "environment", "inference", "sources", "tower_layers"},
+    {"callbacks", "data", "layers"},
+    {"model"},
     {"assembly"},
     {"evaluate", "export", "inspect", "predict", "train"},
     {"main"},
 ]
-SEES_CONFIG = {"assembly", "main", *ROWS[5]}
+SEES_CONFIG = {"assembly", "main", *ROWS[6]}
 PACKAGE = Path("alexnet_tf")
 MODULES = sorted(path.stem for path in PACKAGE.glob("[a-z]*.py"))
 

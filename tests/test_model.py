@@ -51,7 +51,12 @@ def test_figure_2_has_no_other_layers(paper_net):
     names = {layer.name for layer in paper_net.layers}
     paper = {f"{row[0]}_tower{tower}" for row in PAPER for tower in (0, 1)}
     others = {name for name in names - paper if "input" not in name}
-    assert others == {"flat5_tower0", "flat5_tower1", "fc8"}
+    plumbing = {
+        f"{name}_tower{tower}"
+        for name in ("flat5", "fork2", "fork5", "fork6")
+        for tower in (0, 1)
+    }
+    assert others == plumbing | {"fc8"}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,8 @@ def test_towers_see_each_other_where_the_paper_says(paper_net):
         return [t._keras_history.operation.name for t in node.input_tensors]
 
     for tower in (0, 1):
-        both = [f"pool2_tower{t}" for t in (0, 1)]
+        both = [f"fork2_tower{t}" for t in (0, 1)]
+        assert inputs_of(both[tower]) == [f"pool2_tower{tower}"]
         assert inputs_of(f"shared2_tower{tower}") == both
         assert inputs_of(f"conv3_tower{tower}") == [f"shared2_tower{tower}"]
         assert inputs_of(f"conv2_tower{tower}") == [f"pool1_tower{tower}"]

@@ -1,0 +1,112 @@
+"""Layers on the device of their tower: Keras's own, and what joins towers."""
+
+import keras
+import tensorflow as tf
+
+from alexnet_tf.towers import Placement
+
+_register = keras.saving.register_keras_serializable("alexnet_tf")
+
+
+class OnTower:
+    """Mixin: runs a layer on the device of one tower of the current replica.
+
+    Args:
+        tower: The tower the layer belongs to, from 0.
+        placement: The devices of the run. Not part of the layer's config: a
+            saved model is not bound to the devices it was trained on.
+    """
+
+    def __init__(self, *args, tower=0, placement=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.tower = tower
+        self.placement = placement or Placement()
+
+    def __call__(self, *args, **kwargs):
+        """Calls the layer, and makes its variables, on its tower's device."""
+        with self.placement.scope(self.tower):
+            return super().__call__(*args, **kwargs)
+
+    def call(self, inputs):
+        """Returns what the layer makes of its inputs."""
+        return self.on_device(super().call, inputs)
+
+    def on_device(self, function, inputs):
+        """Calls `function(inputs)`; its gradient runs on the device too."""
+        tensors = tf.nest.flatten(inputs)
+        variables = self.trainable_variables
+
+        def of_tensors(*all_tensors):
+            values = all_tensors[len(tensors) :]
+            inputs_again = tf.nest.pack_sequence_as(
+                inputs, all_tensors[: len(tensors)]
+            )
+            with keras.StatelessScope(zip(variables, values, strict=True)):
+                return function(inputs_again)
+
+        values = [tf.convert_to_tensor(v.value) for v in variables]
+        return self.placement.run(self.tower, of_tensors, *tensors, *values)
+
+    def get_config(self):
+        """Returns the constructor's arguments, less the placement."""
+        return {**super().get_config(), "tower": self.tower}
+
+
+@_register
+class Conv2D(OnTower, keras.layers.Conv2D):
+    """Convolution on a tower."""
+
+
+@_register
+class Dense(OnTower, keras.layers.Dense):
+    """Fully connected layer on a tower."""
+
+
+@_register
+class MaxPooling2D(OnTower, keras.layers.MaxPooling2D):
+    """Max pooling on a tower."""
+
+
+@_register
+class Flatten(OnTower, keras.layers.Flatten):
+    """Flattening on a tower."""
+
+
+@_register
+class Concatenate(OnTower, keras.layers.Concatenate):
+    """Concatenation on a tower: where it sees the others' outputs."""
+
+
+@_register
+class Add(OnTower, keras.layers.Add):
+    """Sum on a tower."""
+
+
+@_register
+class Fork(OnTower, keras.layers.Layer):
+    """Gives one output to several consumers.
+
+    The consumers' gradients are summed here, on the tower's device; without
+    a fork the tape would sum them on the lead.
+
+    Args:
+        copies: Number of consumers.
+        **kwargs: As for any layer.
+    """
+
+    def __init__(self, copies, **kwargs):
+        super().__init__(**kwargs)
+        self.copies = copies
+
+    def call(self, inputs):
+        """Returns a list of `copies` tensors equal to `inputs`."""
+        return list(
+            self.on_device(
+                lambda x: tuple(tf.identity(x) for _ in range(self.copies)),
+                inputs,
+            )
+        )
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "copies": self.copies}
