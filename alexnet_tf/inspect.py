@@ -1,13 +1,18 @@
-"""Shows the network and the machine: layers, parameters, devices."""
+"""Shows the network and the machine: layers, devices, traffic, memory."""
 
+import dataclasses
+import math
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
-from alexnet_tf import assembly, sources
+from alexnet_tf import assembly, sources, traffic
 from alexnet_tf.assembly import DatasetFacts
 from alexnet_tf.config import Config
 from alexnet_tf.run_dir import write_json
+from alexnet_tf.towers import Placement
+from alexnet_tf.traffic import Transfer
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -25,63 +30,131 @@ def run(config: Config, words: list[str]) -> int:
     """
     placement = assembly.make_placement(config)
     names = sources.class_names(config.dataset, data_dir=config.data_dir)
-    facts = DatasetFacts(
+    model = assembly.make_trainer(config, _unknown_facts(names), placement)
+    graph = traffic.trace_training_step(model, images_per_replica=1)
+    transfers = traffic.find_transfers(graph)
+    images_per_replica = config.batch_size // len(placement.devices)
+
+    layers = [_describe(layer, placement) for layer in model.layers]
+    memory = _memory(model, placement, images_per_replica)
+    _print_layers(layers)
+    _print_machine(placement)
+    _print_traffic(transfers, placement)
+    _print_memory(memory, images_per_replica)
+    if config.json:
+        content = {
+            "parameters": model.count_params(),
+            "layers": layers,
+            "devices": [list(devices) for devices in placement.devices],
+            "traffic": [dataclasses.asdict(t) for t in transfers],
+            "memory": memory,
+        }
+        write_json(Path(config.json), content)
+    return 0
+
+
+def _unknown_facts(names):
+    """Returns the facts of a data set that nobody has looked at."""
+    return DatasetFacts(
         class_names=list(names),
         mean_rgb=[0, 0, 0],
         covariance_rgb=[[1, 0, 0], [0, 1, 0], [0, 0, 1]],
         train_examples=0,
         validation_examples=0,
     )
-    model = assembly.make_model(config, facts)
-    layers = [_describe(layer, placement) for layer in model.layers]
-    _print_layers(layers)
-    devices = {
-        "tensorflow": tf.__version__,
-        "gpus": [gpu.name for gpu in tf.config.list_physical_devices("GPU")],
-        "replicas": [list(replica) for replica in placement.devices],
-    }
-    _print_devices(devices)
-    if config.json:
-        content = {"layers": layers, "devices": devices}
-        content["parameters"] = model.count_params()
-        write_json(Path(config.json), content)
-    return 0
 
 
-def _describe(layer, placement):
+def _describe(layer: keras.Layer, placement: Placement) -> dict:
     """Returns a row of the layer table."""
     tower = getattr(layer, "tower", None)
     output, *_ = tf.nest.flatten(layer.output)  # A fork's are all alike.
-    placed = tower is not None and placement.devices
+    replicas = [] if tower is None else range(len(placement.devices))
     return {
         "layer": layer.name,
         "output_shape": list(output.shape[1:]),
         "parameters": layer.count_params(),
         "tower": tower,
-        "devices": [
-            placement.device(replica, tower)
-            for replica in range(len(placement.devices))
-        ]
-        if placed
-        else [],
+        "devices": [placement.device(replica, tower) for replica in replicas],
     }
 
 
+def _memory(model, placement, images):
+    """Returns bytes per device; activations are all layers' outputs."""
+    rows = {}
+    for layer in model.layers:
+        for replica in range(len(placement.devices)):
+            device = placement.device(replica, getattr(layer, "tower", 0))
+            row = rows.setdefault(
+                device, {"weights": 0, "momentum": 0, "activations": 0}
+            )
+            weights = 4 * layer.count_params()
+            row["weights"] += weights
+            row["momentum"] += weights
+            for output in tf.nest.flatten(layer.output):
+                size = math.prod(output.shape[1:]) * images
+                row["activations"] += size * tf.as_dtype(output.dtype).size
+    return rows
+
+
 def _print_layers(layers):
-    print(f"{'layer':18}{'output':>16}{'parameters':>14}  devices")
+    print(f"{'layer':18}{'output':>14}{'parameters':>13}  devices")
     for row in layers:
         shape = "x".join(map(str, row["output_shape"]))
         print(
-            f"{row['layer']:18}{shape:>16}{row['parameters']:14,}  "
+            f"{row['layer']:18}{shape:>14}{row['parameters']:13,}  "
             f"{' '.join(row['devices'])}"
         )
     total = sum(row["parameters"] for row in layers)
-    print(f"{'total':18}{'':>16}{total:14,}")
+    print(f"{'total':18}{'':14}{total:13,}\n")
 
 
-def _print_devices(devices):
-    print(
-        f"\nTensorFlow {devices['tensorflow']} sees {len(devices['gpus'])} GPUs"
-    )
-    for number, replica in enumerate(devices["replicas"]):
-        print(f"replica {number}: {', '.join(replica)}")
+def _print_machine(placement):
+    gpus = tf.config.list_physical_devices("GPU")
+    print(f"TensorFlow {tf.__version__} sees {len(gpus)} GPUs")
+    for number, devices in enumerate(placement.devices):
+        print(f"replica {number}: {', '.join(devices)}")
+
+
+def _print_traffic(transfers: list[Transfer], placement):
+    """Prints what the towers of replica 0 exchange, then the replicas."""
+    inside = {_short(device) for device in placement.devices[0]}
+    between_towers = [
+        t for t in transfers if {t.source, t.destination} <= inside
+    ]
+    if between_towers:
+        print("\nBetween the towers of a replica, for each image:")
+        print(f"{'layer':18}{'pass':10}{'from':8}{'to':8}{'bytes':>10}")
+    totals = {}
+    for t in between_towers:
+        print(
+            f"{t.layer:18}{'backward' if t.backward else 'forward':10}"
+            f"{t.source:8}{t.destination:8}{t.bytes:10,}"
+        )
+        pair = (t.source, t.destination)
+        totals[pair] = totals.get(pair, 0) + t.bytes
+    for (source, destination), total in totals.items():
+        print(f"{'total':28}{source:8}{destination:8}{total:10,}")
+    others = {}
+    for t in transfers:
+        if t not in between_towers:
+            pair = (t.source, t.destination)
+            others[pair] = others.get(pair, 0) + t.bytes
+    if len(placement.devices) > 1:
+        print("\nBetween devices of several replicas, for each step:")
+        for (source, destination), total in others.items():
+            print(f"{'':28}{source:8}{destination:8}{total:14,}")
+
+
+def _print_memory(memory, images):
+    print(f"\nMegabytes a device at {images} images a replica:")
+    print(f"{'device':16}{'weights':>10}{'momentum':>10}{'activations':>13}")
+    for device, row in memory.items():
+        weights, momentum, activations = (v / 1e6 for v in row.values())
+        print(
+            f"{_short(device):16}{weights:10.1f}{momentum:10.1f}"
+            f"{activations:13.1f}"
+        )
+
+
+def _short(device):
+    return device.removeprefix("/device:")

@@ -28,6 +28,7 @@ def pytest_configure():
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 4
     )
+    tf.config.list_logical_devices()  # From here on it cannot be changed.
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,103 @@
+"""What crosses between devices in a training step, read off its graph."""
+
+import dataclasses
+import re
+
+import keras
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """A tensor that is made on one device and used on another.
+
+    Args:
+        layer: Layer it belongs to, as fork2_tower0.
+        backward: Whether it is a gradient.
+        source: Device that makes it, as CPU:0.
+        destination: Device that uses it, however often.
+        numbers: How many numbers it has.
+        bytes: How many bytes.
+    """
+
+    layer: str
+    backward: bool
+    source: str
+    destination: str
+    numbers: int
+    bytes: int
+
+
+def trace_training_step(
+    model: keras.Model, images_per_replica: int
+) -> tf.Graph:
+    """Returns the graph of a training step of a compiled model.
+
+    Nothing is computed. The step has the forward and backward passes, the sum
+    of the gradients over the replicas and the update of all variables.
+    """
+    strategy = model.distribute_strategy
+
+    @tf.function
+    def step(images, labels):
+        return strategy.run(model.train_step, args=((images, labels),))
+
+    (images,) = model.inputs
+    return step.get_concrete_function(
+        tf.TensorSpec((images_per_replica, *images.shape[1:]), images.dtype),
+        tf.TensorSpec((images_per_replica,), tf.int64),
+    ).graph
+
+
+def find_transfers(graph: tf.Graph) -> list[Transfer]:
+    """Returns what crosses between devices.
+
+    An edge of the graph counts if its ends are on different devices, once for
+    each tensor and destination; variables' handles, which are references, and
+    constants, which every device has, do not. Inputs of the graph, the images,
+    have no device; `find_inputs` tells where they go.
+    """
+    found = {}
+    for operation in graph.get_operations():
+        for tensor in operation.inputs:
+            source, destination = _device(tensor.op), _device(operation)
+            if (
+                source and destination and source != destination
+                and tensor.dtype != tf.resource
+                and tensor.op.type != "Const"
+            ):  # fmt: skip
+                key = (tensor.name, destination)
+                found[key] = _transfer(tensor, operation, source, destination)
+    return list(found.values())
+
+
+def find_inputs(graph: tf.Graph) -> list[tuple[str, str]]:
+    """Returns (dtype, device) of each use of the images, once a device."""
+    return sorted(
+        {
+            (tensor.dtype.name, _device(operation))
+            for operation in graph.get_operations()
+            for tensor in operation.inputs
+            if tensor.op.type == "Placeholder" and tensor.shape.rank == 4
+        }
+    )
+
+
+def _transfer(tensor, operation, source, destination):
+    # A gradient of the loss has no layer's name; the layer it goes to has.
+    layer = re.search(r"\w+?_tower\d+", f"{tensor.name} {operation.name}")
+    numbers = tensor.shape.num_elements() or 0
+    return Transfer(
+        layer=layer.group() if layer else tensor.op.name,
+        backward=tensor.name.startswith("gradient_tape"),
+        source=source,
+        destination=destination,
+        numbers=numbers,
+        bytes=numbers * tensor.dtype.size,
+    )
+
+
+def _device(operation):
+    """Returns a device as CPU:0, or "" if none is given."""
+    match = re.search(r"[CG]PU:\d+", operation.device)
+    return match.group() if match else ""
