@@ -1,5 +1,6 @@
 """Shows the network and the machine: layers, devices, traffic, memory."""
 
+import collections
 import dataclasses
 import math
 from pathlib import Path
@@ -40,6 +41,7 @@ def run(config: Config, words: list[str]) -> int:
     _print_layers(layers)
     _print_machine(placement)
     _print_traffic(transfers, placement)
+    _print_weights_away_from_lead(memory, placement)
     _print_memory(memory, images_per_replica)
     if config.json:
         content = {
@@ -117,32 +119,47 @@ def _print_machine(placement):
 
 def _print_traffic(transfers: list[Transfer], placement):
     """Prints what the towers of replica 0 exchange, then the replicas."""
-    inside = {_short(device) for device in placement.devices[0]}
+    replicas = [{_short(d) for d in row} for row in placement.devices]
     between_towers = [
-        t for t in transfers if {t.source, t.destination} <= inside
+        t for t in transfers if {t.source, t.destination} <= replicas[0]
     ]
     if between_towers:
         print("\nBetween the towers of a replica, for each image:")
         print(f"{'layer':18}{'pass':10}{'from':8}{'to':8}{'bytes':>10}")
-    totals = {}
     for t in between_towers:
         print(
             f"{t.layer:18}{'backward' if t.backward else 'forward':10}"
             f"{t.source:8}{t.destination:8}{t.bytes:10,}"
         )
-        pair = (t.source, t.destination)
-        totals[pair] = totals.get(pair, 0) + t.bytes
+    _print_totals(between_towers)
+    between_replicas = [
+        t
+        for t in transfers
+        if not any({t.source, t.destination} <= names for names in replicas)
+    ]
+    if between_replicas:
+        print("\nBetween replicas, for each step:")
+    _print_totals(between_replicas)
+
+
+def _print_totals(transfers):
+    """Prints the bytes of each pair of devices."""
+    totals = collections.Counter()
+    for t in transfers:
+        totals[t.source, t.destination] += t.bytes
     for (source, destination), total in totals.items():
         print(f"{'total':28}{source:8}{destination:8}{total:10,}")
-    others = {}
-    for t in transfers:
-        if t not in between_towers:
-            pair = (t.source, t.destination)
-            others[pair] = others.get(pair, 0) + t.bytes
-    if len(placement.devices) > 1:
-        print("\nBetween devices of several replicas, for each step:")
-        for (source, destination), total in others.items():
-            print(f"{'':28}{source:8}{destination:8}{total:14,}")
+
+
+def _print_weights_away_from_lead(memory, placement):
+    """Prints what MirroredStrategy alone, which puts them there, would move."""
+    away = sum(memory[name]["weights"] for name in placement.devices[0][1:])
+    if away:
+        print(
+            "With all weights on the lead, each step would also move "
+            f"{away:,} bytes of\nweights from it and as many of gradients to "
+            "it, whatever the batch size."
+        )
 
 
 def _print_memory(memory, images):

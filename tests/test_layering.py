@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 ROWS = [
-    {"errors", "metrics", "optimizer", "plateau", "run_dir", "settings"},
+    {
+        "errors",
+        "metrics",
+        "optimizer",
+        "plateau",
+        "run_dir",
+        "settings",
+        "traffic",
+    },
     {"config", "datasets", "preprocessing", "towers"},
     {"checkpoints", "environment", "inference", "sources", "tower_layers"},
     {"callbacks", "data", "layers"},
