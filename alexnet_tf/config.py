@@ -41,7 +41,7 @@ class Config(*reversed(GROUPS)):
                 f"--towers={self.towers}; use 1 (all towers on one device) or "
                 f"{self.towers} (one device for each tower)."
             )
-        if self.virtual_devices and self.gpus not in ("all", "none"):
+        if self.virtual_devices and self.gpus not in ("auto", "none"):
             raise UserError(
                 f"--virtual_devices={self.virtual_devices} divides the CPU "
                 f"but --gpus={self.gpus} asks for GPUs; give only one of them."

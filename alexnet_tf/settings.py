@@ -168,9 +168,9 @@ class Hardware:
     """Devices (Sec. 3.2)."""
 
     gpus: str = setting(
-        "all",
-        "all: every GPU that TensorFlow sees, the CPU if there is none; none: "
-        "the CPU; or GPU numbers such as 0,1.",
+        "auto",
+        "auto: all GPUs that TensorFlow sees, the CPU if there is none; all: "
+        "all GPUs, at least one; none: the CPU; or GPU numbers such as 0,1.",
     )
     virtual_devices: int = setting(
         0,

@@ -122,7 +122,8 @@ def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
     """Returns the names of the devices to train on.
 
     Args:
-        gpus: "all", "none", or GPU numbers such as "0,1".
+        gpus: "auto" (all GPUs, or the CPU), "all", "none", or GPU numbers
+            such as "0,1".
         virtual_devices: Number of devices to divide the CPU into; 0 to leave
             it whole. The last one known to TensorFlow wins: it cannot be
             changed in a process that has already computed something.
@@ -133,18 +134,21 @@ def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
     """
     if virtual_devices:
         return _divide_cpu(virtual_devices)
-    seen = tf.config.list_logical_devices("GPU") if gpus != "none" else []
-    if gpus in ("all", "none"):
-        devices = seen or tf.config.list_logical_devices("CPU")[:1]
-        return [device.name for device in devices]
+    seen = tf.config.list_logical_devices("GPU")
+    cpu = tf.config.list_logical_devices("CPU")[:1]
     try:
-        return [seen[int(number)].name for number in gpus.split(",")]
+        chosen = {
+            "auto": seen or cpu,
+            "none": cpu,
+            "all": seen,
+        }.get(gpus) or [seen[int(number)] for number in gpus.split(",")]
     except (ValueError, IndexError) as error:
         raise UserError(
             f"--gpus={gpus}, but TensorFlow sees {len(seen)} GPUs; give "
-            'numbers from 0 up, "all" or "none". Without a driver and '
+            'numbers from 0 up, "auto" or "none". Without a driver and '
             "`pip install tensorflow[and-cuda]` it sees none."
         ) from error
+    return [device.name for device in chosen]
 
 
 def _divide_cpu(count):

@@ -110,6 +110,8 @@ def _announce(run_dir, model, placement, facts, epochs_done):
     )
     for number, devices in enumerate(placement.devices):
         print(f"Replica {number}: {', '.join(devices)}")
+    if "GPU" not in placement.leads[0]:
+        print("No GPU is used.")
     print(
         f"Run directory: {run_dir.path}\n"
         f"Watch it: tensorboard --logdir {run_dir.tensorboard}"

@@ -1,6 +1,7 @@
 """Which devices there are, and which tower runs on which."""
 
 import pytest
+import tensorflow as tf
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.towers import Placement, find_devices, place
@@ -37,14 +38,18 @@ def test_devices_that_leave_a_rest_are_refused():
 
 
 def test_virtual_devices_divide_the_cpu():
-    assert find_devices(gpus="all", virtual_devices=3) == CPUS[:3]
+    assert find_devices(gpus="auto", virtual_devices=3) == CPUS[:3]
     with pytest.raises(UserError, match="already runs .* with 4"):
-        find_devices(gpus="all", virtual_devices=5)
+        find_devices(gpus="auto", virtual_devices=5)
 
 
 def test_a_gpu_that_is_not_there_is_an_error_not_a_cpu_run():
     assert find_devices(gpus="none", virtual_devices=0) == CPUS[:1]
-    for gpus in ("7", "0,x"):
+    unavailable = ["7", "0,x", "-9"]
+    if not tf.config.list_physical_devices("GPU"):
+        assert find_devices(gpus="auto", virtual_devices=0) == CPUS[:1]
+        unavailable += ["all", "0"]
+    for gpus in unavailable:
         with pytest.raises(UserError, match="sees .* GPUs.*and-cuda"):
             find_devices(gpus=gpus, virtual_devices=0)
 
