@@ -41,13 +41,14 @@ class Data:
         256,
         "Images are rescaled to this shorter side and their central square is "
         "kept [pixels]. Sec. 2.",
-        lower=16,
+        lower=64,
     )
     crop_size: int = setting(
         224,
         "Square patch that the network sees, at random in training and the "
-        "centre one in evaluation [pixels]. Sec. 4.1.",
-        lower=16,
+        "centre one in evaluation; below 64 nothing is left after the last "
+        "pooling [pixels]. Sec. 4.1.",
+        lower=64,
     )
     horizontal_flip: bool = setting(
         True, "Mirror half of the training patches. Sec. 4.1."

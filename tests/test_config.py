@@ -96,6 +96,7 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
         (["--nodebug=1"], "nodebug=1"),
         (["--colour_noise=pink"], "paper|code_2012|off"),
         (["--flagfile=/nowhere.cfg"], "/nowhere.cfg"),
+        (["--crop_size=63"], "crop_size=63.*64"),
         (["--crop_size=300"], "crop_size=300.*image_size=256"),
         (["--lrn_size=4"], "lrn_size=4.*odd"),
         (["--towers=4", "--devices_per_replica=2"], "use 1 .* or 4"),

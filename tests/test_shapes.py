@@ -144,6 +144,6 @@ def test_linear_error_is_small_where_the_class_shows():
 def test_neither_mean_colour_nor_thumbnail_tells_the_class(thumbnails):
     means = [pixels.mean(axis=(1, 2)) for pixels in thumbnails]
     flat = [pixels.reshape(len(pixels), -1) for pixels in thumbnails]
-    # Chance is 0.917.
-    assert linear_error(*means) > 0.6
-    assert linear_error(*flat) > 0.6
+    errors = {"mean RGB": linear_error(*means), "16x16": linear_error(*flat)}
+    print(f"validation error of ridge regression, chance 0.917: {errors}")
+    assert min(errors.values()) > 0.6
