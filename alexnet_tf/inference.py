@@ -1,10 +1,12 @@
 """From encoded images to labels: what is exported, and what predicts."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf.preprocessing import Geometry, decode_patch
 
@@ -46,11 +48,26 @@ def make_classifier(
 
 
 def save_classifier(classify: Callable, path: Path) -> None:
-    """Writes a SavedModel with `classify` as its serving signature."""
+    """Writes a SavedModel with `classify` as its serving signature.
+
+    It names no device: it loads on any machine, as it is.
+    """
     archive = keras.export.ExportArchive()
     # No archive.track(model): that would write each weight twice.
     archive.add_endpoint("classify", classify, input_signature=_SIGNATURE)
     archive.write_out(str(path), verbose=False)
+    _clear_devices(path / "saved_model.pb")
+
+
+def _clear_devices(file: Path) -> None:
+    """Clears the devices that TensorFlow's own saving functions name."""
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for meta_graph in saved.meta_graphs:
+        graph = meta_graph.graph_def
+        functions = [f.node_def for f in graph.library.function]
+        for node in itertools.chain(graph.node, *functions):
+            node.device = ""
+    file.write_bytes(saved.SerializeToString())
 
 
 def load_classifier(path: Path) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:

@@ -33,7 +33,7 @@ def run(config: Config, words: list[str]) -> int:
             predictions[file] = _classify_file(classify, file)
         except (OSError, tf.errors.InvalidArgumentError) as error:
             failed += 1
-            print(f"{file}: cannot be read: {_first_line(error)}")
+            print(f"{file}: cannot be read: {_reason(error)}")
             continue
         print(file)
         for label, score in predictions[file]:
@@ -61,7 +61,10 @@ def _classify_file(classify, file):
     return list(zip(labels, best["scores"][0].numpy().tolist(), strict=True))
 
 
-def _first_line(error):
-    """Returns what an operation's error says, without where it happened."""
-    message = getattr(error, "message", None) or str(error)
-    return message.splitlines()[0].removeprefix("{{function_node ")
+def _reason(error):
+    """Returns why a file cannot be read, without where in the graph."""
+    if isinstance(error, OSError):
+        return error.strerror
+    # The line before the one that names the operation: "\t [[{{node ...".
+    before, _, _ = error.message.partition("\n\t [[")
+    return before.splitlines()[-1]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
-from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf import assembly, checkpoints, sources
 from alexnet_tf.config import parse
@@ -201,8 +199,8 @@ def test_predict_names_bad_files_and_goes_on(
     )
     assert code == 1
     told = capsys.readouterr().out
-    assert "bad.jpg: cannot be read" in told
-    assert "none.jpg: cannot be read" in told
+    assert "bad.jpg: cannot be read: Unknown image file format" in told
+    assert "none.jpg: cannot be read: No such file or directory" in told
     predictions = json.loads(file.read_text())
     assert list(predictions) == [words[0], words[3]]
     for best in predictions.values():
@@ -235,6 +233,7 @@ STRANGER = """
 import sys
 sys.modules["alexnet_tf"] = None  # Importing it now fails.
 import tensorflow as tf
+tf.config.set_soft_device_placement(False)  # As strict as it gets.
 model = tf.saved_model.load(sys.argv[1])
 serve = model.signatures["serving_default"]
 _, arguments = serve.structured_input_signature
@@ -272,19 +271,7 @@ def test_the_saved_model_works_without_the_package(
 
 def test_the_saved_model_has_no_devices_and_each_weight_once(finished_run):
     saved = finished_run / "saved_model"
-    proto = saved_model_pb2.SavedModel.FromString(
-        (saved / "saved_model.pb").read_bytes()
-    )
-    functions = proto.meta_graphs[0].graph_def.library.function
-    # TensorFlow's own functions that read and write the weights name the CPU.
-    computing = [
-        function
-        for function in functions
-        if not re.search("traced_(save|restore)", function.signature.name)
-    ]
-    operations = [node for f in computing for node in f.node_def]
-    assert sum(node.op == "Conv2D" for node in operations) >= 10
-    assert {node.device for node in operations} == {""}
+    assert b"device:" not in (saved / "saved_model.pb").read_bytes()
     result = json.loads((finished_run / "result.json").read_text())
     (weights,) = (saved / "variables").glob("*.data-*")
     assert weights.stat().st_size < 1.05 * 4 * result["parameters"]
