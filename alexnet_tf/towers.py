@@ -3,7 +3,7 @@
 A replica is one whole network. Its towers share one device, or have one device
 each; tower 0's device is the replica's lead. MirroredStrategy is told of the
 leads only and copies the network onto each of them; the layers put the other
-towers where they belong with `Placement.scope`.
+towers, their variables and gradients where they belong with a `Placement`.
 """
 
 import contextlib
@@ -111,7 +111,7 @@ class _VariableDevices:
 
     MirroredStrategy takes the devices from the attribute `_devices` of the
     variable that a new one shall be colocated with, and asks for nothing else
-    of it. That is no public API: tests/test_towers.py says when it changes.
+    of it. That is no public API: tests/test_placement.py says when it changes.
     """
 
     def __init__(self, devices):
