@@ -43,11 +43,14 @@ def open_run(config: Config) -> RunDir:
     """Returns the directory that --run_dir names.
 
     Raises:
-        UserError: if it names none.
+        UserError: if it names none, or something else.
     """
     if not config.run_dir:
         raise UserError("give --run_dir=DIR, the directory of the run.")
-    return RunDir(Path(config.run_dir))
+    path = Path(config.run_dir)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--run_dir={path} is a file; give a directory.")
+    return RunDir(path)
 
 
 def make_geometry(config: Config) -> Geometry:

@@ -64,6 +64,8 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
             f"split {split!r} of --dataset={dataset} does not exist; it has "
             f"{', '.join(builder.info.splits)}, or parts such as train[:90%]."
         ) from error
+    if not count:
+        raise UserError(f"split {split!r} of --dataset={dataset} is empty.")
     records = builder.as_dataset(
         split,
         decoders={"image": tfds.decode.SkipDecoding()},
@@ -94,6 +96,13 @@ def _open_builder(dataset, data_dir):
         raise UserError(
             f"--dataset={dataset} is not known to TFDS. Near: "
             f"{', '.join(near)}; or folder:PATH for a folder of images."
+        ) from error
+    except (ValueError, AssertionError) as error:
+        # Some of TFDS's messages are a page long; their last clause says why.
+        reason = str(error).splitlines()[0].split('}": ')[-1]
+        raise UserError(
+            f"--dataset={dataset} cannot be opened: {reason[:150]}\n"
+            "TFDS names are NAME, NAME/CONFIG or NAME:VERSION."
         ) from error
     features = builder.info.features
     kinds = {name: type(feature) for name, feature in features.items()}
@@ -153,22 +162,11 @@ def _open_folder(path, split):
     if not root.is_dir():
         raise UserError(f"--dataset=folder:{path}: no such folder: {root}")
     names = tuple(sorted(f.name for f in root.iterdir() if f.is_dir()))
+    part = "all" if divided else split
     files, labels = [], []
     for label, name in enumerate(names):
-        found = sorted(
-            file
-            for file in (root / name).iterdir()
-            if file.suffix.lower() in _IMAGE_SUFFIXES
-        )
-        if not divided:
-            held_out = found[_HELD_OUT - 1 :: _HELD_OUT]
-            keep = set(held_out)
-            found = (
-                held_out
-                if split == "validation"
-                else [file for file in found if file not in keep]
-            )
-        files += map(str, found)
+        found = _images_in(root / name, part)
+        files += found
         labels += [label] * len(found)
     if not files:
         raise UserError(
@@ -188,3 +186,18 @@ def _open_folder(path, split):
         num_parallel_calls=os.cpu_count(),
     )
     return Examples(records, len(files), names)
+
+
+def _images_in(folder, part):
+    """Returns a class's files: "all", every tenth, or what that leaves."""
+    found = sorted(
+        str(file)
+        for file in folder.iterdir()
+        if file.suffix.lower() in _IMAGE_SUFFIXES
+    )
+    if part == "all":
+        return found
+    held_out = found[_HELD_OUT - 1 :: _HELD_OUT]
+    if part == "validation":
+        return held_out
+    return sorted(set(found) - set(held_out))

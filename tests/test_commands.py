@@ -302,6 +302,7 @@ def test_inspect_shows_the_papers_network(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["train"], "give --run_dir"),
+        (["train", f"--run_dir={__file__}"], "is a file"),
         (["evaluate", "/nowhere"], "/nowhere is not a run directory"),
         (["export", "--run_dir=/nowhere"], "is not a run directory"),
         (["predict"], "at least one image"),

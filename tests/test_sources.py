@@ -84,6 +84,12 @@ def test_a_folder_with_train_and_validation_is_taken_as_it_is(folder):
         ("imagnet2012", "train", "imagnet2012 is not known.*imagenet2012"),
         ("folder:/nowhere", "train", "no such folder: /nowhere"),
         ("shapes/tiny", "dev", "'dev'.*train, validation"),
+        ("shapes/tiny", "train[:0%]", r"'train\[:0%\]' .* is empty"),
+        ("shapes/huge", "train", "BuilderConfig huge not found"),
+        ("shapes:9.9.9", "train", "cannot be loaded at version 9.9.9"),
+        ("two words", "train", "two words cannot be opened"),
+        ("", "train", "NAME:VERSION"),
+        ("coco", "train", "expected an image and a class label"),
         ("imagenet2012", "train", "ILSVRC2012_img_train.tar .147.9 GB."),
     ],
 )
