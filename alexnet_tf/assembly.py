@@ -150,9 +150,8 @@ def evaluate_centre(
         geometry=make_geometry(config),
     )
     measured = model.evaluate(batches, return_dict=True, verbose=0)
-    num_examples = int(
-        model.metrics[0].count.numpy()
-    )  # Of the mean of the loss.
+    loss_mean = model.metrics[0]  # It counts what it averages.
+    num_examples = int(loss_mean.count.numpy())
     if num_examples != examples.count:
         raise RuntimeError(
             f"evaluated {num_examples} examples of {examples.count}"
