@@ -1,14 +1,14 @@
 """From a `Config` to the parts it describes; what the workflows share."""
 
-import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 
-from alexnet_tf import checkpoints, data, sources, towers
+from alexnet_tf import checkpoints, evaluation, sources, towers
 from alexnet_tf.config import Config
+from alexnet_tf.dataset_facts import DatasetFacts, read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.inference import make_classifier
 from alexnet_tf.metrics import top_k_error
@@ -19,24 +19,8 @@ from alexnet_tf.run_dir import RunDir
 from alexnet_tf.sources import Examples
 from alexnet_tf.towers import Placement
 
-
-@dataclasses.dataclass(frozen=True)
-class DatasetFacts:
-    """What a run knows of its data set; kept in its dataset.json.
-
-    Args:
-        class_names: In the order of the labels.
-        mean_rgb: Mean colour, three numbers in 0..255.
-        covariance_rgb: 3x3, of pixels in 0..255.
-        train_examples: Size of the training split.
-        validation_examples: Size of the validation split.
-    """
-
-    class_names: list[str]
-    mean_rgb: list[float]
-    covariance_rgb: list[list[float]]
-    train_examples: int
-    validation_examples: int
+# Keras's name of each --precision.
+_DTYPES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 def open_run(config: Config) -> RunDir:
@@ -87,29 +71,30 @@ def open_split(config: Config, split: str) -> Examples:
 
 
 def make_model(
-    config: Config, facts: DatasetFacts, placement: Placement | None = None
+    config: Config,
+    facts: DatasetFacts,
+    placement: Placement | None = None,
+    *,
+    dtype: str = "float32",
 ) -> keras.Model:
     """Builds the network, with the same initial weights for the same seed."""
     keras.utils.set_random_seed(config.seed)
+    noise_basis = colour_noise_basis(
+        facts.covariance_rgb,
+        reading=config.colour_noise,
+        std=config.colour_noise_std,
+    )
+    shrink = config.colour_noise_shrink and noise_basis
     return alexnet(
         len(facts.class_names),
+        config,
         crop_size=config.crop_size,
-        mean_rgb=facts.mean_rgb,
-        noise_basis=colour_noise_basis(
-            facts.covariance_rgb,
-            reading=config.colour_noise,
-            std=config.colour_noise_std,
-        ),
-        towers=config.towers,
-        width=config.width,
-        lrn_size=config.lrn_size,
-        lrn_k=config.lrn_k,
-        lrn_alpha=config.lrn_alpha,
-        lrn_beta=config.lrn_beta,
-        dropout_rate=config.dropout_rate,
-        initialisation=config.initialisation,
+        mean=facts.mean_rgb if facts.mean_image is None else facts.mean_image,
+        noise_basis=noise_basis,
+        noise_shrink=1 + config.colour_noise_std if shrink else 1.0,
         seed=config.seed,
         placement=placement,
+        dtype=dtype,
     )
 
 
@@ -118,10 +103,16 @@ def make_trainer(
 ) -> keras.Model:
     """Builds and compiles the network under MirroredStrategy."""
     with towers.make_strategy(placement).scope():
-        model = make_model(config, facts, placement)
+        model = make_model(
+            config, facts, placement, dtype=_DTYPES[config.precision]
+        )
         model.compile(
             optimizer=MomentumSGD(
-                config.learning_rate, config.momentum, config.weight_decay
+                config.learning_rate,
+                config.momentum,
+                config.weight_decay,
+                decay_biases=config.decay_biases,
+                bias_learning_rate=config.bias_learning_rate,
             ),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[top_k_error(1), top_k_error(5)],
@@ -133,44 +124,36 @@ def make_trainer(
     return model
 
 
-def evaluate_centre(
-    model: keras.Model, config: Config, examples: Examples
-) -> dict[str, float]:
-    """Measures the error on the centre patch of each example.
-
-    Returns:
-        `loss`, `top1_error` and `top5_error`, and `num_examples`.
-
-    Raises:
-        RuntimeError: if not exactly all examples were seen.
-    """
-    batches = data.evaluation_batches(
+def predict_split(
+    model: keras.Model,
+    config: Config,
+    examples: Examples,
+    *,
+    ten_crops: bool = False,
+) -> dict[str, np.ndarray]:
+    """Predicts each example of a split, see `evaluation.predict_split`."""
+    return evaluation.predict_split(
+        model,
         examples,
         batch_size=config.batch_size,
         geometry=make_geometry(config),
+        ten_crops=ten_crops,
     )
-    measured = model.evaluate(batches, return_dict=True, verbose=0)
-    loss_mean = model.metrics[0]  # It counts what it averages.
-    num_examples = int(loss_mean.count.numpy())
-    if num_examples != examples.count:
-        raise RuntimeError(
-            f"evaluated {num_examples} examples of {examples.count}"
-        )
-    return {**measured, "num_examples": num_examples}
 
 
-def read_facts(run: RunDir) -> DatasetFacts:
-    """Returns what a run knows of its data set.
+def best_checkpoint(run: RunDir) -> Path:
+    """Returns the best checkpoint of a run.
 
     Raises:
-        UserError: if this is not the directory of a run.
+        UserError: if it has none.
     """
-    if not run.dataset.exists():
+    checkpoint = checkpoints.best(run.checkpoints)
+    if checkpoint is None:
         raise UserError(
-            f"{run.path} is not a run directory: it has no "
-            f"{run.dataset.name}. Start a run with train --run_dir={run.path}."
+            f"{run.path} has no checkpoint yet; the first one is written "
+            "after the first epoch."
         )
-    return DatasetFacts(**json.loads(run.dataset.read_text()))
+    return checkpoint
 
 
 def restore_best(model: keras.Model, run: RunDir) -> dict:
@@ -182,12 +165,7 @@ def restore_best(model: keras.Model, run: RunDir) -> dict:
     Raises:
         UserError: if there is none, or it is of another network.
     """
-    checkpoint = checkpoints.best(run.checkpoints)
-    if checkpoint is None:
-        raise UserError(
-            f"{run.path} has no checkpoint yet; the first one is written "
-            "after the first epoch."
-        )
+    checkpoint = best_checkpoint(run)
     checkpoints.restore(checkpoint, model.variables)
     return checkpoints.read_state(checkpoint)
 

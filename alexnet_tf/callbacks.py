@@ -5,6 +5,7 @@ the others record, and `Checkpoint` last, since it saves their state.
 """
 
 import dataclasses
+import math
 import time
 
 import keras
@@ -46,6 +47,57 @@ class Throughput(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Adds the figure to the epoch's logs."""
         logs["images_per_second"] = self._speed
+
+
+class StuckLoss(keras.callbacks.Callback):
+    """Says once if the training loss stays where guessing would put it.
+
+    Args:
+        num_classes: Guessing has the loss ln(num_classes).
+        patience: Steps for which the loss must be within 1 % of that.
+    """
+
+    # Steps between looks: asking for a step's loss waits for the step.
+    _INTERVAL = 100
+
+    def __init__(self, num_classes: int, patience: int = 500):
+        super().__init__()
+        self.guess = math.log(num_classes)
+        self.patience = patience
+        self._flat_steps = 0
+        self._told = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the sums anew, as Keras does for its mean of the loss."""
+        self._steps, self._sum = 0, 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Looks at the loss now and then."""
+        if (batch + 1) % self._INTERVAL == 0:
+            self._look(batch + 1, logs["loss"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Looks at the rest of the epoch."""
+        if self.params["steps"] > self._steps:
+            self._look(self.params["steps"], logs["loss"])
+
+    def _look(self, steps, mean_loss):
+        """Takes the mean loss over the first `steps` steps of the epoch."""
+        new_steps, total = steps - self._steps, float(mean_loss) * steps
+        loss = (total - self._sum) / new_steps
+        self._steps, self._sum = steps, total
+        is_flat = abs(loss - self.guess) <= 0.01 * self.guess
+        self._flat_steps = self._flat_steps + new_steps if is_flat else 0
+        if self._flat_steps >= self.patience and not self._told:
+            self._told = True
+            print(
+                f"\nThe loss has stayed within 1 % of {self.guess:.3f}, that "
+                f"of guessing, for {self._flat_steps} steps. Likely causes: "
+                "--learning_rate too high\nor too low; initial weights that "
+                "leave no signal or dead units (--initialisation,\n--width); "
+                "--dropout_form=inverted with few classes; labels that do not "
+                "belong to\ntheir images. Training goes on."
+            )
 
 
 class History(keras.callbacks.Callback):

@@ -107,3 +107,31 @@ def restore(checkpoint: Path, variables: Iterable[keras.Variable]) -> None:
                     "settings the checkpoint was made with."
                 )
             variable.assign(value)
+
+
+def restore_fitting(
+    checkpoint: Path, model: keras.Model
+) -> tuple[list[str], list[str]]:
+    """Gives layers the weights of another network's, where they fit.
+
+    Args:
+        checkpoint: A checkpoint of any network.
+        model: The network to change.
+
+    Returns:
+        The names of the layers that were given weights of the same shapes by
+        the layer of the same name, and of the other layers with weights.
+    """
+    taken, left = [], []
+    with np.load(checkpoint / "variables.npz") as saved:
+        for layer in model.layers:
+            weights = layer.trainable_variables
+            fits = all(
+                v.path in saved and saved[v.path].shape == tuple(v.shape)
+                for v in weights
+            )
+            for variable in weights if fits else ():
+                variable.assign(saved[variable.path])
+            if weights:
+                (taken if fits else left).append(layer.name)
+    return taken, left

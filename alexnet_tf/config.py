@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.settings import GROUPS, Data, Network, SingleCommands
+from alexnet_tf.network import Network
+from alexnet_tf.settings import GROUPS, Data, SingleCommands
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,18 @@ class Config(*reversed(GROUPS)):
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{name}={value}; give a finite number.")
+        try:
+            counts = self.kernel_counts()
+        except ValueError as error:
+            raise UserError(
+                f"--kernels={self.kernels}; give five whole numbers from 0 up, "
+                f"as {Network.kernels}."
+            ) from error
+        if not counts["conv1"]:
+            raise UserError(
+                f"--kernels={self.kernels} leaves out conv1, without which "
+                "nothing is left to normalise; leave out another layer."
+            )
         if self.crop_size > self.image_size:
             raise UserError(
                 f"--crop_size={self.crop_size} does not fit into "

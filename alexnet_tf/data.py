@@ -2,12 +2,16 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.preprocessing import Geometry, decode_patch, random_patch
+from alexnet_tf.preprocessing import (
+    Geometry,
+    decode_patch,
+    random_patch,
+    ten_patches,
+)
 from alexnet_tf.sources import Examples
 
 _CORES = os.cpu_count() or 1
@@ -19,6 +23,7 @@ def training_batches(
     batch_size: int,
     epochs: range,
     geometry: Geometry,
+    crop: bool,
     flip: bool,
     shuffle_buffer: int,
     seed: int,
@@ -34,6 +39,7 @@ def training_batches(
             full: what is left of an epoch is dropped.
         epochs: The epochs to go through.
         geometry: Sizes of the patches.
+        crop: Whether their places are random; if not, they are the centre.
         flip: Whether to mirror half of them.
         shuffle_buffer: Encoded images held for shuffling.
         seed: Seed of the order and of the patches.
@@ -62,6 +68,7 @@ def training_batches(
         patch = random_patch(
             example["image"],
             geometry,
+            crop=crop,
             flip=flip,
             seed=tf.stack((tf.cast(seed, tf.int64), number)),
         )
@@ -80,26 +87,33 @@ def training_batches(
 
 
 def evaluation_batches(
-    examples: Examples, *, batch_size: int, geometry: Geometry
+    examples: Examples,
+    *,
+    batch_size: int,
+    geometry: Geometry,
+    ten_crops: bool = False,
 ) -> tf.data.Dataset:
-    """Returns the centre patch of each example, exactly once.
+    """Returns the centre patch, or the ten, of each example, exactly once.
 
     Args:
         examples: The split.
-        batch_size: Images in a batch; the last one may be smaller.
+        batch_size: Examples in a batch; the last one may have fewer.
         geometry: Sizes of the patches.
+        ten_crops: Whether to return `preprocessing.ten_patches`.
 
     Returns:
-        As for `training_batches`.
+        As for `training_batches`; with ten crops the images have the shape
+        (batch_size, 10, crop_size, crop_size, 3).
     """
+
+    def patches_and_label(example):
+        encoded, label = example["image"], example["label"]
+        if ten_crops:
+            return ten_patches(encoded, geometry), label
+        return decode_patch(encoded, geometry.centre, geometry), label
+
     return (
-        examples.records.map(
-            lambda example: (
-                decode_patch(example["image"], geometry.centre, geometry),
-                example["label"],
-            ),
-            num_parallel_calls=_CORES,
-        )
+        examples.records.map(patches_and_label, num_parallel_calls=_CORES)
         .batch(batch_size)
         .prefetch(2)
         .with_options(_options())
@@ -114,34 +128,50 @@ def _options():
     return options
 
 
-def measure_colours(
+@dataclasses.dataclass(frozen=True)
+class PixelStatistics:
+    """What was measured on a sample of centre patches, in 0..255, float64.
+
+    Args:
+        mean_image: Mean of each pixel, (crop_size, crop_size, 3).
+        mean_rgb: Mean colour, (3,).
+        covariance_rgb: Covariance of the colours of pixels, (3, 3).
+    """
+
+    mean_image: np.ndarray
+    mean_rgb: np.ndarray
+    covariance_rgb: np.ndarray
+
+
+def measure_pixels(
     examples: Examples, *, num_images: int, geometry: Geometry
-) -> tuple[np.ndarray, np.ndarray]:
-    """Measures the mean and covariance of RGB pixels.
+) -> PixelStatistics:
+    """Measures the means and the covariance of RGB pixels.
 
     Args:
         examples: The training split.
         num_images: Images to measure, the first ones of the split.
-        geometry: Sizes; centre patches are measured, every fourth pixel along
-            both axes.
-
-    Returns:
-        Mean (3,) and covariance (3, 3), float64, of pixels in 0..255.
+        geometry: Sizes of the patches. The colours are those of every fourth
+            pixel along both axes.
     """
-    sums, products, pixels = np.zeros(3), np.zeros((3, 3)), 0
-    for colours in _pixel_batches(examples, num_images, geometry):
-        sums += colours.sum(axis=0)
-        products += colours.T @ colours
-        pixels += len(colours)
-    mean = sums / pixels
-    return mean, products / pixels - np.outer(mean, mean)
-
-
-def _pixel_batches(examples, num_images, geometry) -> Iterator[np.ndarray]:
     sample = dataclasses.replace(
         examples, records=examples.records.take(num_images)
     )
-    for images, _ in evaluation_batches(
+    image_sum, products, images, pixels = 0, np.zeros((3, 3)), 0, 0
+    colour_sum = np.zeros(3)
+    for batch, _ in evaluation_batches(
         sample, batch_size=100, geometry=geometry
     ):
-        yield images.numpy()[:, ::4, ::4].reshape(-1, 3).astype(np.float64)
+        batch = batch.numpy()
+        image_sum += batch.sum(axis=0, dtype=np.float64)
+        images += len(batch)
+        colours = batch[:, ::4, ::4].reshape(-1, 3).astype(np.float64)
+        colour_sum += colours.sum(axis=0)
+        products += colours.T @ colours
+        pixels += len(colours)
+    mean = colour_sum / pixels
+    return PixelStatistics(
+        mean_image=image_sum / images,
+        mean_rgb=mean,
+        covariance_rgb=products / pixels - np.outer(mean, mean),
+    )

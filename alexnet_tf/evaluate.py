@@ -1,41 +1,96 @@
-"""Measures the top-1 and top-5 error of a run's best checkpoint."""
+"""Measures the top-1 and top-5 error of runs, and of their average."""
 
 from pathlib import Path
 
 from alexnet_tf import assembly
 from alexnet_tf.config import Config
+from alexnet_tf.dataset_facts import read_facts
+from alexnet_tf.errors import UserError
+from alexnet_tf.evaluation import measure
 from alexnet_tf.run_dir import write_json
 
+_TITLES = {"center": "centre crop", "ten_crop": "ten crops"}
 
-def run(config: Config, words: list[str]) -> int:
-    """Prints the errors on --split.
+
+def run(config: Config, runs: list[Config]) -> int:
+    """Prints the errors of best checkpoints on --split.
+
+    Several runs are averaged as the paper averages networks: by their
+    probabilities (Sec. 6).
 
     Args:
-        config: The settings, those of the run among them.
-        words: The run directory, already in `config`.
+        config: The settings of the command line.
+        runs: For each run its own settings, and those of the command line.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        UserError: if there is no such run or split.
+        UserError: if there is no such run or split, or the runs have other
+            classes or images.
     """
-    run_dir = assembly.open_run(config)
-    facts = assembly.read_facts(run_dir)
-    placement = assembly.make_placement(config)
-    split = config.split or config.validation_split
-    examples = assembly.open_split(config, split)
-    model = assembly.make_trainer(config, facts, placement)
-    state = assembly.restore_best(model, run_dir)
-    center = assembly.evaluate_centre(model, config, examples)
-    print(
-        f"{run_dir.path}, best after epoch {state['epochs_done']}, "
-        f"{config.dataset} {split or 'validation'}, "
-        f"{center['num_examples']} images\n"
-        f"{'':14}{'top-1 error':>12}{'top-5 error':>12}\n"
-        f"{'centre crop':14}{center['top1_error']:12.4f}"
-        f"{center['top5_error']:12.4f}"
-    )
+    # Before the first run is measured, which may take long.
+    for settings in runs:
+        _check(settings, runs[0])
+    results, sums = {}, {}
+    for settings in runs:
+        predicted, epochs = _predict(settings)
+        labels = predicted.pop("labels")
+        name = f"{settings.run_dir}, best after epoch {epochs}"
+        results[settings.run_dir] = _report(name, predicted, labels)
+        for crops, probabilities in predicted.items():
+            sums[crops] = sums.get(crops, 0) + probabilities
+    averages = results[runs[-1].run_dir]
+    if len(runs) > 1:
+        means = {crops: total / len(runs) for crops, total in sums.items()}
+        averages = _report(f"average of {len(runs)} runs", means, labels)
     if config.json:
-        write_json(Path(config.json), {"center": center})
+        write_json(Path(config.json), {**averages, "runs": results})
     return 0
+
+
+def _check(settings, first):
+    """Checks that a run exists and can be averaged with the first one."""
+    run_dir = assembly.open_run(settings)
+    assembly.best_checkpoint(run_dir)
+    names = read_facts(run_dir).class_names
+    if names != read_facts(assembly.open_run(first)).class_names:
+        raise UserError(
+            f"{settings.run_dir} has other classes than {first.run_dir}; "
+            "only runs on one data set can be averaged."
+        )
+    for name in ("dataset", "validation_split", "split"):
+        ours, theirs = getattr(settings, name), getattr(first, name)
+        if ours != theirs:
+            raise UserError(
+                f"{settings.run_dir} has --{name}={ours}, {first.run_dir} has "
+                f"{theirs}; give --{name} to measure both on the same images."
+            )
+
+
+def _predict(settings):
+    """Returns a run's predictions, and the epoch of its best checkpoint."""
+    run_dir = assembly.open_run(settings)
+    placement = assembly.make_placement(settings)
+    split = settings.split or settings.validation_split
+    examples = assembly.open_split(settings, split)
+    model = assembly.make_trainer(settings, read_facts(run_dir), placement)
+    state = assembly.restore_best(model, run_dir)
+    predicted = assembly.predict_split(
+        model, settings, examples, ten_crops=settings.ten_crops
+    )
+    return predicted, state["epochs_done"]
+
+
+def _report(name, predicted, labels):
+    """Prints and returns the errors for the centre crop and for ten."""
+    print(f"{name}, {len(labels)} images")
+    print(f"{'':14}{'top-1 error':>12}{'top-5 error':>12}")
+    measured = {}
+    for crops, probabilities in predicted.items():
+        errors = measured[crops] = measure(probabilities, labels)
+        print(
+            f"{_TITLES[crops]:14}{errors['top1_error']:12.4f}"
+            f"{errors['top5_error']:12.4f}"
+        )
+    return measured

@@ -1,10 +1,10 @@
-"""The paper's layers that Keras does not have, or has otherwise.
+"""Dropout, and the first layer, which makes the input of stored images.
 
-Local response normalisation, the paper's dropout, and `Pixels`, which makes the
-network's input of stored images.
+Both draw random numbers that belong to an image's place in the global batch.
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.tower_layers import OnTower
@@ -16,16 +16,17 @@ _register = keras.saving.register_keras_serializable("alexnet_tf")
 class Pixels(OnTower, keras.layers.Layer):
     """Makes the network's input of stored images (Sec. 2 and 4.1).
 
-    Subtracts the mean colour, adds colour noise in training, and pads with
-    zeros below and on the right, so that a convolution without padding covers
-    the image: 224 pixels become 227, which an 11x11 kernel with stride 4 turns
+    Subtracts the mean, adds colour noise in training, and pads with zeros
+    below and on the right, so that a convolution without padding covers the
+    image: 224 pixels become 227, which an 11x11 kernel with stride 4 turns
     into the 55 positions of the paper.
 
     Args:
-        mean_rgb: Mean colour, three numbers in 0..255.
+        mean: Mean colour (3,) or mean image (height, width, 3), in 0..255.
         noise_basis: 3x3 nested sequence B or None; each training image gets
             the colour z B added to all its pixels, z being three independent
             standard Gaussians.
+        noise_shrink: Training images are divided by this after the noise.
         kernel_size: Kernel size of the convolution that follows.
         strides: Its stride.
         seed: Seed of the noise, the same for all towers, which see the same
@@ -37,11 +38,19 @@ class Pixels(OnTower, keras.layers.Layer):
     """
 
     def __init__(
-        self, mean_rgb, noise_basis, kernel_size, strides, seed, **kwargs
+        self,
+        mean,
+        noise_basis,
+        kernel_size,
+        strides,
+        seed,
+        noise_shrink=1.0,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        self.mean_rgb = [float(value) for value in mean_rgb]
+        self.mean = np.asarray(mean, np.float32)
         self.noise_basis = noise_basis and [list(row) for row in noise_basis]
+        self.noise_shrink = noise_shrink
         self.kernel_size = kernel_size
         self.strides = strides
         self.seed = seed
@@ -55,16 +64,21 @@ class Pixels(OnTower, keras.layers.Layer):
         """Returns the padded images around zero."""
         _, height, width, channels = images.shape
         batch = tf.shape(images)[0]
-        colour = -tf.constant([self.mean_rgb])  # (1, 3)
+        # Adding whole rows is several times faster than adding to each pixel.
+        if self.mean.ndim == 1:
+            added = -np.tile(self.mean, width)  # (width * 3,)
+        else:
+            added = -self.mean.reshape(height, -1)  # (height, width * 3)
         if training and self.noise_basis:
             gaussian = _draw(
                 tf.random.stateless_normal, (batch, 3), self.noise_seed
             )
-            colour += gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
-        # Adding whole rows is several times faster than adding to each pixel.
-        row = tf.tile(colour[:, None], (1, 1, width))
+            colour = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
+            added += tf.tile(colour[:, None], (1, 1, width))
         rows = tf.reshape(images, (batch, height, width * channels))
-        rows = tf.cast(rows, tf.float32) + row
+        rows = tf.cast(rows, tf.float32) + added
+        if training and self.noise_shrink != 1:
+            rows /= self.noise_shrink
         images = tf.reshape(rows, (batch, height, width, channels))
         below, right = (
             (self.kernel_size - size) % self.strides for size in (height, width)
@@ -76,93 +90,12 @@ class Pixels(OnTower, keras.layers.Layer):
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
-            "mean_rgb": self.mean_rgb,
+            "mean": self.mean.tolist(),
             "noise_basis": self.noise_basis,
+            "noise_shrink": self.noise_shrink,
             "kernel_size": self.kernel_size,
             "strides": self.strides,
             "seed": self.seed,
-        }
-
-
-@_register
-class LocalResponseNormalization(OnTower, keras.layers.Layer):
-    """Local response normalisation across kernel maps (Sec. 3.3).
-
-    y_i = x_i / (k + alpha sum_j x_j^2)^beta, where j runs over the `size`
-    channels around i that exist. As the paper prints it, the sum is not
-    divided by `size`; the 2012 source and Caffe divide.
-
-    Args:
-        size: n, number of channels in the window; odd.
-        k: k.
-        alpha: alpha.
-        beta: beta.
-        **kwargs: As for any layer.
-
-    Input and output shape: (..., channels), floating. The arithmetic is in
-    float32.
-
-    Raises:
-        ValueError: if `size` is even.
-
-    Reference:
-        Krizhevsky, Sutskever and Hinton, 2012, Sec. 3.3.
-    """
-
-    def __init__(self, size=5, k=2.0, alpha=1e-4, beta=0.75, **kwargs):
-        super().__init__(**kwargs)
-        if size % 2 == 0:
-            raise ValueError(
-                f"size={size} has no middle channel; use an odd number."
-            )
-        self.size, self.k, self.alpha, self.beta = size, k, alpha, beta
-
-    def call(self, inputs):
-        """Returns the normalised responses."""
-        return self.on_device(self._normalise, inputs)
-
-    def _normalise(self, inputs):
-        # The closed form of the gradient takes half the time of the native op.
-        @tf.custom_gradient
-        def normalise(x):
-            scale = self.k + self.alpha * self._window_sum(tf.square(x))
-            factor = self._power(scale)
-
-            def gradient(upstream):
-                crossed = self._window_sum(upstream * x * factor / scale)
-                return (
-                    upstream * factor - 2 * self.alpha * self.beta * x * crossed
-                )
-
-            return x * factor, gradient
-
-        outputs = normalise(tf.cast(inputs, tf.float32))
-        return tf.cast(outputs, self.compute_dtype)
-
-    def _window_sum(self, x):
-        """Sums over the window of channels around each channel."""
-        reach = self.size // 2
-        channels = x.shape[-1]
-        padded = tf.pad(x, [[0, 0]] * (x.shape.rank - 1) + [[reach, reach]])
-        return tf.add_n(
-            [padded[..., j : j + channels] for j in range(self.size)]
-        )
-
-    def _power(self, scale):
-        """Returns scale^-beta; the paper's 3/4 needs no logarithm."""
-        if self.beta == 0.75:
-            root = tf.math.rsqrt(scale)
-            return root * tf.sqrt(root)
-        return tf.pow(scale, -self.beta)
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "size": self.size,
-            "k": self.k,
-            "alpha": self.alpha,
-            "beta": self.beta,
         }
 
 
@@ -177,15 +110,18 @@ class Dropout(OnTower, keras.layers.Layer):
 
     Args:
         rate: Share of inputs to drop, in [0, 1).
+        inverted: Whether to divide in training as Keras does, instead of
+            multiplying at test time.
         seed: Seed of the masks; a random one by default.
         **kwargs: As for any layer.
 
     Input and output shape: (batch, units), floating.
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate, inverted=False, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.rate = rate
+        self.inverted = inverted
         self.seed = seed
 
     def build(self, input_shape):
@@ -195,17 +131,25 @@ class Dropout(OnTower, keras.layers.Layer):
 
     def call(self, inputs, training=False):
         """Returns the masked (training) or scaled (test) inputs."""
+        kept = 1 - self.rate
         if not training:
-            return inputs * (1 - self.rate)
+            return inputs if self.inverted else inputs * kept
         uniform = _draw(
             tf.random.stateless_uniform, tf.shape(inputs), self.mask_seed
         )
-        mask = tf.cast(uniform >= self.rate, inputs.dtype)
+        mask = tf.cast(uniform >= self.rate, self.compute_dtype)
+        if self.inverted:
+            mask /= kept
         return self.on_device(lambda x: x * mask, inputs)
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "rate": self.rate,
+            "inverted": self.inverted,
+            "seed": self.seed,
+        }
 
 
 def _draw(sampler, shape, seed_generator):

@@ -24,7 +24,8 @@ _USAGE = """usage: python -m alexnet_tf.main [COMMAND] [--flag=value ...]
 
   train                 train the network (the default); on the --run_dir of
                         an interrupted run it goes on
-  evaluate RUN_DIR      top-1 and top-5 error of a run's best checkpoint
+  evaluate RUN_DIR...   top-1 and top-5 error of runs' best checkpoints, and
+                        of the average of their predictions
   predict FILE...       five best labels of image files, by --run_dir or
                         --saved_model
   export                --run_dir's best weights as a SavedModel
@@ -36,7 +37,7 @@ _USAGE = """usage: python -m alexnet_tf.main [COMMAND] [--flag=value ...]
 # Commands, and how many words may follow each.
 _COMMANDS = {
     "train": 0,
-    "evaluate": 1,
+    "evaluate": sys.maxsize,
     "predict": sys.maxsize,
     "export": 0,
     "inspect": 0,
@@ -64,7 +65,14 @@ def _run(arguments):
     config, words = config_lib.parse(arguments)
     command, *words = words or ["train"]
     _check_words(command, words)
-    config = _settings_of_run(command, config, words, arguments)
+    if command == "evaluate":
+        # Its words are run directories; it takes the settings of each.
+        words = [
+            _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
+            for w in words or [config.run_dir]
+        ]
+    elif command != "train":
+        config = _settings_of_run(config, arguments)
     workflow = importlib.import_module(f"alexnet_tf.{command}")
     return workflow.run(config, words)
 
@@ -84,12 +92,8 @@ def _check_words(command, words):
         )
 
 
-def _settings_of_run(command, config, words, arguments):
-    """Adds what flags.cfg of a run says to what the command line says."""
-    if command == "train":
-        return config
-    if command == "evaluate" and words:
-        config = dataclasses.replace(config, run_dir=words[0])
+def _settings_of_run(config, arguments):
+    """Adds what flags.cfg of --run_dir says to what the command line says."""
     flags = RunDir(Path(config.run_dir)).flags
     if not config.run_dir or not flags.exists():
         return config

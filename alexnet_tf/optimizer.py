@@ -20,6 +20,8 @@ class MomentumSGD(keras.optimizers.SGD):
         learning_rate: The rate; float.
         momentum: Share of the last step that is kept, in [0, 1).
         decay: The paper's weight decay, 0.0005; float.
+        decay_biases: Whether biases decay too.
+        bias_learning_rate: Factor on the learning rate of biases.
         **kwargs: As for `keras.optimizers.SGD`.
 
     Reference:
@@ -27,20 +29,32 @@ class MomentumSGD(keras.optimizers.SGD):
     """
 
     def __init__(
-        self, learning_rate=0.01, momentum=0.9, decay=0.0005, **kwargs
+        self,
+        learning_rate=0.01,
+        momentum=0.9,
+        decay=0.0005,
+        decay_biases=True,
+        bias_learning_rate=1.0,
+        **kwargs,
     ):
         # A name of its own: Keras would number optimizers, and with them the
         # variables in checkpoints, in the order they are made.
         kwargs.setdefault("name", "momentum_sgd")
         super().__init__(learning_rate, momentum=momentum, **kwargs)
         self.decay = decay
+        self.decay_biases = decay_biases
+        self.bias_learning_rate = bias_learning_rate
 
     def update_step(
         self, gradient: tf.Tensor, variable: keras.Variable, learning_rate
     ) -> None:
         """Makes one step of `variable`."""
-        decayed = gradient + self.decay * variable
-        super().update_step(decayed, variable, learning_rate)
+        is_bias = variable.name == "bias"
+        if is_bias:
+            learning_rate *= self.bias_learning_rate
+        if self.decay_biases or not is_bias:
+            gradient += self.decay * variable
+        super().update_step(gradient, variable, learning_rate)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Sums the gradients over the replicas, device by device.
@@ -66,4 +80,9 @@ class MomentumSGD(keras.optimizers.SGD):
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "decay": self.decay}
+        return {
+            **super().get_config(),
+            "decay": self.decay,
+            "decay_biases": self.decay_biases,
+            "bias_learning_rate": self.bias_learning_rate,
+        }

@@ -35,6 +35,12 @@ class Geometry:
         """Offset (down, right) of the centre patch [pixels]."""
         return (self.offsets // 2, self.offsets // 2)
 
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """Offsets of the four corner patches [pixels]."""
+        last = self.offsets - 1
+        return [(0, 0), (0, last), (last, 0), (last, last)]
+
 
 def decode_patch(
     encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
@@ -95,14 +101,36 @@ def _rescale(pixels, size):
     return tf.cast(tf.round(rescaled), tf.uint8)
 
 
+def ten_patches(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """Decodes the patches that a prediction is averaged over (Sec. 4.1).
+
+    Args:
+        encoded: As for `decode_patch`.
+        geometry: The sizes.
+
+    Returns:
+        uint8 tensor (10, crop_size, crop_size, 3): the centre, the four
+        corners, and their mirror images in the same order.
+    """
+    offsets = [geometry.centre, *geometry.corners]
+    patches = tf.stack([decode_patch(encoded, o, geometry) for o in offsets])
+    return tf.concat((patches, tf.reverse(patches, axis=[2])), axis=0)
+
+
 def random_patch(
-    encoded: tf.Tensor, geometry: Geometry, *, flip: bool, seed: tf.Tensor
+    encoded: tf.Tensor,
+    geometry: Geometry,
+    *,
+    crop: bool,
+    flip: bool,
+    seed: tf.Tensor,
 ) -> tf.Tensor:
     """Decodes a patch at a random place, mirrored half of the time.
 
     Args:
         encoded: As for `decode_patch`.
         geometry: The sizes.
+        crop: Whether the place is random; if not, it is the centre.
         flip: Whether to mirror at all.
         seed: int64 tensor (2,); the patch is a function of it.
 
@@ -114,7 +142,8 @@ def random_patch(
     down, right, mirrored = tf.unstack(
         tf.cast(uniform * tf.constant(choices, tf.float32), tf.int32)
     )
-    patch = decode_patch(encoded, (down, right), geometry)
+    offset = (down, right) if crop else geometry.centre
+    patch = decode_patch(encoded, offset, geometry)
     if not flip:
         return patch
     return tf.cond(

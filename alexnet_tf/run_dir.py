@@ -33,6 +33,7 @@ class RunDir:
     flags = property(lambda self: self.path / "flags.cfg")
     environment = property(lambda self: self.path / "environment.json")
     dataset = property(lambda self: self.path / "dataset.json")
+    mean_image = property(lambda self: self.path / "mean_image.npy")
     history = property(lambda self: self.path / "history.csv")
     checkpoints = property(lambda self: self.path / "checkpoints")
     tensorboard = property(lambda self: self.path / "tensorboard")
@@ -56,12 +57,14 @@ class RunDir:
         write_whole(self.history, "\n".join(lines) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file that is either complete or not there at all."""
+    if isinstance(content, str):
+        content = content.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w") as file:
-        file.write(text)
+    with aside.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)

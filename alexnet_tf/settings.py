@@ -1,22 +1,14 @@
 """The table of settings: type, default, help, unit, bounds, paper section.
 
-Each setting stands here once and nowhere else; `config.py` makes flags of
+Each setting stands here or in `network.py`, once; `config.py` makes flags of
 them. Section numbers are those of Krizhevsky, Sutskever and Hinton, "ImageNet
 Classification with Deep Convolutional Neural Networks", 2012.
 """
 
 import dataclasses
 
-
-def setting(default, text, *, lower=None, upper=None, choices=None):
-    """Declares a field: its default, help text and bounds."""
-    metadata = {
-        "help": text,
-        "lower": lower,
-        "upper": upper,
-        "choices": choices,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+from alexnet_tf.network import Network
+from alexnet_tf.setting import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,8 +42,18 @@ class Data:
         "pooling [pixels]. Sec. 4.1.",
         lower=64,
     )
+    random_crop: bool = setting(
+        True, "Train on patches at random places, not the centre. Sec. 4.1."
+    )
     horizontal_flip: bool = setting(
         True, "Mirror half of the training patches. Sec. 4.1."
+    )
+    mean: str = setting(
+        "image",
+        "Mean that is subtracted from the pixels. image: of each pixel of the "
+        "centre patch, whatever the patch's place, as the 2012 source does; "
+        "colour: one for the whole image. Sec. 2.",
+        choices=("image", "colour"),
     )
     colour_noise: str = setting(
         "paper",
@@ -64,63 +66,21 @@ class Data:
     colour_noise_std: float = setting(
         0.1, "Standard deviation of that Gaussian. Sec. 4.1.", lower=0.0
     )
+    colour_noise_shrink: bool = setting(
+        False,
+        "Divide training images by 1 + colour_noise_std after the noise, as "
+        "the 2012 source does.",
+    )
     statistics_images: int = setting(
         2000,
-        "Training images that the mean colour and the colour components are "
-        "measured on [images].",
+        "Training images that the mean and the colour components are measured "
+        "on [images].",
         lower=1,
     )
     shuffle_buffer: int = setting(
         10000,
         "Encoded training images held for shuffling [images].",
         lower=1,
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
-    """The network (Sec. 3 and Figure 2)."""
-
-    towers: int = setting(
-        2,
-        "Towers the kernels are divided among; 1 is the network without the "
-        "split. Sec. 3.2.",
-        lower=1,
-    )
-    width: float = setting(
-        1.0,
-        "Factor on the kernel and neuron counts of all hidden layers; the "
-        "initial weights of conv2..fc8 grow by 1 / sqrt(width).",
-        lower=0.01,
-        upper=4.0,
-    )
-    lrn_size: int = setting(
-        5,
-        "n, the kernel maps a response is normalised over. Sec. 3.3.",
-        lower=1,
-    )
-    lrn_k: float = setting(2.0, "k of the normalisation. Sec. 3.3.", lower=0.0)
-    lrn_alpha: float = setting(
-        1e-4,
-        "alpha of the normalisation, not divided by n; the 2012 source "
-        "divides, which makes it 2e-5. Sec. 3.3.",
-        lower=0.0,
-    )
-    lrn_beta: float = setting(
-        0.75, "beta of the normalisation. Sec. 3.3.", lower=0.0
-    )
-    dropout_rate: float = setting(
-        0.5,
-        "Share of fc6 and fc7 outputs set to zero in training; outputs are "
-        "multiplied by the rest at test time. Sec. 4.2.",
-        lower=0.0,
-        upper=0.99,
-    )
-    initialisation: str = setting(
-        "paper",
-        "Initial weights. paper: N(0, 0.01) in each layer; code_2012: 0.03 in "
-        "conv3, conv4 and conv5, as in the 2012 source. Sec. 5.",
-        choices=("paper", "code_2012"),
     )
 
 
@@ -141,6 +101,17 @@ class Training:
     weight_decay: float = setting(
         0.0005, "Weight decay, inside the momentum. Sec. 5.", lower=0.0
     )
+    decay_biases: bool = setting(
+        True,
+        "Decay biases too; the paper makes no difference, the 2012 source and "
+        "Caffe do not decay them. Sec. 5.",
+    )
+    bias_learning_rate: float = setting(
+        1.0,
+        "Factor on the learning rate of biases; 2 in Caffe and, at the start, "
+        "in the 2012 source. Sec. 5.",
+        lower=0.0,
+    )
     plateau_patience: int = setting(
         5,
         "Epochs without a lower validation top-1 error before the learning "
@@ -154,6 +125,11 @@ class Training:
         3,
         "Drops allowed; the plateau after the last one ends the run. Sec. 5.",
         lower=0,
+    )
+    init_from: str = setting(
+        "",
+        "Run directory whose best weights a new run starts from, layer by "
+        "layer where the shapes are the same. Sec. 6.",
     )
     seed: int = setting(
         1,
@@ -187,6 +163,12 @@ class Hardware:
         "Sec. 3.2.",
         lower=0,
     )
+    precision: str = setting(
+        "float32",
+        "Arithmetic. bfloat16: mixed, with weights, normalisation and loss in "
+        "float32; for processors that have bfloat16 arithmetic.",
+        choices=("float32", "bfloat16"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,6 +189,14 @@ class SingleCommands:
 
     split: str = setting(
         "", "evaluate: split to measure; empty: the validation split."
+    )
+    ten_crops: bool = setting(
+        True,
+        "evaluate: also average over the four corner patches, the centre one "
+        "and their mirror images. Sec. 4.1.",
+    )
+    facts: bool = setting(
+        False, "inspect: what the paper says of the network, counted here."
     )
     saved_model: str = setting(
         "", "predict: use this exported SavedModel instead of --run_dir."

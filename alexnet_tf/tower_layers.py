@@ -18,7 +18,9 @@ class OnTower:
     """
 
     def __init__(self, *args, tower=0, placement=None, **kwargs):
-        super().__init__(*args, **kwargs)
+        # Keras would cast inputs and weights outside `on_device`, and the
+        # gradients of those casts would run on the lead.
+        super().__init__(*args, autocast=False, **kwargs)
         self.tower = tower
         self.placement = placement or Placement()
 
@@ -32,15 +34,21 @@ class OnTower:
         return self.on_device(super().call, inputs)
 
     def on_device(self, function, inputs):
-        """Calls `function(inputs)`; its gradient runs on the device too."""
+        """Calls `function(inputs)`; its gradient runs on the device too.
+
+        Inputs and weights are cast to the layer's compute dtype.
+        """
         tensors = tf.nest.flatten(inputs)
         variables = self.trainable_variables
 
         def of_tensors(*all_tensors):
-            values = all_tensors[len(tensors) :]
+            cast = [
+                tf.cast(tensor, self.compute_dtype) for tensor in all_tensors
+            ]
             inputs_again = tf.nest.pack_sequence_as(
-                inputs, all_tensors[: len(tensors)]
+                inputs, cast[: len(tensors)]
             )
+            values = cast[len(tensors) :]
             with keras.StatelessScope(zip(variables, values, strict=True)):
                 return function(inputs_again)
 
@@ -60,6 +68,11 @@ class Conv2D(OnTower, keras.layers.Conv2D):
 @_register
 class Dense(OnTower, keras.layers.Dense):
     """Fully connected layer on a tower."""
+
+
+@_register
+class Activation(OnTower, keras.layers.Activation):
+    """Nonlinearity on a tower."""
 
 
 @_register

@@ -1,18 +1,19 @@
 """The main job: trains the network and leaves a run directory behind."""
 
-import dataclasses
 import sys
+from pathlib import Path
 
 import keras
+import numpy as np
 
-from alexnet_tf import assembly, callbacks, checkpoints, data
-from alexnet_tf.assembly import DatasetFacts
+from alexnet_tf import assembly, callbacks, checkpoints, data, evaluation
 from alexnet_tf.config import Config, check_same_run, parse, to_flagfile
+from alexnet_tf.dataset_facts import DatasetFacts, read_facts, write_facts
 from alexnet_tf.environment import describe_environment
 from alexnet_tf.errors import UserError
 from alexnet_tf.inference import save_classifier
 from alexnet_tf.plateau import PlateauRule
-from alexnet_tf.run_dir import write_json, write_whole
+from alexnet_tf.run_dir import RunDir, write_json, write_whole
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -36,6 +37,7 @@ def run(config: Config, words: list[str]) -> int:
     if run_dir.flags.exists():
         old, _ = parse([f"--flagfile={run_dir.flags}"])
         check_same_run(old, config)
+    source = _find_source(config, run_dir)
     placement = assembly.make_placement(config)
     training = assembly.open_split(config, config.train_split)
     validation = assembly.open_split(config, config.validation_split)
@@ -50,6 +52,8 @@ def run(config: Config, words: list[str]) -> int:
     model = assembly.make_trainer(config, facts, placement)
     rule = PlateauRule(config.plateau_patience, config.plateau_drops)
     epochs_done, stopped = callbacks.restore(run_dir, model, rule)
+    if source:
+        _start_from(source, model)
     _announce(run_dir, model, placement, facts, epochs_done)
     if not stopped and epochs_done < config.epochs:
         _fit(
@@ -57,11 +61,31 @@ def run(config: Config, words: list[str]) -> int:
             run_dir,
             model,
             rule,
+            num_classes=len(facts.class_names),
             examples=(training, validation),
             epochs=range(epochs_done, config.epochs),
         )
     _finish(config, run_dir, model, validation)
     return 0
+
+
+def _find_source(config, run_dir):
+    """Returns the checkpoint that a new run starts from, None for none."""
+    begun = checkpoints.newest(run_dir.checkpoints)
+    if begun or not config.init_from:
+        return None
+    return assembly.best_checkpoint(RunDir(Path(config.init_from)))
+
+
+def _start_from(source, model):
+    taken, left = checkpoints.restore_fitting(source, model)
+    if not taken:
+        raise UserError(
+            f"--init_from: no layer of {source} fits this network; its names "
+            "and shapes come from --width, --towers, --kernels and --crop_size."
+        )
+    print(f"Weights from {source}: {', '.join(taken)}")
+    print(f"Weights drawn anew: {', '.join(left) or 'none'}")
 
 
 def _check_splits(config, training, validation):
@@ -83,21 +107,25 @@ def _check_splits(config, training, validation):
 def _learn_facts(config, run_dir, training, validation):
     """Returns dataset.json, which the first start of the run writes."""
     if run_dir.dataset.exists():
-        return assembly.read_facts(run_dir)
-    print("Measuring the colours of the training images...")
-    mean, covariance = data.measure_colours(
+        return read_facts(run_dir)
+    print("Measuring the mean and the colours of the training images...")
+    measured = data.measure_pixels(
         training,
         num_images=config.statistics_images,
         geometry=assembly.make_geometry(config),
     )
+    with_image = config.mean == "image"
     facts = DatasetFacts(
         class_names=list(training.class_names),
-        mean_rgb=mean.tolist(),
-        covariance_rgb=covariance.tolist(),
+        mean_rgb=measured.mean_rgb.tolist(),
+        covariance_rgb=measured.covariance_rgb.tolist(),
         train_examples=training.count,
         validation_examples=validation.count,
+        mean_image=measured.mean_image.astype(np.float32)
+        if with_image
+        else None,
     )
-    write_json(run_dir.dataset, dataclasses.asdict(facts))
+    write_facts(run_dir, facts)
     return facts
 
 
@@ -120,7 +148,7 @@ def _announce(run_dir, model, placement, facts, epochs_done):
         print(f"Going on after epoch {epochs_done}.")
 
 
-def _fit(config, run_dir, model, rule, *, examples, epochs):
+def _fit(config, run_dir, model, rule, *, num_classes, examples, epochs):
     training, validation = examples
     geometry = assembly.make_geometry(config)
     model.fit(
@@ -129,6 +157,7 @@ def _fit(config, run_dir, model, rule, *, examples, epochs):
             batch_size=config.batch_size,
             epochs=epochs,
             geometry=geometry,
+            crop=config.random_crop,
             flip=config.horizontal_flip,
             shuffle_buffer=config.shuffle_buffer,
             seed=config.seed,
@@ -141,6 +170,7 @@ def _fit(config, run_dir, model, rule, *, examples, epochs):
         ),
         callbacks=[
             callbacks.Throughput(config.batch_size),
+            callbacks.StuckLoss(num_classes),
             keras.callbacks.TensorBoard(run_dir.tensorboard, write_graph=False),
             callbacks.History(run_dir),
             callbacks.PlateauSchedule(rule, config.plateau_factor),
@@ -155,7 +185,8 @@ def _fit(config, run_dir, model, rule, *, examples, epochs):
 def _finish(config, run_dir, model, validation):
     """Measures and exports the best checkpoint; result.json comes last."""
     state = assembly.restore_best(model, run_dir)
-    measured = assembly.evaluate_centre(model, config, validation)
+    predicted = assembly.predict_split(model, config, validation)
+    measured = evaluation.measure(predicted["center"], predicted["labels"])
     save_classifier(
         assembly.make_best_classifier(config, run_dir), run_dir.saved_model
     )

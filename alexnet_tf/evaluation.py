@@ -1,0 +1,101 @@
+"""Predictions for a whole split, and their errors (Sec. 4.1 and 6.1)."""
+
+import sys
+
+import keras
+import numpy as np
+
+from alexnet_tf import data
+from alexnet_tf.preprocessing import Geometry
+from alexnet_tf.sources import Examples
+
+
+def predict_split(
+    model: keras.Model,
+    examples: Examples,
+    *,
+    batch_size: int,
+    geometry: Geometry,
+    ten_crops: bool = False,
+) -> dict[str, np.ndarray]:
+    """Predicts the classes of each example, exactly once.
+
+    Args:
+        model: The network, on all replicas of its strategy.
+        examples: The split.
+        batch_size: Patches at a time, over all replicas.
+        geometry: Sizes of the patches.
+        ten_crops: Whether to look at ten patches of each image.
+
+    Returns:
+        `labels`, (n,) int64, in the split's order; `center`, (n, classes)
+        float32, the probabilities of the centre patch; and with ten crops
+        `ten_crop`, the average of the probabilities of the ten patches.
+
+    Raises:
+        RuntimeError: if not exactly all examples were seen.
+    """
+    views = 10 if ten_crops else 1
+    batches = data.evaluation_batches(
+        examples,
+        batch_size=max(1, batch_size // views),
+        geometry=geometry,
+        ten_crops=ten_crops,
+    ).map(lambda images, labels: {"images": images, "labels": labels})
+    with model.distribute_strategy.scope():
+        predictor = _make_predictor(model, views)
+    # A moving bar on a screen, nothing in a log file.
+    verbose = 1 if sys.stdout.isatty() else 0
+    predicted = predictor.predict(batches, verbose=verbose)
+    if len(predicted["labels"]) != examples.count:
+        raise RuntimeError(
+            f"evaluated {len(predicted['labels'])} of {examples.count} examples"
+        )
+    return predicted
+
+
+def _make_predictor(model, views):
+    """Returns a network that looks at `views` patches of each image.
+
+    It hands the labels through, so that they stay beside the predictions
+    whatever the strategy does to the batches.
+    """
+    patch = model.input_shape[1:]
+    shape = patch if views == 1 else (views, *patch)
+    inputs = {
+        "images": keras.Input(shape, dtype="uint8", name="images"),
+        "labels": keras.Input((), dtype="int64", name="labels"),
+    }
+    logits = model(keras.ops.reshape(inputs["images"], (-1, *patch)))
+    probabilities = keras.ops.reshape(
+        keras.ops.softmax(logits), (-1, views, model.output_shape[-1])
+    )
+    outputs = {"labels": inputs["labels"], "center": probabilities[:, 0]}
+    if views > 1:
+        outputs["ten_crop"] = keras.ops.mean(probabilities, axis=1)
+    return keras.Model(inputs, outputs)
+
+
+def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Returns the loss and the errors of predictions.
+
+    Args:
+        probabilities: (n, classes).
+        labels: (n,) integers.
+
+    Returns:
+        `loss`, the mean cross-entropy [nats]; `top1_error` and `top5_error`,
+        the shares of examples whose label is not among the one or five best
+        classes (Sec. 2), in 0..1; `num_examples`.
+    """
+    of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    better = (probabilities > of_label).sum(axis=1)
+    # Nothing is greater than NaN; a network that predicts it is wrong.
+    better[np.isnan(of_label[:, 0])] = probabilities.shape[1]
+    smallest = np.finfo(np.float32).tiny
+    return {
+        "loss": float(-np.log(np.maximum(of_label, smallest)).mean()),
+        "top1_error": float((better >= 1).mean()),
+        "top5_error": float((better >= 5).mean()),
+        "num_examples": len(labels),
+    }
