@@ -29,6 +29,8 @@ _USAGE = """usage: python -m alexnet_tf.main [COMMAND] [--flag=value ...]
                         --saved_model
   export                --run_dir's best weights as a SavedModel
   inspect               layers, parameters and devices; trains nothing
+  figures RUN_DIR...    learning curves of runs laid over one another, as PNG
+                        and SVG
 
   --flagfile=FILE reads flags from a file; of a flag given twice the last one
   counts: --flagfile=flags/paper.cfg --batch_size=256
@@ -40,6 +42,7 @@ _COMMANDS = {
     "predict": sys.maxsize,
     "export": 0,
     "inspect": 0,
+    "figures": sys.maxsize,
 }
 
 
@@ -86,7 +89,7 @@ def _check_words(command, words):
 
 def _settings_of_run(command, config, words, arguments):
     """Adds what flags.cfg of a run says to what the command line says."""
-    if command == "train":
+    if command in ("train", "figures"):
         return config
     if command == "evaluate" and words:
         config = dataclasses.replace(config, run_dir=words[0])
