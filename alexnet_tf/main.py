@@ -30,6 +30,8 @@ _USAGE = """usage: python -m alexnet_tf.main [COMMAND] [--flag=value ...]
                         --saved_model
   export                --run_dir's best weights as a SavedModel
   inspect               layers, parameters and devices; trains nothing
+  figures RUN_DIR...    learning curves of runs laid over one another, as PNG
+                        and SVG
 
   --flagfile=FILE reads flags from a file; of a flag given twice the last one
   counts: --flagfile=flags/paper.cfg --batch_size=256
@@ -41,6 +43,7 @@ _COMMANDS = {
     "predict": sys.maxsize,
     "export": 0,
     "inspect": 0,
+    "figures": sys.maxsize,
 }
 
 
@@ -71,7 +74,7 @@ def _run(arguments):
             _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
             for w in words or [config.run_dir]
         ]
-    elif command != "train":
+    elif command not in ("train", "figures"):
         config = _settings_of_run(config, arguments)
     workflow = importlib.import_module(f"alexnet_tf.{command}")
     return workflow.run(config, words)

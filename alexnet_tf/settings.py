@@ -201,6 +201,11 @@ class SingleCommands:
     saved_model: str = setting(
         "", "predict: use this exported SavedModel instead of --run_dir."
     )
+    figures_dir: str = setting(
+        "",
+        "figures: directory to draw into; empty: RUN_DIR/figures of the first "
+        "run named.",
+    )
     json: str = setting("", "Also write what the command prints to this file.")
     debug: bool = setting(False, "Show the stack trace of a user's error.")
 

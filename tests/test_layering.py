@@ -11,6 +11,7 @@ ROWS = [
         "metrics",
         "optimizer",
         "plateau",
+        "plots",
         "run_dir",
         "settings",
         "traffic",
@@ -20,7 +21,7 @@ ROWS = [
     {"callbacks", "data", "layers"},
     {"model"},
     {"assembly"},
-    {"evaluate", "export", "inspect", "predict", "train"},
+    {"evaluate", "export", "figures", "inspect", "predict", "train"},
     {"main"},
 ]
 SEES_CONFIG = {"assembly", "main", *ROWS[6]}

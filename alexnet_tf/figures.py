@@ -1,0 +1,124 @@
+"""Draws what runs have recorded, as PNG and SVG."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from alexnet_tf import plots
+from alexnet_tf.config import Config
+from alexnet_tf.errors import UserError
+from alexnet_tf.run_dir import RunDir
+
+_COLUMNS = (
+    "step",
+    "learning_rate",
+    "loss",
+    "top1_error",
+    "val_loss",
+    "val_top1_error",
+)
+
+
+def run(config: Config, words: list[str]) -> int:
+    """Draws the learning curves of runs over one another.
+
+    Args:
+        config: The settings; `run_dir`, if there are no words.
+        words: The run directories.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        UserError: if no run is given, a directory is not that of a run with
+            a finished epoch, or the figures cannot be written.
+    """
+    directories = words or [config.run_dir]
+    if not directories[0]:
+        raise UserError("figures RUN_DIR...: give at least one run directory.")
+    figure = draw_learning_curves(directories)
+    target = Path(config.figures_dir or Path(directories[0]) / "figures")
+    try:
+        files = plots.save(figure, target, name="curves")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {target}: {error.strerror}; give another "
+            "directory with --figures_dir=DIR."
+        ) from error
+    print("\n".join(map(str, files)))
+    return 0
+
+
+def draw_learning_curves(directories: Sequence[str]) -> Figure:
+    """Draws the curves of runs, named as their directories are.
+
+    Raises:
+        UserError: if a directory is not that of a run with a finished epoch.
+    """
+    # By absolute path: "." has a name then, and a run given twice is one.
+    runs = {Path(os.path.abspath(d)): RunDir(Path(d)) for d in directories}
+    names = _short_names(list(runs))
+    histories = [_read_columns(run) for run in runs.values()]
+    return plots.learning_curves(
+        dict(zip(names, histories, strict=True)),
+        num_classes=_common_num_classes(runs.values()),
+    )
+
+
+def _read_columns(run):
+    """Returns the numbers of history.csv by column, NaN where one misses."""
+    if not (run.history.exists() or run.dataset.exists()):
+        raise UserError(
+            f"{run.path} is not a run directory: it has no "
+            f"{run.history.name}. Give the --run_dir of a training."
+        )
+    rows = run.read_history()
+    if not rows:
+        raise UserError(
+            f"{run.history} has no rows yet; the first one is written after "
+            "the first epoch."
+        )
+    return {
+        column: [_number(row, column, run.history) for row in rows]
+        for column in _COLUMNS
+    }
+
+
+def _number(row, column, file):
+    if column not in row:
+        raise UserError(f"{file} has no column {column}; is it of a run?")
+    try:
+        value = float(row[column] or "nan")
+    except ValueError as error:
+        raise UserError(
+            f"{file}: {column} is {row[column]!r}, which is not a number; "
+            "correct it or leave it empty."
+        ) from error
+    return value if math.isfinite(value) else math.nan
+
+
+def _common_num_classes(runs):
+    """Returns the number of classes, None if unknown or not the same."""
+    numbers = {_num_classes(run) for run in runs}
+    return numbers.pop() if len(numbers) == 1 else None
+
+
+def _num_classes(run):
+    if not run.dataset.exists():
+        return None
+    return len(json.loads(run.dataset.read_text())["class_names"])
+
+
+def _short_names(paths):
+    """Returns the names of directories, with parents where they are equal."""
+    names = []
+    for path in paths:
+        depth = 1
+        while sum(p.parts[-depth:] == path.parts[-depth:] for p in paths) > 1:
+            depth += 1
+        names.append(Path(*path.parts[-depth:]).as_posix())
+    return names
