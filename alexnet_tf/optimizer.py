@@ -45,11 +45,20 @@ class MomentumSGD(keras.optimizers.SGD):
         self.decay_biases = decay_biases
         self.bias_learning_rate = bias_learning_rate
 
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Makes the momentum, and notes which variables are biases.
+
+        Under a strategy `update_step` sees TensorFlow's variables, which have
+        other names.
+        """
+        super().build(variables)
+        self._is_bias = [variable.name == "bias" for variable in variables]
+
     def update_step(
         self, gradient: tf.Tensor, variable: keras.Variable, learning_rate
     ) -> None:
         """Makes one step of `variable`."""
-        is_bias = variable.name == "bias"
+        is_bias = self._is_bias[self._get_variable_index(variable)]
         if is_bias:
             learning_rate *= self.bias_learning_rate
         if self.decay_biases or not is_bias:

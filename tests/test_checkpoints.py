@@ -7,6 +7,7 @@ import pytest
 from alexnet_tf import checkpoints
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import alexnet
+from alexnet_tf.network import Network
 
 
 def make_variables(scale):
@@ -35,7 +36,9 @@ def test_values_and_state_come_back(tmp_path):
 
 
 def test_all_variables_of_a_network_have_names_of_their_own():
-    net = alexnet(3, crop_size=64, width=0.1, noise_basis=np.eye(3).tolist())
+    net = alexnet(
+        3, Network(width=0.1), crop_size=64, noise_basis=np.eye(3).tolist()
+    )
     paths = [variable.path for variable in net.variables]
     assert len(set(paths)) == len(paths)
     assert "conv1_tower0/kernel" in paths

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from tensorboard.util import tensor_util
 
 from alexnet_tf import assembly, checkpoints, sources
 from alexnet_tf.config import parse
+from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.main import main
-from alexnet_tf.run_dir import HISTORY_COLUMNS
+from alexnet_tf.preprocessing import Geometry, decode_patch
+from alexnet_tf.run_dir import HISTORY_COLUMNS, RunDir
 from tests.conftest import TINY
 
 
@@ -50,6 +53,7 @@ def test_a_run_leaves_all_its_files(finished_run):
         "flags.cfg",
         "environment.json",
         "dataset.json",
+        "mean_image.npy",
         "history.csv",
         "checkpoints",
         "tensorboard",
@@ -185,6 +189,112 @@ def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
     assert center["num_examples"] == 50
     assert center["top1_error"] == pytest.approx(1 - hits[:, 0].mean())
     assert center["top5_error"] == pytest.approx(1 - hits.any(axis=1).mean())
+
+
+def probabilities_of(run_dir, split):
+    """Returns ten views' probabilities an image, by slicing in NumPy."""
+    config, _ = parse([f"--flagfile={run_dir}/flags.cfg"])
+    model = assembly.make_model(config, read_facts(RunDir(run_dir)))
+    assembly.restore_best(model, RunDir(run_dir))
+    geometry = Geometry(config.image_size, config.crop_size)
+    views = []
+    for example in split.records.as_numpy_iterator():
+        for offset in [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]:
+            patch = decode_patch(example["image"], offset, geometry).numpy()
+            views += [patch, patch[:, ::-1]]
+    logits = model.predict(np.array(views), verbose=0).astype(np.float64)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    of_views = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return of_views.reshape(-1, 10, 12)
+
+
+def errors_of(probabilities, labels):
+    order = np.argsort(-probabilities, axis=1)
+    hits = order == labels[:, None]
+    return 1 - hits[:, 0].mean(), 1 - hits[:, :5].any(axis=1).mean()
+
+
+@pytest.fixture(scope="module")
+def other_run(tmp_path_factory, data_dir):
+    run_dir = tmp_path_factory.mktemp("runs") / "other"
+    flags = ["--epochs=2", "--seed=5", "--towers=1", "--crop_size=64"]
+    assert train(run_dir, data_dir, *flags) == 0
+    return run_dir
+
+
+def test_ten_crops_and_runs_are_averaged_by_their_probabilities(
+    finished_run, other_run, data_dir, tmp_path, capsys
+):
+    runs, file = [finished_run, other_run], tmp_path / "evaluation.json"
+    # 53 images: the last batch has one, for two replicas.
+    flags = ["--split=train[:53]", "--batch_size=20", f"--json={file}"]
+    assert main(["evaluate", *map(str, runs), *flags]) == 0
+    assert "average of 2 runs, 53 images" in capsys.readouterr().out
+    measured = json.loads(file.read_text())
+    split = sources.open_split("shapes/tiny", "train[:53]", data_dir=data_dir)
+    labels = np.array([e["label"] for e in split.records.as_numpy_iterator()])
+    views = [probabilities_of(run, split) for run in runs]
+    for found, of_views in [
+        (measured["runs"][str(finished_run)], views[0]),
+        (measured["runs"][str(other_run)], views[1]),
+        (measured, np.mean(views, axis=0)),
+    ]:
+        for crops, probabilities in [
+            ("center", of_views[:, 0]),
+            ("ten_crop", of_views.mean(axis=1)),
+        ]:
+            top1, top5 = errors_of(probabilities, labels)
+            assert found[crops]["top1_error"] == pytest.approx(top1)
+            assert found[crops]["top5_error"] == pytest.approx(top5)
+            of_label = probabilities[np.arange(53), labels]
+            loss = -np.log(of_label).mean()
+            assert found[crops]["loss"] == pytest.approx(loss, rel=1e-4)
+            assert found[crops]["num_examples"] == 53
+
+
+def test_runs_on_other_images_are_not_averaged(
+    finished_run, other_run, tmp_path, capsys
+):
+    changed = shutil.copytree(other_run, tmp_path / "changed")
+    with (changed / "flags.cfg").open("a") as file:
+        file.write("--validation_split=train\n")
+    assert main(["evaluate", str(finished_run), str(changed)]) == 2
+    told = capsys.readouterr().err
+    assert "give --validation_split" in told
+    assert len(told.splitlines()) <= 3
+
+
+def test_a_new_run_starts_from_the_layers_that_fit(
+    finished_run, data_dir, tmp_path, capsys
+):
+    flags = [f"--init_from={finished_run}", "--epochs=1", "--learning_rate=0"]
+    assert train(tmp_path / "run", data_dir, *flags, "--conv6") == 0
+    told = capsys.readouterr().out
+    assert "Weights drawn anew: conv6_tower0, conv6_tower1\n" in told
+    assert "conv5_tower1, fc6_tower0" in told
+    best = checkpoints.best(finished_run / "checkpoints")
+    with np.load(best / "variables.npz") as saved:
+        ours = weights_of(tmp_path / "run")
+        for name in ("conv1_tower0/kernel", "fc8_tower1/kernel"):
+            np.testing.assert_array_equal(ours[name], saved[name])
+    # Started again, the run goes on with its own weights.
+    (tmp_path / "run" / "result.json").unlink()
+    flags = [*flags, "--epochs=2", "--init_from=/nowhere"]
+    assert train(tmp_path / "run", data_dir, *flags, "--conv6") == 0
+    assert "Going on after epoch 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("/nowhere", "no checkpoint"), ("RUN", "no layer of .* fits")],
+)
+def test_a_start_from_nothing_is_refused(
+    finished_run, data_dir, tmp_path, capsys, source, message
+):
+    source = source.replace("RUN", str(finished_run))
+    flags = [f"--init_from={source}", "--width=0.2"]
+    assert train(tmp_path / "run", data_dir, *flags) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_predict_names_bad_files_and_goes_on(

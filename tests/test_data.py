@@ -19,6 +19,7 @@ def batches(split, epochs, **changed):
         batch_size=50,
         epochs=epochs,
         geometry=GEOMETRY,
+        crop=True,
         flip=True,
         shuffle_buffer=100,
         seed=1,
@@ -78,12 +79,27 @@ def test_evaluation_has_each_example_once(split, batch_size):
     assert len(np.unique(flat, axis=0)) == 240
 
 
-def test_colours_are_measured_as_numpy_measures_them(split):
-    mean, covariance = data.measure_colours(
-        split, num_images=150, geometry=GEOMETRY
+def test_ten_crops_come_beside_their_label(split):
+    (images, labels), *_ = data.evaluation_batches(
+        split, batch_size=8, geometry=GEOMETRY, ten_crops=True
     )
+    assert images.shape == (8, 10, 32, 32, 3) and labels.shape == (8,)
+    centre, _ = next(
+        iter(data.evaluation_batches(split, batch_size=8, geometry=GEOMETRY))
+    )
+    np.testing.assert_array_equal(images[:, 0], centre)
+    np.testing.assert_array_equal(images[:, 5], centre[:, :, ::-1])
+
+
+def test_pixels_are_measured_as_numpy_measures_them(split):
+    measured = data.measure_pixels(split, num_images=150, geometry=GEOMETRY)
     dataset = data.evaluation_batches(split, batch_size=150, geometry=GEOMETRY)
     images, _ = next(dataset.as_numpy_iterator())
     pixels = images[:, ::4, ::4].reshape(-1, 3).astype(np.float64)
-    np.testing.assert_allclose(mean, pixels.mean(axis=0))
-    np.testing.assert_allclose(covariance, np.cov(pixels.T, bias=True))
+    np.testing.assert_allclose(measured.mean_rgb, pixels.mean(axis=0))
+    np.testing.assert_allclose(
+        measured.covariance_rgb, np.cov(pixels.T, bias=True)
+    )
+    np.testing.assert_allclose(
+        measured.mean_image, images.mean(axis=0, dtype=np.float64)
+    )

@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.layers import Dropout, LocalResponseNormalization, Pixels
+from alexnet_tf.layers import Dropout, Pixels
+from alexnet_tf.normalisation import LocalResponseNormalization
 from alexnet_tf.towers import make_strategy, place
 
 
 @pytest.mark.parametrize(
     "layer",
     [
-        LocalResponseNormalization(3, 1.0, 0.1, 0.5, name="a", tower=1),
-        Dropout(0.3, seed=4, name="b", tower=1),
-        Pixels((1, 2, 3), [[1, 0, 0]] * 3, 11, 4, seed=5, name="c"),
+        LocalResponseNormalization(3, 1.0, 0.1, 0.5, True, name="a", tower=1),
+        Dropout(0.3, inverted=True, seed=4, name="b", tower=1),
+        Pixels((1, 2, 3), [[1, 0, 0]] * 3, 11, 4, 5, 1.1, name="c"),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -34,6 +35,15 @@ def test_dropout_masks_in_training_and_scales_at_test_time():
     assert abs(masked.mean() - 0.75) < 0.01
     np.testing.assert_array_equal(layer(ones, training=False), 0.75 * ones)
     assert np.any(layer(ones, training=True).numpy() != masked)
+
+
+def test_inverted_dropout_scales_in_training_as_keras_does():
+    layer = Dropout(0.2, inverted=True, seed=1)
+    ones = tf.ones((64, 1000))
+    masked = layer(ones, training=True).numpy()
+    np.testing.assert_allclose(np.unique(masked), [0.0, 1.25])
+    assert abs(masked.mean() - 1) < 0.01
+    np.testing.assert_array_equal(layer(ones, training=False), ones)
 
 
 def run_on_replicas(replicas, layer_of, batch):
@@ -86,6 +96,34 @@ def test_pixels_subtracts_the_mean_and_pads_below_and_right():
         outputs[:, :224, :224], images - np.array([10.0, 20.0, 30.0])
     )
     assert not outputs[:, 224:].any() and not outputs[:, :, 224:].any()
+
+
+def test_a_mean_image_is_subtracted_pixel_by_pixel():
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(0, 255, (15, 19, 3)).astype(np.float32)
+    layer = Pixels(mean, np.eye(3).tolist(), 11, 4, seed=0)
+    images = rng.integers(0, 256, (2, 15, 19, 3)).astype("uint8")
+    outputs = layer(images, training=False).numpy()
+    np.testing.assert_allclose(outputs, images - mean, atol=1e-4)
+    noisy = layer(images, training=True).numpy() - outputs
+    # One colour an image, on top of the mean image.
+    np.testing.assert_allclose(noisy, noisy[:, :1, :1] + 0 * noisy, atol=1e-4)
+    assert np.abs(noisy).max() > 0.1
+
+
+def test_noisy_images_are_shrunk_in_training_only():
+    images = np.random.default_rng(0).integers(0, 256, (2, 15, 15, 3))
+    images = images.astype("uint8")
+    plain, shrunk = (
+        Pixels((9, 9, 9), np.eye(3).tolist(), 11, 4, 0, noise_shrink=s)
+        for s in (1.0, 1.1)
+    )
+    np.testing.assert_allclose(
+        1.1 * shrunk(images, training=True).numpy(),
+        plain(images, training=True).numpy(),
+        rtol=1e-5,
+    )
+    np.testing.assert_array_equal(shrunk(images), plain(images))
 
 
 def test_colour_noise_is_one_draw_an_image_of_the_given_covariance():

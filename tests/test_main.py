@@ -36,7 +36,7 @@ def test_help_shows_commands_and_flags_without_importing_tensorflow():
         (["tarin"], "Did you mean train?"),
         (["train", "now"], "train does not take 'now'"),
         (["--crop_size=300"], "make the crop smaller"),
-        (["evaluate", "a", "b"], "does not take"),
+        (["export", "a", "b"], "does not take"),
     ],
 )
 def test_a_mistake_is_told_in_three_lines_before_tensorflow(arguments, message):

@@ -6,6 +6,7 @@ import pytest
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import alexnet
+from alexnet_tf.network import Network
 
 # Layer, output of one tower, parameters of tower 0.
 PAPER = [
@@ -64,7 +65,7 @@ def test_figure_2_has_no_other_layers(paper_net):
     [(1, 62_378_344), (2, 60_965_224), (4, 60_258_664)],
 )
 def test_number_of_parameters(paper_net, towers, parameters):
-    net = paper_net if towers == 2 else alexnet(1000, towers=towers)
+    net = paper_net if towers == 2 else alexnet(1000, Network(towers=towers))
     assert net.count_params() == parameters
 
 
@@ -99,17 +100,40 @@ def test_initial_values_are_those_of_section_5(paper_net):
 
 
 def test_towers_never_start_equal(paper_net):
-    for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc8"):
-        one, other = (
-            paper_net.get_layer(f"{name}_tower{t}").kernel.numpy()
-            for t in (0, 1)
-        )
-        assert np.abs(one - other).max() > 0.01
+    for net in (
+        paper_net,
+        alexnet(9, Network(width=0.1, initialisation="code_2012")),
+        alexnet(9, Network(width=0.1, initialisation="glorot")),
+    ):
+        for name in "conv1 conv2 conv3 conv4 conv5 fc6 fc7 fc8".split():
+            one, other = (
+                net.get_layer(f"{name}_tower{t}").kernel.numpy().ravel()
+                for t in (0, 1)
+            )
+            # Independent draws: their correlation is 1 / sqrt(size) or so.
+            bound = 5 / np.sqrt(one.size)
+            assert abs(np.corrcoef(one, other)[0, 1]) < bound, name
+
+
+def test_glorot_is_keras_own_initialisation():
+    keras.utils.set_random_seed(1)
+    net = alexnet(10, Network(initialisation="glorot"))
+    for name, fan_in, fan_out in [
+        ("conv2", 5 * 5 * 48, 5 * 5 * 128),
+        ("fc7", 4096, 2048),
+    ]:
+        layer = net.get_layer(f"{name}_tower1")
+        limit = np.sqrt(6 / (fan_in + fan_out))
+        kernel = layer.kernel.numpy()
+        assert np.abs(kernel).max() <= limit
+        # Uniform in that range.
+        assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.01)
+        assert not layer.bias.numpy().any()
 
 
 def test_code_2012_has_larger_middle_weights_and_width_makes_up_for_itself():
     keras.utils.set_random_seed(1)
-    net = alexnet(10, width=0.25, initialisation="code_2012")
+    net = alexnet(10, Network(width=0.25, initialisation="code_2012"))
     for name, stddev in [("conv1", 0.01), ("conv2", 0.02), ("conv3", 0.06)]:
         kernel = net.get_layer(f"{name}_tower0").kernel.numpy()
         assert kernel.std() == pytest.approx(stddev, rel=0.05), name
@@ -117,7 +141,7 @@ def test_code_2012_has_larger_middle_weights_and_width_makes_up_for_itself():
 
 @pytest.mark.parametrize("crop_size", [64, 67, 68, 100])
 def test_any_crop_is_covered_by_conv1(crop_size):
-    net = alexnet(3, crop_size=crop_size, width=0.1)
+    net = alexnet(3, Network(width=0.1), crop_size=crop_size)
     height = net.get_layer("conv1_tower0").output.shape[1]
     assert height == 1 + -(-(crop_size - 11) // 4)
 
@@ -126,11 +150,11 @@ def test_same_seed_same_weights():
     nets = []
     for _ in range(2):
         keras.utils.set_random_seed(3)
-        nets.append(alexnet(3, crop_size=64, width=0.1))
+        nets.append(alexnet(3, Network(width=0.1), crop_size=64))
     for one, other in zip(*(net.variables for net in nets), strict=True):
         assert np.array_equal(one.numpy(), other.numpy())
 
 
 def test_towers_that_do_not_divide_the_kernels_are_refused():
-    with pytest.raises(UserError, match="towers=3 does not divide"):
-        alexnet(10, towers=3)
+    with pytest.raises(UserError, match="towers=3 does not divide 256"):
+        alexnet(10, Network(towers=3))

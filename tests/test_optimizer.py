@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.optimizer import MomentumSGD
+from alexnet_tf.towers import make_strategy, place
 
 
 def reference(w, gradients, rates, momentum=0.9, decay=0.0005):
@@ -14,6 +15,46 @@ def reference(w, gradients, rates, momentum=0.9, decay=0.0005):
         v = momentum * v - decay * rate * w - rate * gradient
         w = w + v
     return w
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("decay", [0.0, 0.0005, 0.1])
+def test_fifty_steps_on_replicas(decay, replicas):
+    """Each replica has a share of the gradient; weights and biases differ."""
+    rng = np.random.default_rng(0)
+    start = {name: rng.normal(size=(20, 3)) for name in ("kernel", "bias")}
+    gradients = rng.normal(size=(50, replicas, 20, 3))
+    rates = np.array([0.01] * 25 + [0.001] * 25)
+    devices = [f"/device:CPU:{number}" for number in range(replicas)]
+    strategy = make_strategy(place(devices, towers=1))
+    with strategy.scope():
+        optimizer = MomentumSGD(
+            0.01, 0.9, decay, decay_biases=False, bias_learning_rate=2.0
+        )
+        variables = {
+            name: keras.Variable(value.astype("float32"), name=name)
+            for name, value in start.items()
+        }
+        optimizer.build(list(variables.values()))
+
+    @tf.function
+    def step(gradients):
+        def on_replica(shares):
+            context = tf.distribute.get_replica_context()
+            share = shares[context.replica_id_in_sync_group]
+            optimizer.apply([share, share], list(variables.values()))
+
+        strategy.run(on_replica, args=(gradients,))
+
+    for gradient, rate in zip(gradients, rates, strict=True):
+        optimizer.learning_rate = rate
+        step(tf.constant(gradient, tf.float32))
+    sums = gradients.sum(axis=1)
+    for name, factor, its_decay in [("kernel", 1, decay), ("bias", 2, 0.0)]:
+        expected = reference(start[name], sums, factor * rates, decay=its_decay)
+        np.testing.assert_allclose(
+            variables[name].numpy(), expected, atol=100 * 2**-24
+        )
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.0005, 0.1])
@@ -43,7 +84,9 @@ def test_keras_own_weight_decay_is_another_rule():
 
 
 def test_its_config_makes_it_again():
-    optimizer = MomentumSGD(0.02, momentum=0.8, decay=0.3)
+    optimizer = MomentumSGD(
+        0.02, 0.8, decay=0.3, decay_biases=False, bias_learning_rate=2.0
+    )
     again = MomentumSGD.from_config(optimizer.get_config())
     assert (again.momentum, again.decay) == (0.8, 0.3)
     assert again.get_config() == optimizer.get_config()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from alexnet_tf import assembly, traffic
-from alexnet_tf.assembly import DatasetFacts
 from alexnet_tf.config import parse
+from alexnet_tf.dataset_facts import DatasetFacts
 from alexnet_tf.main import main
 
 # Devices a replica, replicas.
@@ -184,6 +184,16 @@ def test_the_least_possible_crosses_between_the_towers(
     assert sum(t.numbers for t in crossing) == 2 * activations + 1000 == 57_576
     assert sum(t.bytes for t in crossing) == 230_304
     assert len(crossing) == 7
+
+
+def test_bfloat16_halves_what_crosses_but_the_logits():
+    _, model = make_trainer((2, 1), "--precision=bfloat16", classes=1000)
+    transfers = traffic.find_transfers(traffic.trace_training_step(model, 1))
+    activations = 13 * 13 * 128 + 6 * 6 * 128 + 2048
+    for source in ("CPU:0", "CPU:1"):
+        crossing = [t for t in transfers if t.source == source]
+        assert sum(t.numbers for t in crossing) == 57_576
+        assert sum(t.bytes for t in crossing) == 2 * 2 * activations + 4_000
 
 
 def test_inspect_prints_the_traffic(tmp_path, capsys):

@@ -9,6 +9,7 @@ from alexnet_tf.preprocessing import (
     colour_noise_basis,
     decode_patch,
     random_patch,
+    ten_patches,
 )
 
 PAPER = Geometry(256, 224)
@@ -64,7 +65,7 @@ def test_a_random_patch_is_a_function_of_its_seed(inside_a_map):
 
     def patch(number):
         seed = tf.stack((tf.constant(5, tf.int64), number))
-        return random_patch(encoded, PAPER, flip=True, seed=seed)
+        return random_patch(encoded, PAPER, crop=True, flip=True, seed=seed)
 
     numbers = tf.data.Dataset.range(40)
     if inside_a_map:
@@ -84,8 +85,32 @@ def test_without_flipping_no_patch_is_mirrored():
     encoded = tf.io.encode_jpeg(smooth_image(300, 400))
     for number in range(20):
         seed = tf.constant((0, number), tf.int64)
-        patch = random_patch(encoded, PAPER, flip=False, seed=seed).numpy()
+        patch = random_patch(
+            encoded, PAPER, crop=True, flip=False, seed=seed
+        ).numpy()
         assert patch[100, 0, 1] < patch[100, -1, 1]
+
+
+def test_without_cropping_the_patch_is_the_centre_one():
+    encoded = tf.io.encode_jpeg(smooth_image(300, 400))
+    centre = decode_patch(encoded, (16, 16), PAPER).numpy()
+    for number in range(10):
+        seed = tf.constant((0, number), tf.int64)
+        patch = random_patch(encoded, PAPER, crop=False, flip=False, seed=seed)
+        np.testing.assert_array_equal(patch, centre)
+
+
+def test_ten_patches_are_centre_and_corners_and_their_mirror_images():
+    # A pixel's colour tells its place.
+    y, x = np.mgrid[0:256, 0:256]
+    image = np.stack((y, x, 0 * x), axis=-1).astype(np.uint8)
+    patches = ten_patches(tf.io.encode_png(image), PAPER).numpy()
+    assert patches.shape == (10, 224, 224, 3)
+    offsets = [(16, 16), (0, 0), (0, 32), (32, 0), (32, 32)]
+    for number, (down, right) in enumerate(offsets):
+        expected = image[down : down + 224, right : right + 224]
+        np.testing.assert_array_equal(patches[number], expected)
+        np.testing.assert_array_equal(patches[number + 5], expected[:, ::-1])
 
 
 def test_all_places_of_the_patch_are_drawn():
@@ -99,6 +124,7 @@ def test_all_places_of_the_patch_are_drawn():
             random_patch(
                 encoded,
                 geometry,
+                crop=True,
                 flip=False,
                 seed=tf.constant((1, number), tf.int64),
             ).numpy()[0, 0, :2]
