@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import numpy as np
+import tensorflow as tf
 
-from alexnet_tf import checkpoints, evaluation, sources, towers
+from alexnet_tf import checkpoints, data, sources, towers
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts
 from alexnet_tf.errors import UserError
+from alexnet_tf.evaluation import SplitPredictor
 from alexnet_tf.inference import make_classifier
 from alexnet_tf.metrics import top_k_error
 from alexnet_tf.model import alexnet
@@ -124,15 +125,31 @@ def make_trainer(
     return model
 
 
-def predict_split(
+def training_batches(
+    config: Config, examples: Examples, epochs: range
+) -> tf.data.Dataset:
+    """Returns the batches of some epochs, see `data.training_batches`."""
+    return data.training_batches(
+        examples,
+        batch_size=config.batch_size,
+        epochs=epochs,
+        geometry=make_geometry(config),
+        crop=config.random_crop,
+        flip=config.horizontal_flip,
+        shuffle_buffer=config.shuffle_buffer,
+        seed=config.seed,
+    )
+
+
+def make_predictor(
     model: keras.Model,
     config: Config,
     examples: Examples,
     *,
     ten_crops: bool = False,
-) -> dict[str, np.ndarray]:
-    """Predicts each example of a split, see `evaluation.predict_split`."""
-    return evaluation.predict_split(
+) -> SplitPredictor:
+    """Returns what predicts each example of a split."""
+    return SplitPredictor(
         model,
         examples,
         batch_size=config.batch_size,

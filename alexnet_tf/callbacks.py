@@ -1,7 +1,8 @@
 """What happens during `fit`: speed, learning rate, history, checkpoints.
 
-They belong in this order: `Throughput` first, since it adds to the logs that
-the others record, and `Checkpoint` last, since it saves their state.
+They belong in this order: `Throughput` and `Validation` first, since they add
+to the logs that the others record, and `Checkpoint` last, since it saves their
+state.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import time
 import keras
 
 from alexnet_tf import checkpoints
+from alexnet_tf.evaluation import SplitPredictor, measure
 from alexnet_tf.plateau import PlateauRule, Verdict
 from alexnet_tf.run_dir import HISTORY_COLUMNS, RunDir
 
@@ -47,6 +49,28 @@ class Throughput(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Adds the figure to the epoch's logs."""
         logs["images_per_second"] = self._speed
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds `val_loss`, `val_top1_error` and `val_top5_error` to the logs.
+
+    Keras's own validation has no way to leave out what fills up the last
+    batch.
+
+    Args:
+        predictor: Predicts the validation split.
+    """
+
+    def __init__(self, predictor: SplitPredictor):
+        super().__init__()
+        self.predictor = predictor
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measures the loss and the errors on the centre patches."""
+        predicted = self.predictor.predict()
+        measured = measure(predicted["center"], predicted["labels"])
+        for name in ("loss", "top1_error", "top5_error"):
+            logs[f"val_{name}"] = measured[name]
 
 
 class StuckLoss(keras.callbacks.Callback):

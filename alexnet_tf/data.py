@@ -95,9 +95,12 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Returns the centre patch, or the ten, of each example, exactly once.
 
+    The last batch is filled up with black patches whose label is -1: a
+    replica without examples fails in TensorFlow's convolutions.
+
     Args:
         examples: The split.
-        batch_size: Examples in a batch; the last one may have fewer.
+        batch_size: Examples in a batch.
         geometry: Sizes of the patches.
         ten_crops: Whether to return `preprocessing.ten_patches`.
 
@@ -112,9 +115,14 @@ def evaluation_batches(
             return ten_patches(encoded, geometry), label
         return decode_patch(encoded, geometry.centre, geometry), label
 
+    batches = examples.records.map(patches_and_label, num_parallel_calls=_CORES)
+    images, label = batches.element_spec
+    filling = tf.data.Dataset.from_tensors(
+        (tf.zeros(images.shape, images.dtype), tf.constant(-1, label.dtype))
+    )
     return (
-        examples.records.map(patches_and_label, num_parallel_calls=_CORES)
-        .batch(batch_size)
+        batches.concatenate(filling.repeat(-examples.count % batch_size))
+        .batch(batch_size, drop_remainder=True)
         .prefetch(2)
         .with_options(_options())
     )
@@ -155,14 +163,16 @@ def measure_pixels(
             pixel along both axes.
     """
     sample = dataclasses.replace(
-        examples, records=examples.records.take(num_images)
+        examples,
+        records=examples.records.take(num_images),
+        count=min(num_images, examples.count),
     )
     image_sum, products, images, pixels = 0, np.zeros((3, 3)), 0, 0
     colour_sum = np.zeros(3)
-    for batch, _ in evaluation_batches(
+    for batch, labels in evaluation_batches(
         sample, batch_size=100, geometry=geometry
     ):
-        batch = batch.numpy()
+        batch = batch.numpy()[labels.numpy() >= 0]
         image_sum += batch.sum(axis=0, dtype=np.float64)
         images += len(batch)
         colours = batch[:, ::4, ::4].reshape(-1, 3).astype(np.float64)

@@ -1,5 +1,6 @@
 """Measures the top-1 and top-5 error of runs, and of their average."""
 
+import sys
 from pathlib import Path
 
 from alexnet_tf import assembly
@@ -52,8 +53,8 @@ def run(config: Config, runs: list[Config]) -> int:
 def _check(settings, first):
     """Checks that a run exists and can be averaged with the first one."""
     run_dir = assembly.open_run(settings)
-    assembly.best_checkpoint(run_dir)
     names = read_facts(run_dir).class_names
+    assembly.best_checkpoint(run_dir)
     if names != read_facts(assembly.open_run(first)).class_names:
         raise UserError(
             f"{settings.run_dir} has other classes than {first.run_dir}; "
@@ -76,9 +77,11 @@ def _predict(settings):
     examples = assembly.open_split(settings, split)
     model = assembly.make_trainer(settings, read_facts(run_dir), placement)
     state = assembly.restore_best(model, run_dir)
-    predicted = assembly.predict_split(
+    predictor = assembly.make_predictor(
         model, settings, examples, ten_crops=settings.ten_crops
     )
+    # A moving bar on a screen, nothing in a log file.
+    predicted = predictor.predict(verbose=int(sys.stdout.isatty()))
     return predicted, state["epochs_done"]
 
 

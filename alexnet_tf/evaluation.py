@@ -1,7 +1,5 @@
 """Predictions for a whole split, and their errors (Sec. 4.1 and 6.1)."""
 
-import sys
-
 import keras
 import numpy as np
 
@@ -10,15 +8,8 @@ from alexnet_tf.preprocessing import Geometry
 from alexnet_tf.sources import Examples
 
 
-def predict_split(
-    model: keras.Model,
-    examples: Examples,
-    *,
-    batch_size: int,
-    geometry: Geometry,
-    ten_crops: bool = False,
-) -> dict[str, np.ndarray]:
-    """Predicts the classes of each example, exactly once.
+class SplitPredictor:
+    """Predicts the classes of each example of a split, exactly once.
 
     Args:
         model: The network, on all replicas of its strategy.
@@ -26,32 +17,51 @@ def predict_split(
         batch_size: Patches at a time, over all replicas.
         geometry: Sizes of the patches.
         ten_crops: Whether to look at ten patches of each image.
-
-    Returns:
-        `labels`, (n,) int64, in the split's order; `center`, (n, classes)
-        float32, the probabilities of the centre patch; and with ten crops
-        `ten_crop`, the average of the probabilities of the ten patches.
-
-    Raises:
-        RuntimeError: if not exactly all examples were seen.
     """
-    views = 10 if ten_crops else 1
-    batches = data.evaluation_batches(
-        examples,
-        batch_size=max(1, batch_size // views),
-        geometry=geometry,
-        ten_crops=ten_crops,
-    ).map(lambda images, labels: {"images": images, "labels": labels})
-    with model.distribute_strategy.scope():
-        predictor = _make_predictor(model, views)
-    # A moving bar on a screen, nothing in a log file.
-    verbose = 1 if sys.stdout.isatty() else 0
-    predicted = predictor.predict(batches, verbose=verbose)
-    if len(predicted["labels"]) != examples.count:
-        raise RuntimeError(
-            f"evaluated {len(predicted['labels'])} of {examples.count} examples"
-        )
-    return predicted
+
+    def __init__(
+        self,
+        model: keras.Model,
+        examples: Examples,
+        *,
+        batch_size: int,
+        geometry: Geometry,
+        ten_crops: bool = False,
+    ):
+        views = 10 if ten_crops else 1
+        strategy = model.distribute_strategy
+        replicas = strategy.num_replicas_in_sync
+        self.num_examples = examples.count
+        self._batches = data.evaluation_batches(
+            examples,
+            batch_size=max(1, batch_size // views // replicas) * replicas,
+            geometry=geometry,
+            ten_crops=ten_crops,
+        ).map(lambda images, labels: {"images": images, "labels": labels})
+        with strategy.scope():
+            self._predictor = _make_predictor(model, views)
+
+    def predict(self, verbose: int = 0) -> dict[str, np.ndarray]:
+        """Returns the predictions of the network as it is now.
+
+        Args:
+            verbose: 1 for a moving bar.
+
+        Returns:
+            `labels`, (n,) int64, in the split's order; `center`, (n, classes)
+            float32, the probabilities of the centre patch; and with ten crops
+            `ten_crop`, the average of the probabilities of the ten patches.
+
+        Raises:
+            RuntimeError: if not exactly all examples were seen.
+        """
+        predicted = self._predictor.predict(self._batches, verbose=verbose)
+        real = predicted["labels"] >= 0
+        if real.sum() != self.num_examples:
+            raise RuntimeError(
+                f"evaluated {real.sum()} of {self.num_examples} examples"
+            )
+        return {name: values[real] for name, values in predicted.items()}
 
 
 def _make_predictor(model, views):

@@ -9,8 +9,9 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import assembly, sources, traffic
-from alexnet_tf.assembly import DatasetFacts
+from alexnet_tf.claims import count_claims
 from alexnet_tf.config import Config
+from alexnet_tf.dataset_facts import DatasetFacts
 from alexnet_tf.run_dir import write_json
 from alexnet_tf.towers import Placement
 from alexnet_tf.traffic import Transfer
@@ -31,6 +32,8 @@ def run(config: Config, words: list[str]) -> int:
     """
     placement = assembly.make_placement(config)
     names = sources.class_names(config.dataset, data_dir=config.data_dir)
+    if config.facts:
+        return _show_facts(config, names)
     model = assembly.make_trainer(config, _unknown_facts(names), placement)
     graph = traffic.trace_training_step(model, images_per_replica=1)
     transfers = traffic.find_transfers(graph)
@@ -52,6 +55,24 @@ def run(config: Config, words: list[str]) -> int:
             "memory": memory,
         }
         write_json(Path(config.json), content)
+    return 0
+
+
+def _show_facts(config, names):
+    """Prints the paper's claims beside what is counted in the network."""
+    model = assembly.make_model(config, _unknown_facts(names))
+    claims = count_claims(model, assembly.make_geometry(config))
+    print(f"{'':28}{'Sec.':10}{'the paper':36}{'here':36}test")
+    for claim in claims:
+        print(
+            f"{claim.about:28}{claim.section:10}{claim.paper:36}"
+            f"{claim.here:36}{claim.test}"
+        )
+        if claim.note:
+            print(f"{'':38}({claim.note})")
+    if config.json:
+        facts = [dataclasses.asdict(claim) for claim in claims]
+        write_json(Path(config.json), {"facts": facts})
     return 0
 
 

@@ -18,8 +18,8 @@ class OnTower:
     """
 
     def __init__(self, *args, tower=0, placement=None, **kwargs):
-        # Keras would cast inputs and weights outside `on_device`, and the
-        # gradients of those casts would run on the lead.
+        # Inputs cast outside `on_device` would have the gradients of their
+        # casts on the lead.
         super().__init__(*args, autocast=False, **kwargs)
         self.tower = tower
         self.placement = placement or Placement()
@@ -43,16 +43,16 @@ class OnTower:
 
         def of_tensors(*all_tensors):
             cast = [
-                tf.cast(tensor, self.compute_dtype) for tensor in all_tensors
+                tf.cast(tensor, self.compute_dtype)
+                for tensor in all_tensors[: len(tensors)]
             ]
-            inputs_again = tf.nest.pack_sequence_as(
-                inputs, cast[: len(tensors)]
-            )
-            values = cast[len(tensors) :]
+            inputs_again = tf.nest.pack_sequence_as(inputs, cast)
+            values = all_tensors[len(tensors) :]
             with keras.StatelessScope(zip(variables, values, strict=True)):
                 return function(inputs_again)
 
-        values = [tf.convert_to_tensor(v.value) for v in variables]
+        # Not v.value, which would be cast here and not in the function.
+        values = [tf.convert_to_tensor(v._value) for v in variables]
         return self.placement.run(self.tower, of_tensors, *tensors, *values)
 
     def get_config(self):

@@ -50,6 +50,7 @@ def run(config: Config, words: list[str]) -> int:
     )
 
     model = assembly.make_trainer(config, facts, placement)
+    validator = assembly.make_predictor(model, config, validation)
     rule = PlateauRule(config.plateau_patience, config.plateau_drops)
     epochs_done, stopped = callbacks.restore(run_dir, model, rule)
     if source:
@@ -62,10 +63,11 @@ def run(config: Config, words: list[str]) -> int:
             model,
             rule,
             num_classes=len(facts.class_names),
-            examples=(training, validation),
+            training=training,
+            validator=validator,
             epochs=range(epochs_done, config.epochs),
         )
-    _finish(config, run_dir, model, validation)
+    _finish(config, run_dir, model, validator)
     return 0
 
 
@@ -74,7 +76,9 @@ def _find_source(config, run_dir):
     begun = checkpoints.newest(run_dir.checkpoints)
     if begun or not config.init_from:
         return None
-    return assembly.best_checkpoint(RunDir(Path(config.init_from)))
+    source = RunDir(Path(config.init_from))
+    read_facts(source)  # An error if it is not a run.
+    return assembly.best_checkpoint(source)
 
 
 def _start_from(source, model):
@@ -148,28 +152,17 @@ def _announce(run_dir, model, placement, facts, epochs_done):
         print(f"Going on after epoch {epochs_done}.")
 
 
-def _fit(config, run_dir, model, rule, *, num_classes, examples, epochs):
-    training, validation = examples
-    geometry = assembly.make_geometry(config)
+def _fit(
+    config, run_dir, model, rule, *, num_classes, training, validator, epochs
+):
     model.fit(
-        data.training_batches(
-            training,
-            batch_size=config.batch_size,
-            epochs=epochs,
-            geometry=geometry,
-            crop=config.random_crop,
-            flip=config.horizontal_flip,
-            shuffle_buffer=config.shuffle_buffer,
-            seed=config.seed,
-        ),
+        assembly.training_batches(config, training, epochs),
         steps_per_epoch=training.count // config.batch_size,
         initial_epoch=epochs.start,
         epochs=epochs.stop,
-        validation_data=data.evaluation_batches(
-            validation, batch_size=config.batch_size, geometry=geometry
-        ),
         callbacks=[
             callbacks.Throughput(config.batch_size),
+            callbacks.Validation(validator),
             callbacks.StuckLoss(num_classes),
             keras.callbacks.TensorBoard(run_dir.tensorboard, write_graph=False),
             callbacks.History(run_dir),
@@ -182,10 +175,10 @@ def _fit(config, run_dir, model, rule, *, num_classes, examples, epochs):
     )
 
 
-def _finish(config, run_dir, model, validation):
+def _finish(config, run_dir, model, validator):
     """Measures and exports the best checkpoint; result.json comes last."""
     state = assembly.restore_best(model, run_dir)
-    predicted = assembly.predict_split(model, config, validation)
+    predicted = validator.predict()
     measured = evaluation.measure(predicted["center"], predicted["labels"])
     save_classifier(
         assembly.make_best_classifier(config, run_dir), run_dir.saved_model

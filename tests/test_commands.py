@@ -286,7 +286,7 @@ def test_a_new_run_starts_from_the_layers_that_fit(
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("/nowhere", "no checkpoint"), ("RUN", "no layer of .* fits")],
+    [("/nowhere", "/nowhere is not a run"), ("RUN", "no layer of .* fits")],
 )
 def test_a_start_from_nothing_is_refused(
     finished_run, data_dir, tmp_path, capsys, source, message

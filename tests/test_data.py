@@ -74,9 +74,12 @@ def test_evaluation_has_each_example_once(split, batch_size):
         split, batch_size=batch_size, geometry=GEOMETRY
     )
     images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
-    assert len(np.concatenate(labels)) == 240
-    flat = np.concatenate(images).reshape(240, -1)
+    assert {len(batch) for batch in images} == {batch_size}
+    images, labels = np.concatenate(images), np.concatenate(labels)
+    assert np.all((labels >= 0) == (np.arange(len(labels)) < 240))
+    flat = images[:240].reshape(240, -1)
     assert len(np.unique(flat, axis=0)) == 240
+    assert not images[240:].any()
 
 
 def test_ten_crops_come_beside_their_label(split):

@@ -13,18 +13,20 @@ ROWS = [
         "plateau",
         "plots",
         "run_dir",
-        "settings",
+        "setting",
         "traffic",
     },
-    {"config", "datasets", "preprocessing", "towers"},
-    {"checkpoints", "environment", "inference", "sources", "tower_layers"},
-    {"callbacks", "data", "layers"},
-    {"model"},
+    {"datasets", "network", "preprocessing", "towers"},
+    {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
+    | {"settings", "sources", "tower_layers"},
+    {"config", "data", "layers", "normalisation"},
+    {"evaluation", "tower_builder"},
+    {"callbacks", "model"},
     {"assembly"},
     {"evaluate", "export", "figures", "inspect", "predict", "train"},
     {"main"},
 ]
-SEES_CONFIG = {"assembly", "main", *ROWS[6]}
+SEES_CONFIG = {"assembly", "main", *ROWS[7]}
 PACKAGE = Path("alexnet_tf")
 MODULES = sorted(path.stem for path in PACKAGE.glob("[a-z]*.py"))
 

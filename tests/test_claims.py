@@ -1,0 +1,82 @@
+"""What the paper says of its network, and what this one has."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alexnet_tf.main import main
+
+
+@pytest.fixture(scope="module")
+def claims(tmp_path_factory):
+    file = tmp_path_factory.mktemp("facts") / "facts.json"
+    arguments = ["inspect", "--facts", "--flagfile=flags/paper.cfg"]
+    assert main([*arguments, f"--json={file}"]) == 0
+    facts = json.loads(file.read_text())["facts"]
+    return {claim["about"]: claim for claim in facts}
+
+
+@pytest.mark.parametrize(
+    ("about", "here"),
+    [
+        ("parameters", "60,965,224"),
+        ("input numbers", "150,528"),
+        ("patches of an image", "2,178 = 33 x 33 x 2"),
+        ("bits of a label", "9.97"),
+        # 55x55x96, 27x27x256, 13x13x384 twice, 13x13x256, 4096 twice, 1000.
+        ("conv1 neurons", "290,400"),
+        ("conv2 neurons", "186,624"),
+        ("conv3 neurons", "64,896"),
+        ("conv4 neurons", "64,896"),
+        ("conv5 neurons", "43,264"),
+        ("fc6 neurons", "4,096"),
+        ("fc7 neurons", "4,096"),
+        ("fc8 neurons", "1,000"),
+        ("neurons", "659,272"),
+        ("conv1 kernels", "96 of 11x11x3"),
+        ("conv2 kernels", "256 of 5x5x48"),
+        ("conv3 kernels", "384 of 3x3x256"),
+        ("conv4 kernels", "384 of 3x3x192"),
+        ("conv5 kernels", "256 of 3x3x192"),
+        # 55x55x11x11x3x96 + 27x27x5x5x48x256 + 13x13x3x3x(256x384 + 192x384
+        # + 192x256) + 9216x4096 + 4096x4096 + 4096x1000.
+        ("multiply-adds an image", "724,406,816"),
+        ("conv1 share of parameters", "0.06%"),
+        ("conv2 share of parameters", "0.50%"),
+        ("conv3 share of parameters", "1.45%"),
+        ("conv4 share of parameters", "1.09%"),
+        ("conv5 share of parameters", "0.73%"),
+    ],
+)
+def test_what_is_counted_is_the_papers(claims, about, here):
+    assert claims[about]["here"] == here
+
+
+def test_what_differs_from_the_paper_is_explained(claims):
+    differing = {
+        about
+        for about, claim in claims.items()
+        if claim["paper"] and claim["paper"] != claim["here"]
+    }
+    about_right = {"parameters", "bits of a label"}
+    small = {f"conv{n} share of parameters" for n in (1, 2, 5)}
+    for about in differing - about_right - small:
+        assert claims[about]["note"], about
+    assert "conv1 neurons" in differing
+
+
+def test_the_neurons_of_figure_2_add_up_as_the_note_says(claims):
+    figure_2 = [
+        int(claim["paper"].replace(",", ""))
+        for about, claim in claims.items()
+        if about.endswith(" neurons")
+    ]
+    assert sum(figure_2) == 622_312
+    assert sum(figure_2) - 55 * 48 * 96 + 55 * 55 * 96 == 659_272
+
+
+def test_the_tests_that_claims_name_exist(claims):
+    for claim in claims.values():
+        file, name = claim["test"].split("::")
+        assert f"def {name}(" in (Path("tests") / file).read_text()
