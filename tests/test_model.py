@@ -139,6 +139,12 @@ def test_code_2012_has_larger_middle_weights_and_width_makes_up_for_itself():
         assert kernel.std() == pytest.approx(stddev, rel=0.05), name
 
 
+@pytest.mark.parametrize("crop_size", [224, 227])
+def test_224_and_227_pixels_give_55_places(crop_size):
+    net = alexnet(3, Network(width=0.1), crop_size=crop_size)
+    assert net.get_layer("conv1_tower0").output.shape[1:3] == (55, 55)
+
+
 @pytest.mark.parametrize("crop_size", [64, 67, 68, 100])
 def test_any_crop_is_covered_by_conv1(crop_size):
     net = alexnet(3, Network(width=0.1), crop_size=crop_size)
