@@ -126,13 +126,13 @@ def make_trainer(
 
 
 def training_batches(
-    config: Config, examples: Examples, epochs: range
+    config: Config, examples: Examples, steps: range
 ) -> tf.data.Dataset:
-    """Returns the batches of some epochs, see `data.training_batches`."""
+    """Returns the batches of some steps, see `data.training_batches`."""
     return data.training_batches(
         examples,
         batch_size=config.batch_size,
-        epochs=epochs,
+        steps=steps,
         geometry=make_geometry(config),
         crop=config.random_crop,
         flip=config.horizontal_flip,

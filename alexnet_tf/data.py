@@ -15,54 +15,42 @@ from alexnet_tf.preprocessing import (
 from alexnet_tf.sources import Examples
 
 _CORES = os.cpu_count() or 1
+# Examples read at once from a split that can be read in any order.
+_FETCHED_AT_ONCE = 64
 
 
 def training_batches(
     examples: Examples,
     *,
     batch_size: int,
-    epochs: range,
+    steps: range,
     geometry: Geometry,
     crop: bool,
     flip: bool,
     shuffle_buffer: int,
     seed: int,
 ) -> tf.data.Dataset:
-    """Returns the training batches of several epochs, one after another.
+    """Returns the training batches of some steps.
 
-    Each batch is a function of the seed, the epoch and its place in it, so
-    that a run that starts at a later epoch sees what it would have seen.
+    Each batch is a function of the seed and the step, so that a run that
+    starts at a later step sees what it would have seen.
 
     Args:
         examples: The training split.
         batch_size: Images in a batch, over all replicas. Batches are always
             full: what is left of an epoch is dropped.
-        epochs: The epochs to go through.
+        steps: The steps to go through, counted from the start of the run.
         geometry: Sizes of the patches.
         crop: Whether their places are random; if not, they are the centre.
         flip: Whether to mirror half of them.
-        shuffle_buffer: Encoded images held for shuffling.
+        shuffle_buffer: Encoded images held for shuffling a split that can
+            only be read in order.
         seed: Seed of the order and of the patches.
 
     Returns:
         Dataset of (images, labels): uint8 (batch_size, crop_size, crop_size,
         3) and int64 (batch_size,).
     """
-    full = examples.count // batch_size * batch_size
-
-    def epoch_of_examples(epoch):
-        return (
-            # 1. All examples, in another order each epoch.
-            examples.records.shuffle(
-                shuffle_buffer,
-                seed=seed + epoch * 1_000_003,
-                reshuffle_each_iteration=False,
-            )
-            # 2. Full batches only.
-            .take(full)
-            # 3. A number for each example of the whole run.
-            .enumerate(epoch * full)
-        )
 
     def patch_and_label(number, example):
         patch = random_patch(
@@ -74,15 +62,64 @@ def training_batches(
         )
         return patch, example["label"]
 
+    # 1. The examples of the steps, numbered, in another order each epoch.
+    numbers = range(steps.start * batch_size, steps.stop * batch_size)
+    per_epoch = examples.count // batch_size * batch_size
+    if examples.fetch:
+        numbered = _fetched(examples, numbers, per_epoch, seed)
+    else:
+        numbered = _read(examples, numbers, per_epoch, seed, shuffle_buffer)
     return (
-        tf.data.Dataset.range(epochs.start, epochs.stop)
-        .flat_map(epoch_of_examples)
-        # 4. A random patch of each: bytes -> uint8 (crop, crop, 3).
-        .map(patch_and_label, num_parallel_calls=_CORES)
-        # 5. (batch, crop, crop, 3), while the devices are busy with the last.
+        # 2. A random patch of each: bytes -> uint8 (crop, crop, 3).
+        numbered.map(patch_and_label, num_parallel_calls=_CORES)
+        # 3. (batch, crop, crop, 3), while the devices are busy with the last.
         .batch(batch_size, drop_remainder=True)
         .prefetch(2)
         .with_options(_options())
+    )
+
+
+def _fetched(examples, numbers, per_epoch, seed):
+    """Shuffles a split that can be read in any order: a permutation."""
+
+    def index(number):
+        epoch, place = number // per_epoch, number % per_epoch
+        seeds = tf.stack((tf.cast(seed, tf.int64), epoch))
+        return tf.random.experimental.index_shuffle(
+            place, seeds, max_index=tf.cast(examples.count - 1, tf.int64)
+        )
+
+    dataset = tf.data.Dataset.range(numbers.start, numbers.stop)
+    fetched = (
+        dataset.map(index)
+        .batch(_FETCHED_AT_ONCE)
+        .map(examples.fetch, num_parallel_calls=_CORES)
+        .unbatch()
+    )
+    return tf.data.Dataset.zip(dataset, fetched)
+
+
+def _read(examples, numbers, per_epoch, seed, shuffle_buffer):
+    """Shuffles a split that is read in order, as far as the buffer reaches."""
+
+    def epoch_of_examples(epoch):
+        first, last = epoch * per_epoch, (epoch + 1) * per_epoch
+        done = tf.maximum(first, numbers.start)
+        return (
+            examples.records.shuffle(
+                shuffle_buffer,
+                seed=seed + epoch * 1_000_003,
+                reshuffle_each_iteration=False,
+            )
+            # Skipped before they are decoded.
+            .skip(done - first)
+            .take(tf.minimum(last, numbers.stop) - done)
+            .enumerate(done)
+        )
+
+    epochs = range(numbers.start // per_epoch, -(-numbers.stop // per_epoch))
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
+        epoch_of_examples
     )
 
 

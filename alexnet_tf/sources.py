@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +32,14 @@ class Examples:
         records: Dataset of {"image": string, "label": int64, "name": string}.
         count: Number of examples.
         class_names: Names in the order of the labels.
+        fetch: Maps indices, int64 (n,), to the same dictionary with tensors
+            of shape (n,); None if the examples can only be read in order.
     """
 
     records: tf.data.Dataset
     count: int
     class_names: tuple[str, ...]
+    fetch: Callable | None = None
 
 
 def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
@@ -173,19 +176,20 @@ def _open_folder(path, split):
             f"--dataset=folder:{path} has no {split} images in {root}; "
             "expected a folder for each class with .jpg or .png files."
         )
-    # Not sorted by class: a shuffle buffer may hold only a part of them.
+    # Not sorted by class: statistics are measured on the first ones.
     order = np.random.default_rng(0).permutation(len(files))
-    records = tf.data.Dataset.from_tensor_slices(
-        (np.array(files)[order], np.array(labels, np.int64)[order])
-    ).map(
-        lambda file, label: {
-            "image": tf.io.read_file(file),
-            "label": label,
-            "name": file,
-        },
-        num_parallel_calls=os.cpu_count(),
-    )
-    return Examples(records, len(files), names)
+    files, labels = np.array(files)[order], np.array(labels, np.int64)[order]
+
+    def fetch(indices):
+        chosen = tf.gather(files, indices)
+        return {
+            "image": tf.map_fn(tf.io.read_file, chosen),
+            "label": tf.gather(labels, indices),
+            "name": chosen,
+        }
+
+    records = tf.data.Dataset.range(len(files)).batch(16).map(fetch).unbatch()
+    return Examples(records, len(files), names, fetch)
 
 
 def _images_in(folder, part):

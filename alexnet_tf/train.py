@@ -155,9 +155,11 @@ def _announce(run_dir, model, placement, facts, epochs_done):
 def _fit(
     config, run_dir, model, rule, *, num_classes, training, validator, epochs
 ):
+    per_epoch = training.count // config.batch_size
+    steps = range(epochs.start * per_epoch, epochs.stop * per_epoch)
     model.fit(
-        assembly.training_batches(config, training, epochs),
-        steps_per_epoch=training.count // config.batch_size,
+        assembly.training_batches(config, training, steps),
+        steps_per_epoch=per_epoch,
         initial_epoch=epochs.start,
         epochs=epochs.stop,
         callbacks=[

@@ -2,22 +2,33 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from alexnet_tf import data, sources
+from alexnet_tf import data, preprocessing, sources
 from alexnet_tf.preprocessing import Geometry
 
 GEOMETRY = Geometry(40, 32)
 
 
-@pytest.fixture(scope="module")
-def split(data_dir):
-    return sources.open_split("shapes/tiny", "train", data_dir=data_dir)
+@pytest.fixture(scope="module", params=["in order", "in any order"])
+def split(request, data_dir, tmp_path_factory):
+    """The training split of shapes/tiny, from TFRecords or as a folder."""
+    records = sources.open_split("shapes/tiny", "train", data_dir=data_dir)
+    if request.param == "in order":
+        assert records.fetch is None
+        return records
+    root = tmp_path_factory.mktemp("folder")
+    for number, example in enumerate(records.records.as_numpy_iterator()):
+        folder = root / "train" / f"{example['label']:02}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.jpg").write_bytes(example["image"])
+    return sources.open_split(f"folder:{root}", "train")
 
 
-def batches(split, epochs, **changed):
+def batches(split, steps, **changed):
     arguments = dict(
         batch_size=50,
-        epochs=epochs,
+        steps=steps,
         geometry=GEOMETRY,
         crop=True,
         flip=True,
@@ -38,21 +49,48 @@ def assert_equal(some, others):
 
 
 def test_batches_are_full_uint8_and_the_same_each_time(split):
-    once = batches(split, range(2))
-    assert len(once) == 2 * (240 // 50)
+    once = batches(split, range(8))
+    assert len(once) == 8
     for images, labels in once:
         assert images.shape == (50, 32, 32, 3) and images.dtype == np.uint8
         assert labels.shape == (50,) and labels.dtype == np.int64
-    assert_equal(once, batches(split, range(2)))
+    assert_equal(once, batches(split, range(8)))
 
 
-def test_a_later_start_sees_what_it_would_have_seen(split):
-    assert_equal(batches(split, range(3))[8:], batches(split, range(2, 3)))
+@pytest.mark.parametrize("start", [1, 3, 4, 6, 8, 11])
+def test_a_later_start_sees_what_it_would_have_seen(split, start):
+    # Four steps an epoch: starts within the first, second and third one.
+    everything = batches(split, range(12))
+    assert_equal(everything[start:], batches(split, range(start, 12)))
+
+
+def test_the_number_of_cores_makes_no_difference(split, monkeypatch):
+    some = batches(split, range(5))
+    monkeypatch.setattr(data, "_CORES", 7)
+    assert_equal(some, batches(split, range(5)))
+
+
+def test_a_start_decodes_nothing_of_what_came_before(split, monkeypatch):
+    decoded = []
+
+    def counting_patch(encoded, geometry, *, seed, **settings):
+        patch = preprocessing.random_patch(
+            encoded, geometry, seed=seed, **settings
+        )
+        count = tf.numpy_function(
+            lambda s: decoded.append(s[1]) or s[1], [seed], tf.int64
+        )
+        with tf.control_dependencies([count]):
+            return tf.identity(patch)
+
+    monkeypatch.setattr(data, "random_patch", counting_patch)
+    batches(split, range(6, 8))
+    assert sorted(decoded) == list(range(300, 400))
 
 
 def test_epochs_and_seeds_differ(split):
-    first, second = (batches(split, range(e, e + 1)) for e in (0, 1))
-    other_seed = batches(split, range(1), seed=2)
+    first, second = batches(split, range(4)), batches(split, range(4, 8))
+    other_seed = batches(split, range(4), seed=2)
     for others in (second, other_seed):
         assert any(
             np.any(labels != labels_2)
@@ -60,12 +98,35 @@ def test_epochs_and_seeds_differ(split):
         )
 
 
-def test_an_epoch_has_each_example_once(split):
+def order_of(split, epoch, reference):
+    """Returns which examples an epoch goes through, by their pixels."""
     ((images, labels),) = batches(
-        split, range(1), batch_size=240, flip=False, geometry=Geometry(32, 32)
+        split,
+        range(epoch, epoch + 1),
+        batch_size=240,
+        crop=False,
+        flip=False,
+        geometry=Geometry(32, 32),
+        shuffle_buffer=240,
     )
-    assert len(np.unique(images.reshape(240, -1), axis=0)) == 240
     assert np.all(np.bincount(labels) == 20)
+    return [reference[image.tobytes()] for image in images]
+
+
+def test_an_epoch_is_a_permutation_without_correlation(split):
+    everything = data.evaluation_batches(
+        split, batch_size=240, geometry=Geometry(32, 32)
+    )
+    images, _ = next(everything.as_numpy_iterator())
+    reference = {image.tobytes(): n for n, image in enumerate(images)}
+    orders = [order_of(split, epoch, reference) for epoch in range(3)]
+    for order in orders:
+        assert sorted(order) == list(range(240))
+        # Neighbours: of 239 independent pairs the correlation is 0.065 or so.
+        assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.25
+        assert abs(np.corrcoef(order, range(240))[0, 1]) < 0.25
+    for one, other in [(0, 1), (1, 2), (0, 2)]:
+        assert abs(np.corrcoef(orders[one], orders[other])[0, 1]) < 0.25
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 240, 1000])

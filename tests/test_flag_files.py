@@ -146,7 +146,7 @@ def test_a_step_of_training(name, data_dir):
     placement = assembly.make_placement(config)
     model = assembly.make_trainer(config, facts, placement)
     batches = assembly.training_batches(config, examples, range(1))
-    fitted = model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
+    fitted = model.fit(batches, shuffle=False, verbose=0)
     assert np.isfinite(fitted.history["loss"]).all()
     momenta = [v for v in model.optimizer.variables if "kernel" in v.path]
     kernels = [v for v in model.variables if v.name == "kernel"]
