@@ -74,6 +74,8 @@ def training_batches(
         numbered.map(patch_and_label, num_parallel_calls=_CORES)
         # 3. (batch, crop, crop, 3), while the devices are busy with the last.
         .batch(batch_size, drop_remainder=True)
+        # 4. Not a batch more or less, or it is an error.
+        .apply(tf.data.experimental.assert_cardinality(len(steps)))
         .prefetch(2)
         .with_options(_options())
     )
@@ -160,6 +162,11 @@ def evaluation_batches(
     return (
         batches.concatenate(filling.repeat(-examples.count % batch_size))
         .batch(batch_size, drop_remainder=True)
+        .apply(
+            tf.data.experimental.assert_cardinality(
+                -(-examples.count // batch_size)
+            )
+        )
         .prefetch(2)
         .with_options(_options())
     )
