@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import checkpoints, data, sources, towers
+from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts
 from alexnet_tf.errors import UserError
@@ -36,6 +37,14 @@ def open_run(config: Config) -> RunDir:
     if path.exists() and not path.is_dir():
         raise UserError(f"--run_dir={path} is a file; give a directory.")
     return RunDir(path)
+
+
+def note_bad_examples(
+    config: Config, run: RunDir, *splits: Examples
+) -> BadExamples:
+    """Returns where a run notes the bad examples of its splits."""
+    limit = config.max_bad_fraction * sum(split.count for split in splits)
+    return BadExamples(run.bad_examples, limit=int(limit))
 
 
 def make_geometry(config: Config) -> Geometry:
@@ -126,7 +135,7 @@ def make_trainer(
 
 
 def training_batches(
-    config: Config, examples: Examples, steps: range
+    config: Config, examples: Examples, steps: range, bad: BadExamples
 ) -> tf.data.Dataset:
     """Returns the batches of some steps, see `data.training_batches`."""
     return data.training_batches(
@@ -138,6 +147,7 @@ def training_batches(
         flip=config.horizontal_flip,
         shuffle_buffer=config.shuffle_buffer,
         seed=config.seed,
+        bad=bad,
     )
 
 
@@ -145,6 +155,7 @@ def make_predictor(
     model: keras.Model,
     config: Config,
     examples: Examples,
+    bad: BadExamples,
     *,
     ten_crops: bool = False,
 ) -> SplitPredictor:
@@ -154,6 +165,7 @@ def make_predictor(
         examples,
         batch_size=config.batch_size,
         geometry=make_geometry(config),
+        bad=bad,
         ten_crops=ten_crops,
     )
 

@@ -12,6 +12,7 @@ import time
 import keras
 
 from alexnet_tf import checkpoints
+from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.evaluation import SplitPredictor, measure
 from alexnet_tf.plateau import PlateauRule, Verdict
 from alexnet_tf.run_dir import HISTORY_COLUMNS, RunDir
@@ -71,6 +72,26 @@ class Validation(keras.callbacks.Callback):
         measured = measure(predicted["center"], predicted["labels"])
         for name in ("loss", "top1_error", "top5_error"):
             logs[f"val_{name}"] = measured[name]
+
+
+class BadExampleLimit(keras.callbacks.Callback):
+    """Ends the run when too many examples turn out to be unusable.
+
+    Args:
+        bad: Where they are noted.
+    """
+
+    def __init__(self, bad: BadExamples):
+        super().__init__()
+        self.bad = bad
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Raises a `UserError` if there are too many."""
+        self.bad.check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Raises a `UserError` if validation found too many."""
+        self.bad.check()
 
 
 class StuckLoss(keras.callbacks.Callback):

@@ -6,6 +6,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.bad_examples import BadExamples, decode_or_note, replace_bad
+from alexnet_tf.errors import UserError
 from alexnet_tf.preprocessing import (
     Geometry,
     decode_patch,
@@ -15,6 +17,8 @@ from alexnet_tf.preprocessing import (
 from alexnet_tf.sources import Examples
 
 _CORES = os.cpu_count() or 1
+# The label of what fills up a batch.
+FILLING = -2
 # Examples read at once from a split that can be read in any order.
 _FETCHED_AT_ONCE = 64
 
@@ -29,6 +33,7 @@ def training_batches(
     flip: bool,
     shuffle_buffer: int,
     seed: int,
+    bad: BadExamples,
 ) -> tf.data.Dataset:
     """Returns the training batches of some steps.
 
@@ -46,21 +51,25 @@ def training_batches(
         shuffle_buffer: Encoded images held for shuffling a split that can
             only be read in order.
         seed: Seed of the order and of the patches.
+        bad: Where examples are noted that cannot be used.
 
     Returns:
         Dataset of (images, labels): uint8 (batch_size, crop_size, crop_size,
-        3) and int64 (batch_size,).
+        3) and int64 (batch_size,). The place of a bad example is taken by
+        another one of its batch.
     """
 
     def patch_and_label(number, example):
-        patch = random_patch(
-            example["image"],
-            geometry,
-            crop=crop,
-            flip=flip,
-            seed=tf.stack((tf.cast(seed, tf.int64), number)),
+        return decode_or_note(
+            lambda encoded, seeds: random_patch(
+                encoded, geometry, crop=crop, flip=flip, seed=seeds
+            ),
+            example,
+            tf.stack((tf.cast(seed, tf.int64), number)),
+            shape=geometry.patch_shape,
+            num_classes=len(examples.class_names),
+            bad=bad,
         )
-        return patch, example["label"]
 
     # 1. The examples of the steps, numbered, in another order each epoch.
     numbers = range(steps.start * batch_size, steps.stop * batch_size)
@@ -74,8 +83,7 @@ def training_batches(
         numbered.map(patch_and_label, num_parallel_calls=_CORES)
         # 3. (batch, crop, crop, 3), while the devices are busy with the last.
         .batch(batch_size, drop_remainder=True)
-        # 4. Not a batch more or less, or it is an error.
-        .apply(tf.data.experimental.assert_cardinality(len(steps)))
+        .map(replace_bad)
         .prefetch(2)
         .with_options(_options())
     )
@@ -130,17 +138,19 @@ def evaluation_batches(
     *,
     batch_size: int,
     geometry: Geometry,
+    bad: BadExamples,
     ten_crops: bool = False,
 ) -> tf.data.Dataset:
     """Returns the centre patch, or the ten, of each example, exactly once.
 
-    The last batch is filled up with black patches whose label is -1: a
+    The last batch is filled up with black patches whose label is FILLING: a
     replica without examples fails in TensorFlow's convolutions.
 
     Args:
         examples: The split.
         batch_size: Examples in a batch.
         geometry: Sizes of the patches.
+        bad: Where examples are noted that cannot be used.
         ten_crops: Whether to return `preprocessing.ten_patches`.
 
     Returns:
@@ -148,25 +158,29 @@ def evaluation_batches(
         (batch_size, 10, crop_size, crop_size, 3).
     """
 
-    def patches_and_label(example):
-        encoded, label = example["image"], example["label"]
+    def decode(encoded):
         if ten_crops:
-            return ten_patches(encoded, geometry), label
-        return decode_patch(encoded, geometry.centre, geometry), label
+            return ten_patches(encoded, geometry)
+        return decode_patch(encoded, geometry.centre, geometry)
+
+    def patches_and_label(example):
+        shape = geometry.patch_shape
+        return decode_or_note(
+            decode,
+            example,
+            shape=(10, *shape) if ten_crops else shape,
+            num_classes=len(examples.class_names),
+            bad=bad,
+        )
 
     batches = examples.records.map(patches_and_label, num_parallel_calls=_CORES)
-    images, label = batches.element_spec
+    images, _ = batches.element_spec
     filling = tf.data.Dataset.from_tensors(
-        (tf.zeros(images.shape, images.dtype), tf.constant(-1, label.dtype))
+        (tf.zeros(images.shape, tf.uint8), tf.constant(FILLING, tf.int64))
     )
     return (
         batches.concatenate(filling.repeat(-examples.count % batch_size))
         .batch(batch_size, drop_remainder=True)
-        .apply(
-            tf.data.experimental.assert_cardinality(
-                -(-examples.count // batch_size)
-            )
-        )
         .prefetch(2)
         .with_options(_options())
     )
@@ -196,7 +210,11 @@ class PixelStatistics:
 
 
 def measure_pixels(
-    examples: Examples, *, num_images: int, geometry: Geometry
+    examples: Examples,
+    *,
+    num_images: int,
+    geometry: Geometry,
+    bad: BadExamples,
 ) -> PixelStatistics:
     """Measures the means and the covariance of RGB pixels.
 
@@ -205,6 +223,10 @@ def measure_pixels(
         num_images: Images to measure, the first ones of the split.
         geometry: Sizes of the patches. The colours are those of every fourth
             pixel along both axes.
+        bad: Where examples are noted that cannot be used.
+
+    Raises:
+        UserError: if none of the images can be used.
     """
     sample = dataclasses.replace(
         examples,
@@ -214,7 +236,7 @@ def measure_pixels(
     image_sum, products, images, pixels = 0, np.zeros((3, 3)), 0, 0
     colour_sum = np.zeros(3)
     for batch, labels in evaluation_batches(
-        sample, batch_size=100, geometry=geometry
+        sample, batch_size=100, geometry=geometry, bad=bad
     ):
         batch = batch.numpy()[labels.numpy() >= 0]
         image_sum += batch.sum(axis=0, dtype=np.float64)
@@ -223,6 +245,12 @@ def measure_pixels(
         colour_sum += colours.sum(axis=0)
         products += colours.T @ colours
         pixels += len(colours)
+        bad.check()
+    if not images:
+        raise UserError(
+            f"none of the first {sample.count} training images can be used; "
+            f"{bad.file} says why."
+        )
     mean = colour_sum / pixels
     return PixelStatistics(
         mean_image=image_sum / images,

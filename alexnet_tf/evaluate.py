@@ -77,11 +77,15 @@ def _predict(settings):
     examples = assembly.open_split(settings, split)
     model = assembly.make_trainer(settings, read_facts(run_dir), placement)
     state = assembly.restore_best(model, run_dir)
+    bad = assembly.note_bad_examples(settings, run_dir, examples)
     predictor = assembly.make_predictor(
-        model, settings, examples, ten_crops=settings.ten_crops
+        model, settings, examples, bad, ten_crops=settings.ten_crops
     )
     # A moving bar on a screen, nothing in a log file.
     predicted = predictor.predict(verbose=int(sys.stdout.isatty()))
+    left_out = examples.count - len(predicted["labels"])
+    if left_out:
+        print(f"{left_out} images are left out, see {bad.file}")
     return predicted, state["epochs_done"]
 
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from alexnet_tf import data
+from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.preprocessing import Geometry
 from alexnet_tf.sources import Examples
 
@@ -16,6 +17,7 @@ class SplitPredictor:
         examples: The split.
         batch_size: Patches at a time, over all replicas.
         geometry: Sizes of the patches.
+        bad: Where examples are noted that cannot be used; they are left out.
         ten_crops: Whether to look at ten patches of each image.
     """
 
@@ -26,6 +28,7 @@ class SplitPredictor:
         *,
         batch_size: int,
         geometry: Geometry,
+        bad: BadExamples,
         ten_crops: bool = False,
     ):
         views = 10 if ten_crops else 1
@@ -36,6 +39,7 @@ class SplitPredictor:
             examples,
             batch_size=max(1, batch_size // views // replicas) * replicas,
             geometry=geometry,
+            bad=bad,
             ten_crops=ten_crops,
         ).map(lambda images, labels: {"images": images, "labels": labels})
         with strategy.scope():
@@ -56,11 +60,12 @@ class SplitPredictor:
             RuntimeError: if not exactly all examples were seen.
         """
         predicted = self._predictor.predict(self._batches, verbose=verbose)
-        real = predicted["labels"] >= 0
-        if real.sum() != self.num_examples:
+        seen = (predicted["labels"] != data.FILLING).sum()
+        if seen != self.num_examples:
             raise RuntimeError(
-                f"evaluated {real.sum()} of {self.num_examples} examples"
+                f"evaluated {seen} of {self.num_examples} examples"
             )
+        real = predicted["labels"] >= 0
         return {name: values[real] for name, values in predicted.items()}
 
 

@@ -26,6 +26,11 @@ class Geometry:
     crop_size: int = 224
 
     @property
+    def patch_shape(self) -> tuple[int, int, int]:
+        """Shape of a patch."""
+        return (self.crop_size, self.crop_size, 3)
+
+    @property
     def offsets(self) -> int:
         """Number of places a patch can have along one axis."""
         return self.image_size - self.crop_size + 1

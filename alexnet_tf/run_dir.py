@@ -34,6 +34,7 @@ class RunDir:
     environment = property(lambda self: self.path / "environment.json")
     dataset = property(lambda self: self.path / "dataset.json")
     mean_image = property(lambda self: self.path / "mean_image.npy")
+    bad_examples = property(lambda self: self.path / "bad_examples.csv")
     history = property(lambda self: self.path / "history.csv")
     checkpoints = property(lambda self: self.path / "checkpoints")
     tensorboard = property(lambda self: self.path / "tensorboard")

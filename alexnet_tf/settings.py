@@ -77,9 +77,17 @@ class Data:
         "on [images].",
         lower=1,
     )
+    max_bad_fraction: float = setting(
+        0.001,
+        "Share of the training and validation examples that may turn out to "
+        "be unusable; more end the run.",
+        lower=0.0,
+        upper=1.0,
+    )
     shuffle_buffer: int = setting(
         10000,
-        "Encoded training images held for shuffling [images].",
+        "Encoded training images held for shuffling a data set that can only "
+        "be read in order [images].",
         lower=1,
     )
 

@@ -42,7 +42,8 @@ def run(config: Config, words: list[str]) -> int:
     training = assembly.open_split(config, config.train_split)
     validation = assembly.open_split(config, config.validation_split)
     _check_splits(config, training, validation)
-    facts = _learn_facts(config, run_dir, training, validation)
+    bad = assembly.note_bad_examples(config, run_dir, training, validation)
+    facts = _learn_facts(config, run_dir, training, validation, bad)
     write_whole(run_dir.flags, to_flagfile(config))
     write_json(
         run_dir.environment,
@@ -50,7 +51,7 @@ def run(config: Config, words: list[str]) -> int:
     )
 
     model = assembly.make_trainer(config, facts, placement)
-    validator = assembly.make_predictor(model, config, validation)
+    validator = assembly.make_predictor(model, config, validation, bad)
     rule = PlateauRule(config.plateau_patience, config.plateau_drops)
     epochs_done, stopped = callbacks.restore(run_dir, model, rule)
     if source:
@@ -65,6 +66,7 @@ def run(config: Config, words: list[str]) -> int:
             num_classes=len(facts.class_names),
             training=training,
             validator=validator,
+            bad=bad,
             epochs=range(epochs_done, config.epochs),
         )
     _finish(config, run_dir, model, validator)
@@ -108,7 +110,7 @@ def _check_splits(config, training, validation):
         )
 
 
-def _learn_facts(config, run_dir, training, validation):
+def _learn_facts(config, run_dir, training, validation, bad):
     """Returns dataset.json, which the first start of the run writes."""
     if run_dir.dataset.exists():
         return read_facts(run_dir)
@@ -117,6 +119,7 @@ def _learn_facts(config, run_dir, training, validation):
         training,
         num_images=config.statistics_images,
         geometry=assembly.make_geometry(config),
+        bad=bad,
     )
     with_image = config.mean == "image"
     facts = DatasetFacts(
@@ -153,18 +156,28 @@ def _announce(run_dir, model, placement, facts, epochs_done):
 
 
 def _fit(
-    config, run_dir, model, rule, *, num_classes, training, validator, epochs
+    config,
+    run_dir,
+    model,
+    rule,
+    *,
+    num_classes,
+    training,
+    validator,
+    bad,
+    epochs,
 ):
     per_epoch = training.count // config.batch_size
     steps = range(epochs.start * per_epoch, epochs.stop * per_epoch)
     model.fit(
-        assembly.training_batches(config, training, steps),
+        assembly.training_batches(config, training, steps, bad),
         steps_per_epoch=per_epoch,
         initial_epoch=epochs.start,
         epochs=epochs.stop,
         callbacks=[
             callbacks.Throughput(config.batch_size),
             callbacks.Validation(validator),
+            callbacks.BadExampleLimit(bad),
             callbacks.StuckLoss(num_classes),
             keras.callbacks.TensorBoard(run_dir.tensorboard, write_graph=False),
             callbacks.History(run_dir),

@@ -1,13 +1,18 @@
 """Batches: the same again, each example once, mean and covariance."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from alexnet_tf import data, preprocessing, sources
+from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.preprocessing import Geometry
 
 GEOMETRY = Geometry(40, 32)
+# A note would fail: there is no such folder.
+NONE_BAD = BadExamples(Path("/nowhere/bad.csv"), limit=0)
 
 
 @pytest.fixture(scope="module", params=["in order", "in any order"])
@@ -34,6 +39,7 @@ def batches(split, steps, **changed):
         flip=True,
         shuffle_buffer=100,
         seed=1,
+        bad=NONE_BAD,
     )
     dataset = data.training_batches(split, **(arguments | changed))
     return list(dataset.as_numpy_iterator())
@@ -115,7 +121,7 @@ def order_of(split, epoch, reference):
 
 def test_an_epoch_is_a_permutation_without_correlation(split):
     everything = data.evaluation_batches(
-        split, batch_size=240, geometry=Geometry(32, 32)
+        split, batch_size=240, geometry=Geometry(32, 32), bad=NONE_BAD
     )
     images, _ = next(everything.as_numpy_iterator())
     reference = {image.tobytes(): n for n, image in enumerate(images)}
@@ -132,7 +138,7 @@ def test_an_epoch_is_a_permutation_without_correlation(split):
 @pytest.mark.parametrize("batch_size", [1, 7, 240, 1000])
 def test_evaluation_has_each_example_once(split, batch_size):
     dataset = data.evaluation_batches(
-        split, batch_size=batch_size, geometry=GEOMETRY
+        split, batch_size=batch_size, geometry=GEOMETRY, bad=NONE_BAD
     )
     images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
     assert {len(batch) for batch in images} == {batch_size}
@@ -145,19 +151,27 @@ def test_evaluation_has_each_example_once(split, batch_size):
 
 def test_ten_crops_come_beside_their_label(split):
     (images, labels), *_ = data.evaluation_batches(
-        split, batch_size=8, geometry=GEOMETRY, ten_crops=True
+        split, batch_size=8, geometry=GEOMETRY, bad=NONE_BAD, ten_crops=True
     )
     assert images.shape == (8, 10, 32, 32, 3) and labels.shape == (8,)
     centre, _ = next(
-        iter(data.evaluation_batches(split, batch_size=8, geometry=GEOMETRY))
+        iter(
+            data.evaluation_batches(
+                split, batch_size=8, geometry=GEOMETRY, bad=NONE_BAD
+            )
+        )
     )
     np.testing.assert_array_equal(images[:, 0], centre)
     np.testing.assert_array_equal(images[:, 5], centre[:, :, ::-1])
 
 
 def test_pixels_are_measured_as_numpy_measures_them(split):
-    measured = data.measure_pixels(split, num_images=150, geometry=GEOMETRY)
-    dataset = data.evaluation_batches(split, batch_size=150, geometry=GEOMETRY)
+    measured = data.measure_pixels(
+        split, num_images=150, geometry=GEOMETRY, bad=NONE_BAD
+    )
+    dataset = data.evaluation_batches(
+        split, batch_size=150, geometry=GEOMETRY, bad=NONE_BAD
+    )
     images, _ = next(dataset.as_numpy_iterator())
     pixels = images[:, ::4, ::4].reshape(-1, 3).astype(np.float64)
     np.testing.assert_allclose(measured.mean_rgb, pixels.mean(axis=0))

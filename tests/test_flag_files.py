@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf import assembly
+from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import parse
 from alexnet_tf.dataset_facts import DatasetFacts
 from alexnet_tf.model import alexnet
@@ -117,7 +118,7 @@ def test_the_sixth_convolution_at_full_size():
 
 
 @pytest.mark.parametrize("name", [*GOLDEN, "conv6", "bfloat16", "inverted"])
-def test_a_step_of_training(name, data_dir):
+def test_a_step_of_training(name, data_dir, tmp_path):
     """On real images; every kernel gets a gradient, the loss is finite."""
     extra = {
         "conv6": "--conv6",
@@ -145,7 +146,8 @@ def test_a_step_of_training(name, data_dir):
     )
     placement = assembly.make_placement(config)
     model = assembly.make_trainer(config, facts, placement)
-    batches = assembly.training_batches(config, examples, range(1))
+    bad = BadExamples(tmp_path / "bad.csv", limit=0)
+    batches = assembly.training_batches(config, examples, range(1), bad)
     fitted = model.fit(batches, shuffle=False, verbose=0)
     assert np.isfinite(fitted.history["loss"]).all()
     momenta = [v for v in model.optimizer.variables if "kernel" in v.path]

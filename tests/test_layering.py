@@ -16,7 +16,7 @@ ROWS = [
         "setting",
         "traffic",
     },
-    {"datasets", "network", "preprocessing", "towers"},
+    {"bad_examples", "datasets", "network", "preprocessing", "towers"},
     {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
     | {"settings", "sources", "tower_layers"},
     {"config", "data", "layers", "normalisation"},
