@@ -11,13 +11,13 @@ from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation import SplitPredictor
+from alexnet_tf.examples import Examples
 from alexnet_tf.inference import make_classifier
 from alexnet_tf.metrics import top_k_error
 from alexnet_tf.model import alexnet
 from alexnet_tf.optimizer import MomentumSGD
 from alexnet_tf.preprocessing import Geometry, colour_noise_basis
 from alexnet_tf.run_dir import RunDir
-from alexnet_tf.sources import Examples
 from alexnet_tf.towers import Placement
 
 # Keras's name of each --precision.
@@ -68,7 +68,29 @@ def make_placement(config: Config) -> Placement:
 
 def open_split(config: Config, split: str) -> Examples:
     """Opens a split of the run's data set."""
-    return sources.open_split(config.dataset, split, data_dir=config.data_dir)
+    return sources.open_split(
+        config.dataset,
+        split,
+        data_dir=config.data_dir,
+        image_size=config.image_size,
+    )
+
+
+def check_classes(
+    config: Config, training: Examples, validation: Examples
+) -> None:
+    """Checks that both splits have the same classes.
+
+    Raises:
+        UserError: if they have not.
+    """
+    if training.class_names != validation.class_names:
+        differing = set(training.class_names) ^ set(validation.class_names)
+        raise UserError(
+            f"the training and validation images of {config.dataset} have "
+            f"different classes: {', '.join(sorted(differing)[:3])} stand in "
+            "one of them only."
+        )
 
 
 def make_model(

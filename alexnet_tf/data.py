@@ -6,13 +6,14 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.examples import Examples, PixelStatistics
 from alexnet_tf.preprocessing import (
     Geometry,
     decode_patch,
     random_patch,
+    slice_patch,
     ten_patches,
 )
-from alexnet_tf.sources import Examples
 
 _CORES = os.cpu_count() or 1
 
@@ -71,6 +72,7 @@ def training_batches(
             crop=crop,
             flip=flip,
             seed=tf.stack((tf.cast(seed, tf.int64), number)),
+            decode=_decoder(examples),
         )
         return patch, example["label"]
 
@@ -111,9 +113,10 @@ def evaluation_batches(
 
     def patches_and_label(example):
         encoded, label = example["image"], example["label"]
+        decode = _decoder(examples)
         if ten_crops:
-            return ten_patches(encoded, geometry), label
-        return decode_patch(encoded, geometry.centre, geometry), label
+            return ten_patches(encoded, geometry, decode=decode), label
+        return decode(encoded, geometry.centre, geometry), label
 
     batches = examples.records.map(patches_and_label, num_parallel_calls=_CORES)
     images, label = batches.element_spec
@@ -128,6 +131,10 @@ def evaluation_batches(
     )
 
 
+def _decoder(examples):
+    return slice_patch if examples.raw_size else decode_patch
+
+
 def _options():
     options = tf.data.Options()
     # Autotuning blocks for up to seconds when an iterator ends, and that is
@@ -136,52 +143,50 @@ def _options():
     return options
 
 
-@dataclasses.dataclass(frozen=True)
-class PixelStatistics:
-    """What was measured on a sample of centre patches, in 0..255, float64.
-
-    Args:
-        mean_image: Mean of each pixel, (crop_size, crop_size, 3).
-        mean_rgb: Mean colour, (3,).
-        covariance_rgb: Covariance of the colours of pixels, (3, 3).
-    """
-
-    mean_image: np.ndarray
-    mean_rgb: np.ndarray
-    covariance_rgb: np.ndarray
-
-
 def measure_pixels(
-    examples: Examples, *, num_images: int, geometry: Geometry
+    examples: Examples, *, num_images: int, geometry: Geometry, stride: int = 4
 ) -> PixelStatistics:
-    """Measures the means and the covariance of RGB pixels.
+    """Measures the means and the covariance of RGB pixels of centre patches.
+
+    All sums are of integers and exact, so their order makes no difference.
 
     Args:
         examples: The training split.
         num_images: Images to measure, the first ones of the split.
-        geometry: Sizes of the patches. The colours are those of every fourth
-            pixel along both axes.
+        geometry: Sizes of the patches.
+        stride: The colours are those of every so many-th pixel along both
+            axes.
     """
     sample = dataclasses.replace(
         examples,
         records=examples.records.take(num_images),
         count=min(num_images, examples.count),
     )
-    image_sum, products, images, pixels = 0, np.zeros((3, 3)), 0, 0
-    colour_sum = np.zeros(3)
-    for batch, labels in evaluation_batches(
-        sample, batch_size=100, geometry=geometry
-    ):
-        batch = batch.numpy()[labels.numpy() >= 0]
-        image_sum += batch.sum(axis=0, dtype=np.float64)
-        images += len(batch)
-        colours = batch[:, ::4, ::4].reshape(-1, 3).astype(np.float64)
-        colour_sum += colours.sum(axis=0)
-        products += colours.T @ colours
-        pixels += len(colours)
+
+    def sums(images, labels):
+        images = tf.boolean_mask(images, labels >= 0)
+        colours = tf.reshape(images[:, ::stride, ::stride], (-1, 3))
+        colours = tf.cast(colours, tf.float64)
+        return (
+            tf.reduce_sum(tf.cast(images, tf.int64), axis=0),
+            tf.reduce_sum(colours, axis=0),
+            tf.matmul(colours, colours, transpose_a=True),
+            len(colours),
+        )
+
+    # Small batches: several are measured at a time, in float64.
+    batches = evaluation_batches(sample, batch_size=20, geometry=geometry)
+    image_sum, colour_sum, products, pixels = 0, 0, 0, 0
+    for part in batches.map(
+        sums, num_parallel_calls=_CORES
+    ).as_numpy_iterator():
+        image_sum += part[0]
+        colour_sum += part[1]
+        products += part[2]
+        pixels += part[3]
     mean = colour_sum / pixels
     return PixelStatistics(
-        mean_image=image_sum / images,
+        mean_image=image_sum / sample.count,
         mean_rgb=mean,
         covariance_rgb=products / pixels - np.outer(mean, mean),
     )

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 
 from alexnet_tf import data
+from alexnet_tf.examples import Examples
 from alexnet_tf.preprocessing import Geometry
-from alexnet_tf.sources import Examples
 
 
 class SplitPredictor:

@@ -7,7 +7,7 @@ from, decodes no more than that and rescales it once.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -67,15 +67,60 @@ def decode_patch(
 
     def from_any_format():
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        top, left, height, width = tf.unstack(
-            _window(tf.shape(image), offset, geometry)
-        )
-        return image[top : top + height, left : left + width]
+        return _cut_out(image, offset, geometry)
 
     pixels = tf.cond(
         tf.io.is_jpeg(encoded), from_jpeg, from_any_format
     )  # (side, side, 3)
     return _rescale(pixels, geometry.crop_size)
+
+
+def decode_square(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes a whole image and rescales its central square.
+
+    Other than `decode_patch` it reads a file to its end, so that one that was
+    cut short is an error wherever that was.
+
+    Args:
+        encoded: As for `decode_patch`.
+        size: Side of the square [pixels].
+
+    Returns:
+        uint8 tensor (size, size, 3), RGB in 0..255.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if the bytes are not a whole image.
+    """
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    offset = tf.constant((0, 0))
+    return _rescale(_cut_out(image, offset, Geometry(size, size)), size)
+
+
+def slice_patch(
+    pixels: tf.Tensor, offset: Sequence[int], geometry: Geometry
+) -> tf.Tensor:
+    """Takes a patch of a square that is rescaled and decoded already.
+
+    Args:
+        pixels: Scalar string; the uint8 bytes of an RGB square of the side
+            `geometry.image_size`.
+        offset: As for `decode_patch`.
+        geometry: The sizes.
+
+    Returns:
+        As for `decode_patch`.
+    """
+    size, crop = geometry.image_size, geometry.crop_size
+    square = tf.reshape(tf.io.decode_raw(pixels, tf.uint8), (size, size, 3))
+    return tf.slice(square, (*offset, 0), (crop, crop, 3))
+
+
+def _cut_out(image, offset, geometry):
+    """Returns the part of an image that a patch comes from."""
+    top, left, height, width = tf.unstack(
+        _window(tf.shape(image), offset, geometry)
+    )
+    return image[top : top + height, left : left + width]
 
 
 def _window(shape, offset, geometry):
@@ -101,19 +146,22 @@ def _rescale(pixels, size):
     return tf.cast(tf.round(rescaled), tf.uint8)
 
 
-def ten_patches(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+def ten_patches(
+    encoded: tf.Tensor, geometry: Geometry, *, decode: Callable = decode_patch
+) -> tf.Tensor:
     """Decodes the patches that a prediction is averaged over (Sec. 4.1).
 
     Args:
-        encoded: As for `decode_patch`.
+        encoded: As for `decode`.
         geometry: The sizes.
+        decode: `decode_patch` or `slice_patch`.
 
     Returns:
         uint8 tensor (10, crop_size, crop_size, 3): the centre, the four
         corners, and their mirror images in the same order.
     """
     offsets = [geometry.centre, *geometry.corners]
-    patches = tf.stack([decode_patch(encoded, o, geometry) for o in offsets])
+    patches = tf.stack([decode(encoded, o, geometry) for o in offsets])
     return tf.concat((patches, tf.reverse(patches, axis=[2])), axis=0)
 
 
@@ -124,15 +172,17 @@ def random_patch(
     crop: bool,
     flip: bool,
     seed: tf.Tensor,
+    decode: Callable = decode_patch,
 ) -> tf.Tensor:
     """Decodes a patch at a random place, mirrored half of the time.
 
     Args:
-        encoded: As for `decode_patch`.
+        encoded: As for `decode`.
         geometry: The sizes.
         crop: Whether the place is random; if not, it is the centre.
         flip: Whether to mirror at all.
         seed: int64 tensor (2,); the patch is a function of it.
+        decode: `decode_patch` or `slice_patch`.
 
     Returns:
         As for `decode_patch`.
@@ -143,7 +193,7 @@ def random_patch(
         tf.cast(uniform * tf.constant(choices, tf.float32), tf.int32)
     )
     offset = (down, right) if crop else geometry.centre
-    patch = decode_patch(encoded, offset, geometry)
+    patch = decode(encoded, offset, geometry)
     if not flip:
         return patch
     return tf.cond(

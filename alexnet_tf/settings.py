@@ -17,8 +17,9 @@ class Data:
 
     dataset: str = setting(
         "shapes",
-        "A TFDS image classification data set by name, or folder:PATH for a "
-        "folder of class folders. shapes is embedded and needs no network.",
+        "A TFDS image classification data set by name, folder:PATH for a "
+        "folder of class folders, or prepared:PATH for what prepare wrote. "
+        "shapes is embedded and needs no network.",
     )
     data_dir: str = setting(
         "", "Where TFDS keeps data sets; empty: ~/tensorflow_datasets."
@@ -200,6 +201,15 @@ class SingleCommands:
     )
     saved_model: str = setting(
         "", "predict: use this exported SavedModel instead of --run_dir."
+    )
+    prepared_dir: str = setting(
+        "", "prepare: directory for the prepared data set."
+    )
+    prepared_format: str = setting(
+        "jpeg",
+        "prepare: how images are stored. jpeg: quality 95; raw: bytes, which "
+        "take several times the space and no time to decode.",
+        choices=("jpeg", "raw"),
     )
     figures_dir: str = setting(
         "",

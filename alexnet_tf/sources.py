@@ -1,6 +1,5 @@
-"""Data sets: from TFDS by name, or from a folder of class folders."""
+"""Data sets: from TFDS by name, from folders, or prepared ones."""
 
-import dataclasses
 import difflib
 import os
 from pathlib import Path
@@ -9,8 +8,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from alexnet_tf import prepared
 from alexnet_tf.datasets.shapes import shapes  # noqa: F401 Registers it.
 from alexnet_tf.errors import UserError
+from alexnet_tf.examples import Examples
 
 # What TFDS cannot download by itself: file, bytes.
 _MANUAL_FILES = {
@@ -24,29 +25,18 @@ _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp"}
 _HELD_OUT = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """One split of a data set, images still encoded.
-
-    Args:
-        records: Dataset of {"image": string, "label": int64, "name": string}.
-        count: Number of examples.
-        class_names: Names in the order of the labels.
-    """
-
-    records: tf.data.Dataset
-    count: int
-    class_names: tuple[str, ...]
-
-
-def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
+def open_split(
+    dataset: str, split: str, *, data_dir: str = "", image_size: int = 0
+) -> Examples:
     """Opens a split, generating or preparing the data set if need be.
 
     Args:
-        dataset: TFDS name, or "folder:PATH".
+        dataset: TFDS name, "folder:PATH" or "prepared:PATH".
         split: "train"; "validation"; any TFDS split expression. "" is the
             validation split, or the test split of a set that has none.
         data_dir: TFDS's directory; empty for its default.
+        image_size: What a prepared set must have been rescaled to; 0 if that
+            does not matter [pixels].
 
     Raises:
         UserError: if there is no such data set or split, it is not one of
@@ -54,6 +44,8 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
     """
     if dataset.startswith("folder:"):
         return _open_folder(Path(dataset.removeprefix("folder:")), split)
+    if prepared.is_prepared(dataset):
+        return prepared.open_split(dataset, split, image_size=image_size)
     builder = _open_builder(dataset, data_dir)
     _prepare(builder)
     split = split or _validation_split(builder.info.splits)
@@ -84,6 +76,8 @@ def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
     """Returns a data set's class names without reading its images."""
     if dataset.startswith("folder:"):
         return open_split(dataset, "train").class_names
+    if prepared.is_prepared(dataset):
+        return prepared.class_names(dataset)
     return tuple(_open_builder(dataset, data_dir).info.features["label"].names)
 
 

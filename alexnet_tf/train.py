@@ -6,7 +6,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from alexnet_tf import assembly, callbacks, checkpoints, data, evaluation
+from alexnet_tf import (
+    assembly,
+    callbacks,
+    checkpoints,
+    data,
+    evaluation,
+    prepared,
+)
 from alexnet_tf.config import Config, check_same_run, parse, to_flagfile
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts, write_facts
 from alexnet_tf.environment import describe_environment
@@ -99,25 +106,21 @@ def _check_splits(config, training, validation):
             f"{training.count} images, not even one batch; use a "
             f"--batch_size below {config.batch_size}."
         )
-    if training.class_names != validation.class_names:
-        differing = set(training.class_names) ^ set(validation.class_names)
-        raise UserError(
-            f"the training and validation images of {config.dataset} have "
-            f"different classes: {', '.join(sorted(differing)[:3])} stand in "
-            "one of them only."
-        )
+    assembly.check_classes(config, training, validation)
 
 
 def _learn_facts(config, run_dir, training, validation):
     """Returns dataset.json, which the first start of the run writes."""
     if run_dir.dataset.exists():
         return read_facts(run_dir)
-    print("Measuring the mean and the colours of the training images...")
-    measured = data.measure_pixels(
-        training,
-        num_images=config.statistics_images,
-        geometry=assembly.make_geometry(config),
-    )
+    geometry = assembly.make_geometry(config)
+    if prepared.is_prepared(config.dataset):
+        measured = prepared.read_statistics(config.dataset, geometry)
+    else:
+        print("Measuring the mean and the colours of the training images...")
+        measured = data.measure_pixels(
+            training, num_images=config.statistics_images, geometry=geometry
+        )
     with_image = config.mean == "image"
     facts = DatasetFacts(
         class_names=list(training.class_names),

@@ -8,22 +8,24 @@ import pytest
 ROWS = [
     {
         "errors",
+        "examples",
         "metrics",
         "optimizer",
         "plateau",
         "plots",
+        "preprocessing",
         "run_dir",
         "setting",
         "traffic",
     },
-    {"datasets", "network", "preprocessing", "towers"},
+    {"datasets", "network", "prepared", "towers"},
     {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
     | {"settings", "sources", "tower_layers"},
     {"config", "data", "layers", "normalisation"},
-    {"evaluation", "tower_builder"},
+    {"evaluation", "shards", "tower_builder"},
     {"callbacks", "model"},
     {"assembly"},
-    {"evaluate", "export", "figures", "inspect", "predict", "train"},
+    {"evaluate", "export", "figures", "inspect", "predict", "prepare", "train"},
     {"main"},
 ]
 SEES_CONFIG = {"assembly", "main", *ROWS[7]}
