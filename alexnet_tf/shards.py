@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,14 +130,15 @@ def _converter(size, encoding):
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
     def decode(encoded):
         square = decode_square(encoded, size)
-        return square if encoding == "raw" else _encode(square)
+        if encoding == "raw":
+            return square
+        return tf.io.encode_jpeg(square, quality=95)
 
     def convert(example):
         try:
             image = decode(example["image"]).numpy()
         except tf.errors.InvalidArgumentError as error:
-            # The first line, without the name of the graph's node.
-            return example, None, error.message.split("\n")[0]
+            return example, None, _reason(error)
         if encoding == "raw":
             image = image.tobytes()
         return example, _serialize({**example, "image": image}), ""
@@ -144,8 +146,10 @@ def _converter(size, encoding):
     return convert
 
 
-def _encode(square):
-    return tf.io.encode_jpeg(square, quality=95)
+def _reason(error):
+    """Returns what TensorFlow says of an image, without what it adds."""
+    said = error.message.split("\n\t [[")[0].splitlines()[-1]
+    return re.sub(r"^{{.*}} ", "", said)
 
 
 def _serialize(example):
