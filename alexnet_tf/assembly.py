@@ -1,24 +1,25 @@
 """From a `Config` to the parts it describes; what the workflows share."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, data, sources, towers
+from alexnet_tf import checkpoints, data, prepared, sources, towers
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation import SplitPredictor
+from alexnet_tf.examples import Examples
 from alexnet_tf.inference import make_classifier
 from alexnet_tf.metrics import top_k_error
 from alexnet_tf.model import alexnet
 from alexnet_tf.optimizer import MomentumSGD
 from alexnet_tf.preprocessing import Geometry, colour_noise_basis
 from alexnet_tf.run_dir import RunDir
-from alexnet_tf.sources import Examples
 from alexnet_tf.towers import Placement
 
 # Keras's name of each --precision.
@@ -76,8 +77,64 @@ def make_placement(config: Config) -> Placement:
 
 
 def open_split(config: Config, split: str) -> Examples:
-    """Opens a split of the run's data set."""
+    """Opens a split of the run's data set, the prepared one if there is one."""
+    found = find_prepared(config)
+    if found:
+        directory, manifest = found
+        for name, source in manifest["source_splits"].items():
+            if source == split:
+                return prepared.open_split(directory, manifest, name)
+    return open_source(config, split)
+
+
+def open_source(config: Config, split: str) -> Examples:
+    """Opens a split of the data set itself."""
     return sources.open_split(config.dataset, split, data_dir=config.data_dir)
+
+
+def find_prepared(config: Config) -> tuple[Path, dict] | None:
+    """Returns the prepared set's directory and manifest, if there is one.
+
+    Raises:
+        UserError: if it is not finished, or made of something else.
+    """
+    if not config.prepared_dir:
+        return None
+    directory = Path(config.prepared_dir)
+    manifest = prepared.find(directory, config.dataset, config.image_size)
+    return (directory, manifest) if manifest else None
+
+
+def check_classes(
+    config: Config, training: Examples, validation: Examples
+) -> None:
+    """Checks that both splits have the same classes.
+
+    Raises:
+        UserError: if they have not.
+    """
+    if training.class_names != validation.class_names:
+        differing = set(training.class_names) ^ set(validation.class_names)
+        raise UserError(
+            f"the training and validation images of {config.dataset} have "
+            f"different classes: {', '.join(sorted(differing)[:3])} stand in "
+            "one of them only."
+        )
+
+
+@contextlib.contextmanager
+def naming_damaged_files(*splits: Examples):
+    """Finds out, when reading fails, whether files are damaged, and which.
+
+    Raises:
+        UserError: if one is.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        for examples in splits:
+            examples.check_files()
+        raise
 
 
 def make_model(

@@ -1,9 +1,4 @@
-"""Examples that cannot be used: left out, counted and named.
-
-What looks like a whole JPEG is decoded by TensorFlow's graph, at full speed,
-which ends when it cannot. All else is decoded one by one, where a failure can
-be caught.
-"""
+"""Examples that cannot be used: left out, counted and named."""
 
 import csv
 import threading
@@ -13,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from alexnet_tf.errors import UserError
+from alexnet_tf.examples import Examples
 
 # The label of an example that is left out.
 BAD = -1
@@ -22,17 +18,15 @@ class BadExamples:
     """The bad examples of a run, in its bad_examples.csv, once each.
 
     Args:
-        file: The file; those that it names already are known to be bad.
+        file: The file; those that it names already are not named again.
         limit: More of them end the run.
     """
 
-    def __init__(self, file: Path, *, limit: int):
+    def __init__(self, file: Path, *, limit: float):
         self.file = file
         self.limit = limit
-        # Whether to decode all examples one by one.
-        self.suspicious = False
-        self._lock = threading.Lock()
         self.reasons = {}
+        self._lock = threading.Lock()
         if file.exists():
             with file.open(newline="") as lines:
                 self.reasons = {
@@ -69,57 +63,77 @@ class BadExamples:
             )
 
 
-def decode_or_note(
+def decode_each(
     decode: Callable[..., tf.Tensor],
-    example: dict[str, tf.Tensor],
+    examples: Examples,
+    rows: dict[str, tf.Tensor],
     *arguments: tf.Tensor,
-    shape: tuple[int, ...],
-    num_classes: int,
+    instead: tf.Tensor,
     bad: BadExamples,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes an example's image, in a graph, or notes that it cannot be.
+    """Decodes the images of some examples, as part of a tf.data pipeline.
 
     Args:
-        decode: Makes uint8 patches of encoded images and `arguments`.
-        example: Scalars `image`, `label` and `name`.
-        *arguments: Tensors for `decode`.
-        shape: Shape of the patches.
-        num_classes: Labels are below this.
+        decode: Makes a tensor of a loaded image and a row of each of
+            `arguments`; fails for a bad one.
+        examples: The split.
+        rows: Some examples of it, n rows each.
+        *arguments: Tensors of n rows.
+        instead: What stands for a bad image.
         bad: Where bad examples are noted.
 
     Returns:
-        The patches and the label; black patches and `BAD` for a bad example.
+        The n decoded images, and their labels, `BAD` for the bad ones.
     """
-    encoded, label, name = (example[k] for k in ("image", "label", "name"))
-    is_class = (label >= 0) & (label < num_classes)
+    labels, size = rows["label"], tf.size(rows["label"])
+    num_classes = len(examples.class_names)
 
-    def at_full_speed():
-        return decode(encoded, *arguments), label
-
-    def with_care():
-        def attempt(encoded, label, name, is_class, *arguments):
-            try:
-                if not is_class:
-                    raise ValueError(f"label {label} of {num_classes} classes")
-                return decode(encoded, *arguments), label
-            except (tf.errors.OpError, ValueError) as error:
-                bad.note(name.numpy().decode(errors="replace"), _why(error))
-                return tf.zeros(shape, tf.uint8), tf.constant(BAD, tf.int64)
-
-        patches, good_label = tf.py_function(
-            attempt,
-            (encoded, label, name, is_class, *arguments),
-            (tf.uint8, tf.int64),
+    def decode_one(label, image, *arguments):
+        is_class = (label >= 0) & (label < num_classes)
+        wrong = tf.strings.format(
+            "label {} of {} classes", (label, num_classes)
         )
-        return patches, good_label
+        with tf.control_dependencies([tf.Assert(is_class, [wrong])]):
+            return decode(examples.load(image), *arguments)
 
-    is_fine = is_class & _is_whole_jpeg(encoded)
-    if bad.suspicious:
-        is_fine = tf.constant(False)
-    elif bad.reasons:
-        is_fine &= tf.reduce_all(name != tf.constant(list(bad.reasons)))
-    patches, label = tf.cond(is_fine, at_full_speed, with_care)
-    return tf.ensure_shape(patches, shape), tf.ensure_shape(label, ())
+    def note_missing(names, missing, *columns):
+        for place in tf.where(missing)[:, 0]:
+            try:
+                decode_one(*(column[place] for column in columns))
+            except tf.errors.OpError as error:
+                name = names[place].numpy().decode(errors="replace")
+                bad.note(name, _reason(error.message))
+
+    # What cannot be decoded is missing in `decoded`; `instead` comes last.
+    columns = (labels, rows["image"], *arguments)
+    decoded, places = (
+        tf.data.Dataset.from_tensor_slices((tf.range(size), columns))
+        .map(lambda place, column: (decode_one(*column), place))
+        .ignore_errors()
+        .concatenate(tf.data.Dataset.from_tensors((instead, size)))
+        .batch(tf.cast(size, tf.int64) + 1)
+        .get_single_element()
+    )
+
+    def some_missing():
+        last = tf.size(places) - 1
+        where = tf.tensor_scatter_nd_update(
+            tf.fill((size + 1,), last), places[:, None], tf.range(last + 1)
+        )[:-1]
+        missing = where == last
+        noted = tf.py_function(
+            note_missing, (rows["name"], missing, *columns), ()
+        )
+        with tf.control_dependencies([noted]):
+            return tf.gather(decoded, where), tf.where(
+                missing, tf.constant(BAD, tf.int64), labels
+            )
+
+    return tf.cond(
+        tf.size(places) == size + 1,
+        lambda: (decoded[:-1], labels),
+        some_missing,
+    )
 
 
 def replace_bad(
@@ -128,7 +142,7 @@ def replace_bad(
     """Gives the places of bad examples of a batch to the ones before them.
 
     The first ones' go to the first good one. A batch without a good example
-    stays black, with labels of 0.
+    stays as it is, with labels of 0.
 
     Args:
         images: (batch, ...).
@@ -149,19 +163,7 @@ def replace_bad(
     return images, tf.maximum(labels, 0)
 
 
-def _is_whole_jpeg(encoded):
-    """Returns whether the first and last bytes are those of a JPEG file."""
-    return tf.cond(
-        tf.strings.length(encoded) > 4,
-        lambda: (
-            tf.io.is_jpeg(encoded)
-            & (tf.strings.substr(encoded, -2, 2) == b"\xff\xd9")
-        ),
-        lambda: False,
-    )
-
-
-def _why(error):
-    """Returns the reason in one line, without where in the graph."""
-    message = getattr(error, "message", str(error)).split(" [Op:")[0]
-    return message.split("}} ")[-1].splitlines()[0]
+def _reason(message):
+    """Returns the last line of an error, without where in the graph it was."""
+    line = message.split(" [Op:")[0].split("\n\t [[")[0].splitlines()[-1]
+    return line.split("}} ")[-1].split("Summarized data: ")[-1]

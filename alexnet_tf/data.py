@@ -1,26 +1,27 @@
 """Batches of training and evaluation patches, with tf.data."""
 
-import dataclasses
 import os
 
-import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.bad_examples import BadExamples, decode_or_note, replace_bad
-from alexnet_tf.errors import UserError
+from alexnet_tf.bad_examples import BadExamples, decode_each, replace_bad
+from alexnet_tf.examples import Examples
 from alexnet_tf.preprocessing import (
     Geometry,
+    cut_patch,
     decode_patch,
-    random_patch,
+    decode_square,
+    draw_places,
+    mirror,
     ten_patches,
 )
-from alexnet_tf.sources import Examples
+from alexnet_tf.shuffling import shuffled_rows
 
 _CORES = os.cpu_count() or 1
 # The label of what fills up a batch.
 FILLING = -2
-# Examples read at once from a split that can be read in any order.
-_FETCHED_AT_ONCE = 64
+# Examples that one core works on at a time.
+_ROWS = 32
 
 
 def training_batches(
@@ -58,78 +59,43 @@ def training_batches(
         3) and int64 (batch_size,). The place of a bad example is taken by
         another one of its batch.
     """
+    decode = _decoder(examples)
 
-    def patch_and_label(number, example):
-        return decode_or_note(
-            lambda encoded, seeds: random_patch(
-                encoded, geometry, crop=crop, flip=flip, seed=seeds
+    def random_patches(seeds, rows):
+        offsets, mirrored = draw_places(
+            len(rows["label"]), geometry, crop=crop, flip=flip, seed=seeds
+        )
+        return decode_each(
+            lambda image, offset, mirrored: mirror(
+                decode(image, offset, geometry), mirrored
             ),
-            example,
-            tf.stack((tf.cast(seed, tf.int64), number)),
-            shape=geometry.patch_shape,
-            num_classes=len(examples.class_names),
+            examples,
+            rows,
+            offsets,
+            mirrored,
+            instead=tf.zeros(geometry.patch_shape, tf.uint8),
             bad=bad,
         )
 
-    # 1. The examples of the steps, numbered, in another order each epoch.
-    numbers = range(steps.start * batch_size, steps.stop * batch_size)
-    per_epoch = examples.count // batch_size * batch_size
-    if examples.fetch:
-        numbered = _fetched(examples, numbers, per_epoch, seed)
-    else:
-        numbered = _read(examples, numbers, per_epoch, seed, shuffle_buffer)
     return (
-        # 2. A random patch of each: bytes -> uint8 (crop, crop, 3).
-        numbered.map(patch_and_label, num_parallel_calls=_CORES)
-        # 3. (batch, crop, crop, 3), while the devices are busy with the last.
-        .batch(batch_size, drop_remainder=True)
+        # 1. Some examples at a time, in another order each epoch.
+        shuffled_rows(
+            examples,
+            batch_size=batch_size,
+            steps=steps,
+            shuffle_buffer=shuffle_buffer,
+            seed=seed,
+        )
+        # 2. A random patch of each: bytes -> uint8 (rows, crop, crop, 3).
+        .map(random_patches, num_parallel_calls=_CORES)
+        # 3. Whole batches, and no bad examples in them.
+        .rebatch(batch_size, drop_remainder=True)
         .map(replace_bad)
+        # 4. Not a batch more or less, or it is an error.
+        .apply(tf.data.experimental.assert_cardinality(len(steps)))
+        # 5. While the devices are busy with the last.
         .prefetch(2)
         .with_options(_options())
-    )
-
-
-def _fetched(examples, numbers, per_epoch, seed):
-    """Shuffles a split that can be read in any order: a permutation."""
-
-    def index(number):
-        epoch, place = number // per_epoch, number % per_epoch
-        seeds = tf.stack((tf.cast(seed, tf.int64), epoch))
-        return tf.random.experimental.index_shuffle(
-            place, seeds, max_index=tf.cast(examples.count - 1, tf.int64)
-        )
-
-    dataset = tf.data.Dataset.range(numbers.start, numbers.stop)
-    fetched = (
-        dataset.map(index)
-        .batch(_FETCHED_AT_ONCE)
-        .map(examples.fetch, num_parallel_calls=_CORES)
-        .unbatch()
-    )
-    return tf.data.Dataset.zip(dataset, fetched)
-
-
-def _read(examples, numbers, per_epoch, seed, shuffle_buffer):
-    """Shuffles a split that is read in order, as far as the buffer reaches."""
-
-    def epoch_of_examples(epoch):
-        first, last = epoch * per_epoch, (epoch + 1) * per_epoch
-        done = tf.maximum(first, numbers.start)
-        return (
-            examples.records.shuffle(
-                shuffle_buffer,
-                seed=seed + epoch * 1_000_003,
-                reshuffle_each_iteration=False,
-            )
-            # Skipped before they are decoded.
-            .skip(done - first)
-            .take(tf.minimum(last, numbers.stop) - done)
-            .enumerate(done)
-        )
-
-    epochs = range(numbers.start // per_epoch, -(-numbers.stop // per_epoch))
-    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
-        epoch_of_examples
     )
 
 
@@ -155,35 +121,98 @@ def evaluation_batches(
 
     Returns:
         As for `training_batches`; with ten crops the images have the shape
-        (batch_size, 10, crop_size, crop_size, 3).
+        (batch_size, 10, crop_size, crop_size, 3). The label of a bad example
+        is BAD.
     """
+    decode = _decoder(examples)
+    shape = geometry.patch_shape
+    if ten_crops:
+        shape = (10, *shape)
 
-    def decode(encoded):
-        if ten_crops:
-            return ten_patches(encoded, geometry)
-        return decode_patch(encoded, geometry.centre, geometry)
-
-    def patches_and_label(example):
-        shape = geometry.patch_shape
-        return decode_or_note(
-            decode,
-            example,
-            shape=(10, *shape) if ten_crops else shape,
-            num_classes=len(examples.class_names),
+    def patches(rows):
+        return decode_each(
+            lambda image: (
+                ten_patches(image, geometry, decode)
+                if ten_crops
+                else decode(image, geometry.centre, geometry)
+            ),
+            examples,
+            rows,
+            instead=tf.zeros(shape, tf.uint8),
             bad=bad,
         )
 
-    batches = examples.records.map(patches_and_label, num_parallel_calls=_CORES)
-    images, _ = batches.element_spec
-    filling = tf.data.Dataset.from_tensors(
-        (tf.zeros(images.shape, tf.uint8), tf.constant(FILLING, tf.int64))
-    )
+    def fill_up(images, labels):
+        missing = batch_size - tf.size(labels)
+        labels = tf.pad(labels, [[0, missing]], constant_values=FILLING)
+        images = tf.pad(images, [[0, missing], *([[0, 0]] * len(shape))])
+        return (
+            tf.ensure_shape(images, (batch_size, *shape)),
+            tf.ensure_shape(labels, (batch_size,)),
+        )
+
+    num_batches = -(-examples.count // batch_size)
     return (
-        batches.concatenate(filling.repeat(-examples.count % batch_size))
-        .batch(batch_size, drop_remainder=True)
+        examples.in_order(min(_ROWS, batch_size))
+        .map(patches, num_parallel_calls=_CORES)
+        .rebatch(batch_size)
+        .map(fill_up)
+        .apply(tf.data.experimental.assert_cardinality(num_batches))
         .prefetch(2)
         .with_options(_options())
     )
+
+
+def square_batches(
+    examples: Examples,
+    *,
+    start: int,
+    size: int,
+    encoding: str,
+    bad: BadExamples,
+) -> tf.data.Dataset:
+    """Returns the examples from `start` on as rescaled central squares.
+
+    Args:
+        examples: The split.
+        start: Examples to leave out.
+        size: Side of the squares [pixels].
+        encoding: "raw", or "jpeg" of quality 95.
+        bad: Where examples are noted that cannot be used.
+
+    Returns:
+        Dataset of (squares, labels, names) of up to 32 examples: uint8 (n,
+        size, size, 3) or string (n,), int64 (n,), string (n,). The label of a
+        bad example is BAD.
+    """
+
+    def encode(image):
+        square = decode_square(image, size)
+        if encoding == "raw":
+            return square
+        return tf.io.encode_jpeg(square, quality=95)
+
+    def squares(rows):
+        instead = tf.zeros((size, size, 3), tf.uint8)
+        decoded = decode_each(
+            encode,
+            examples,
+            rows,
+            instead=instead if encoding == "raw" else "",
+            bad=bad,
+        )
+        return *decoded, rows["name"]
+
+    return (
+        examples.in_order(_ROWS, start)
+        .map(squares, num_parallel_calls=_CORES)
+        .prefetch(2)
+        .with_options(_options())
+    )
+
+
+def _decoder(examples):
+    return cut_patch if examples.raw_size else decode_patch
 
 
 def _options():
@@ -192,68 +221,3 @@ def _options():
     # after each validation.
     options.autotune.enabled = False
     return options
-
-
-@dataclasses.dataclass(frozen=True)
-class PixelStatistics:
-    """What was measured on a sample of centre patches, in 0..255, float64.
-
-    Args:
-        mean_image: Mean of each pixel, (crop_size, crop_size, 3).
-        mean_rgb: Mean colour, (3,).
-        covariance_rgb: Covariance of the colours of pixels, (3, 3).
-    """
-
-    mean_image: np.ndarray
-    mean_rgb: np.ndarray
-    covariance_rgb: np.ndarray
-
-
-def measure_pixels(
-    examples: Examples,
-    *,
-    num_images: int,
-    geometry: Geometry,
-    bad: BadExamples,
-) -> PixelStatistics:
-    """Measures the means and the covariance of RGB pixels.
-
-    Args:
-        examples: The training split.
-        num_images: Images to measure, the first ones of the split.
-        geometry: Sizes of the patches. The colours are those of every fourth
-            pixel along both axes.
-        bad: Where examples are noted that cannot be used.
-
-    Raises:
-        UserError: if none of the images can be used.
-    """
-    sample = dataclasses.replace(
-        examples,
-        records=examples.records.take(num_images),
-        count=min(num_images, examples.count),
-    )
-    image_sum, products, images, pixels = 0, np.zeros((3, 3)), 0, 0
-    colour_sum = np.zeros(3)
-    for batch, labels in evaluation_batches(
-        sample, batch_size=100, geometry=geometry, bad=bad
-    ):
-        batch = batch.numpy()[labels.numpy() >= 0]
-        image_sum += batch.sum(axis=0, dtype=np.float64)
-        images += len(batch)
-        colours = batch[:, ::4, ::4].reshape(-1, 3).astype(np.float64)
-        colour_sum += colours.sum(axis=0)
-        products += colours.T @ colours
-        pixels += len(colours)
-        bad.check()
-    if not images:
-        raise UserError(
-            f"none of the first {sample.count} training images can be used; "
-            f"{bad.file} says why."
-        )
-    mean = colour_sum / pixels
-    return PixelStatistics(
-        mean_image=image_sum / images,
-        mean_rgb=mean,
-        covariance_rgb=products / pixels - np.outer(mean, mean),
-    )

@@ -82,7 +82,8 @@ def _predict(settings):
         model, settings, examples, bad, ten_crops=settings.ten_crops
     )
     # A moving bar on a screen, nothing in a log file.
-    predicted = predictor.predict(verbose=int(sys.stdout.isatty()))
+    with assembly.naming_damaged_files(examples):
+        predicted = predictor.predict(verbose=int(sys.stdout.isatty()))
     left_out = examples.count - len(predicted["labels"])
     if left_out:
         print(f"{left_out} images are left out, see {bad.file}")

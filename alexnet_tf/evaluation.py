@@ -5,8 +5,8 @@ import numpy as np
 
 from alexnet_tf import data
 from alexnet_tf.bad_examples import BadExamples
+from alexnet_tf.examples import Examples
 from alexnet_tf.preprocessing import Geometry
-from alexnet_tf.sources import Examples
 
 
 class SplitPredictor:

@@ -28,6 +28,8 @@ _USAGE = """usage: python -m alexnet_tf.main [COMMAND] [--flag=value ...]
                         of the average of their predictions
   predict FILE...       five best labels of image files, by --run_dir or
                         --saved_model
+  prepare               --dataset rescaled once, into --prepared_dir, where
+                        train and evaluate look for it
   export                --run_dir's best weights as a SavedModel
   inspect               layers, parameters and devices; trains nothing
   figures RUN_DIR...    learning curves of runs laid over one another, as PNG
@@ -41,6 +43,7 @@ _COMMANDS = {
     "train": 0,
     "evaluate": sys.maxsize,
     "predict": sys.maxsize,
+    "prepare": 0,
     "export": 0,
     "inspect": 0,
     "figures": sys.maxsize,

@@ -7,7 +7,7 @@ from, decodes no more than that and rescales it once.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -72,15 +72,55 @@ def decode_patch(
 
     def from_any_format():
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        top, left, height, width = tf.unstack(
-            _window(tf.shape(image), offset, geometry)
-        )
-        return image[top : top + height, left : left + width]
+        return _cut_out(image, offset, geometry)
 
     pixels = tf.cond(
         tf.io.is_jpeg(encoded), from_jpeg, from_any_format
     )  # (side, side, 3)
     return _rescale(pixels, geometry.crop_size)
+
+
+def decode_square(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes a whole image and rescales its central square.
+
+    Other than `decode_patch` it reads a file to its end, so that one that was
+    cut short is an error wherever that was.
+
+    Args:
+        encoded: As for `decode_patch`.
+        size: Side of the square [pixels].
+
+    Returns:
+        uint8 tensor (size, size, 3), RGB in 0..255.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if the bytes are not a whole image.
+    """
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    offset = tf.constant((0, 0))
+    return _rescale(_cut_out(image, offset, Geometry(size, size)), size)
+
+
+def cut_patch(
+    square: tf.Tensor, offset: Sequence[int], geometry: Geometry
+) -> tf.Tensor:
+    """Returns a patch of a square that is decoded and rescaled already.
+
+    Args:
+        square: uint8 (image_size, image_size, 3).
+        offset: As for `decode_patch`.
+        geometry: The sizes.
+    """
+    size = geometry.crop_size
+    return tf.slice(square, (*tf.unstack(offset), 0), (size, size, 3))
+
+
+def _cut_out(image, offset, geometry):
+    """Returns the part of an image that a patch comes from."""
+    top, left, height, width = tf.unstack(
+        _window(tf.shape(image), offset, geometry)
+    )
+    return image[top : top + height, left : left + width]
 
 
 def _window(shape, offset, geometry):
@@ -106,54 +146,50 @@ def _rescale(pixels, size):
     return tf.cast(tf.round(rescaled), tf.uint8)
 
 
-def ten_patches(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+def ten_patches(
+    image: tf.Tensor, geometry: Geometry, decode: Callable = decode_patch
+) -> tf.Tensor:
     """Decodes the patches that a prediction is averaged over (Sec. 4.1).
 
     Args:
-        encoded: As for `decode_patch`.
+        image: As for `decode`.
         geometry: The sizes.
+        decode: `decode_patch` or `cut_patch`.
 
     Returns:
         uint8 tensor (10, crop_size, crop_size, 3): the centre, the four
         corners, and their mirror images in the same order.
     """
     offsets = [geometry.centre, *geometry.corners]
-    patches = tf.stack([decode_patch(encoded, o, geometry) for o in offsets])
+    patches = tf.stack([decode(image, o, geometry) for o in offsets])
     return tf.concat((patches, tf.reverse(patches, axis=[2])), axis=0)
 
 
-def random_patch(
-    encoded: tf.Tensor,
-    geometry: Geometry,
-    *,
-    crop: bool,
-    flip: bool,
-    seed: tf.Tensor,
-) -> tf.Tensor:
-    """Decodes a patch at a random place, mirrored half of the time.
+def draw_places(
+    count: int, geometry: Geometry, *, crop: bool, flip: bool, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws where patches lie, and which are mirrored (Sec. 4.1).
 
     Args:
-        encoded: As for `decode_patch`.
+        count: Number of patches.
         geometry: The sizes.
-        crop: Whether the place is random; if not, it is the centre.
-        flip: Whether to mirror at all.
-        seed: int64 tensor (2,); the patch is a function of it.
+        crop: Whether places are random; if not, they are the centre.
+        flip: Whether to mirror half of them.
+        seed: int64 tensor (2,); the draws are a function of it.
 
     Returns:
-        As for `decode_patch`.
+        Offsets, int32 (count, 2), and whether to mirror, bool (count,).
     """
-    uniform = tf.random.stateless_uniform((3,), seed)  # In [0, 1).
-    choices = (geometry.offsets, geometry.offsets, 2)
-    down, right, mirrored = tf.unstack(
-        tf.cast(uniform * tf.constant(choices, tf.float32), tf.int32)
-    )
-    offset = (down, right) if crop else geometry.centre
-    patch = decode_patch(encoded, offset, geometry)
-    if not flip:
-        return patch
-    return tf.cond(
-        mirrored == 1, lambda: tf.reverse(patch, axis=[1]), lambda: patch
-    )
+    uniform = tf.random.stateless_uniform((count, 3), seed)  # In [0, 1).
+    offsets = tf.cast(uniform[:, :2] * geometry.offsets, tf.int32)
+    if not crop:
+        offsets = tf.tile([geometry.centre], (count, 1))
+    return offsets, (uniform[:, 2] < 0.5) & flip
+
+
+def mirror(patch: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+    """Returns a patch, or its mirror image if `mirrored` is true."""
+    return tf.cond(mirrored, lambda: tf.reverse(patch, axis=[1]), lambda: patch)
 
 
 def colour_noise_basis(

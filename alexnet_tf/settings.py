@@ -23,6 +23,11 @@ class Data:
     data_dir: str = setting(
         "", "Where TFDS keeps data sets; empty: ~/tensorflow_datasets."
     )
+    prepared_dir: str = setting(
+        "",
+        "Directory into which the command prepare writes --dataset, rescaled; "
+        "the other commands read it there if it is there.",
+    )
     train_split: str = setting("train", "Split to train on, TFDS syntax.")
     validation_split: str = setting(
         "",
@@ -208,6 +213,12 @@ class SingleCommands:
     )
     saved_model: str = setting(
         "", "predict: use this exported SavedModel instead of --run_dir."
+    )
+    prepared_format: str = setting(
+        "jpeg",
+        "prepare: how images are stored. jpeg: quality 95; raw: bytes, which "
+        "take several times the space and no time to decode.",
+        choices=("jpeg", "raw"),
     )
     figures_dir: str = setting(
         "",

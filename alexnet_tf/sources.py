@@ -1,16 +1,16 @@
 """Data sets: from TFDS by name, or from a folder of class folders."""
 
-import dataclasses
+import collections
 import difflib
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from alexnet_tf import folders
 from alexnet_tf.datasets.shapes import shapes  # noqa: F401 Registers it.
 from alexnet_tf.errors import UserError
+from alexnet_tf.examples import Examples
 
 # What TFDS cannot download by itself: file, bytes.
 _MANUAL_FILES = {
@@ -19,34 +19,13 @@ _MANUAL_FILES = {
         ("ILSVRC2012_img_val.tar", 6_744_924_160),
     )
 }
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp"}
-# Every tenth image of a folder that has no validation folder.
-_HELD_OUT = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """One split of a data set, images still encoded.
-
-    Args:
-        records: Dataset of {"image": string, "label": int64, "name": string}.
-        count: Number of examples.
-        class_names: Names in the order of the labels.
-        fetch: Maps indices, int64 (n,), to the same dictionary with tensors
-            of shape (n,); None if the examples can only be read in order.
-    """
-
-    records: tf.data.Dataset
-    count: int
-    class_names: tuple[str, ...]
-    fetch: Callable | None = None
 
 
 def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
     """Opens a split, generating or preparing the data set if need be.
 
     Args:
-        dataset: TFDS name, or "folder:PATH".
+        dataset: TFDS name or "folder:PATH".
         split: "train"; "validation"; any TFDS split expression. "" is the
             validation split, or the test split of a set that has none.
         data_dir: TFDS's directory; empty for its default.
@@ -56,7 +35,7 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
             image classification, or files are missing.
     """
     if dataset.startswith("folder:"):
-        return _open_folder(Path(dataset.removeprefix("folder:")), split)
+        return folders.open_split(Path(dataset.removeprefix("folder:")), split)
     builder = _open_builder(dataset, data_dir)
     _prepare(builder)
     split = split or _validation_split(builder.info.splits)
@@ -80,14 +59,29 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
             "name": example["tfds_id"],
         }
     )
-    return Examples(records, count, tuple(builder.info.features["label"].names))
+    return Examples(
+        count,
+        _told_apart(builder.info.features["label"].names),
+        records,
+        check_files=lambda: _check_records(builder, split),
+    )
 
 
 def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
     """Returns a data set's class names without reading its images."""
     if dataset.startswith("folder:"):
         return open_split(dataset, "train").class_names
-    return tuple(_open_builder(dataset, data_dir).info.features["label"].names)
+    builder = _open_builder(dataset, data_dir)
+    return _told_apart(builder.info.features["label"].names)
+
+
+def _told_apart(names):
+    """Returns class names, with the label after those that occur twice."""
+    times = collections.Counter(names)
+    return tuple(
+        name if times[name] == 1 else f"{name} ({label})"
+        for label, name in enumerate(names)
+    )
 
 
 def _open_builder(dataset, data_dir):
@@ -152,56 +146,17 @@ def _validation_split(splits):
     )
 
 
-def _open_folder(path, split):
-    """Opens PATH/CLASS/IMAGE, or PATH/SPLIT/CLASS/IMAGE."""
-    split = split or "validation"
-    divided = (path / "train").is_dir()
-    if split not in ("train", "validation"):
-        raise UserError(
-            f"split {split!r} of --dataset=folder:{path} does not exist; "
-            "use train or validation."
-        )
-    root = path / split if divided else path
-    if not root.is_dir():
-        raise UserError(f"--dataset=folder:{path}: no such folder: {root}")
-    names = tuple(sorted(f.name for f in root.iterdir() if f.is_dir()))
-    part = "all" if divided else split
-    files, labels = [], []
-    for label, name in enumerate(names):
-        found = _images_in(root / name, part)
-        files += found
-        labels += [label] * len(found)
-    if not files:
-        raise UserError(
-            f"--dataset=folder:{path} has no {split} images in {root}; "
-            "expected a folder for each class with .jpg or .png files."
-        )
-    # Not sorted by class: statistics are measured on the first ones.
-    order = np.random.default_rng(0).permutation(len(files))
-    files, labels = np.array(files)[order], np.array(labels, np.int64)[order]
-
-    def fetch(indices):
-        chosen = tf.gather(files, indices)
-        return {
-            "image": tf.map_fn(tf.io.read_file, chosen),
-            "label": tf.gather(labels, indices),
-            "name": chosen,
-        }
-
-    records = tf.data.Dataset.range(len(files)).batch(16).map(fetch).unbatch()
-    return Examples(records, len(files), names, fetch)
-
-
-def _images_in(folder, part):
-    """Returns a class's files: "all", every tenth, or what that leaves."""
-    found = sorted(
-        str(file)
-        for file in folder.iterdir()
-        if file.suffix.lower() in _IMAGE_SUFFIXES
-    )
-    if part == "all":
-        return found
-    held_out = found[_HELD_OUT - 1 :: _HELD_OUT]
-    if part == "validation":
-        return held_out
-    return sorted(set(found) - set(held_out))
+def _check_records(builder, split):
+    """Counts the records of each file of a split."""
+    for part in builder.info.splits[split].file_instructions:
+        expected = part.examples_in_shard
+        try:
+            found = sum(1 for _ in tf.data.TFRecordDataset(part.filename))
+        except tf.errors.OpError as error:
+            found = error.message
+        if found != expected:
+            raise UserError(
+                f"{part.filename} is damaged: it should have {expected} "
+                f"records, but reading it gives: {found}.\nRemove "
+                f"{builder.data_path} and start again: TFDS makes it anew."
+            )

@@ -6,12 +6,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from alexnet_tf import assembly, callbacks, checkpoints, data, evaluation
+from alexnet_tf import assembly, callbacks, checkpoints, evaluation
 from alexnet_tf.config import Config, check_same_run, parse, to_flagfile
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts, write_facts
 from alexnet_tf.environment import describe_environment
 from alexnet_tf.errors import UserError
 from alexnet_tf.inference import save_classifier
+from alexnet_tf.pixel_statistics import measure_pixels, read_pixels
 from alexnet_tf.plateau import PlateauRule
 from alexnet_tf.run_dir import RunDir, write_json, write_whole
 
@@ -42,6 +43,12 @@ def run(config: Config, words: list[str]) -> int:
     training = assembly.open_split(config, config.train_split)
     validation = assembly.open_split(config, config.validation_split)
     _check_splits(config, training, validation)
+    with assembly.naming_damaged_files(training, validation):
+        _train(config, run_dir, placement, source, training, validation)
+    return 0
+
+
+def _train(config, run_dir, placement, source, training, validation):
     bad = assembly.note_bad_examples(config, run_dir, training, validation)
     facts = _learn_facts(config, run_dir, training, validation, bad)
     write_whole(run_dir.flags, to_flagfile(config))
@@ -70,7 +77,6 @@ def run(config: Config, words: list[str]) -> int:
             epochs=range(epochs_done, config.epochs),
         )
     _finish(config, run_dir, model, validator)
-    return 0
 
 
 def _find_source(config, run_dir):
@@ -101,26 +107,25 @@ def _check_splits(config, training, validation):
             f"{training.count} images, not even one batch; use a "
             f"--batch_size below {config.batch_size}."
         )
-    if training.class_names != validation.class_names:
-        differing = set(training.class_names) ^ set(validation.class_names)
-        raise UserError(
-            f"the training and validation images of {config.dataset} have "
-            f"different classes: {', '.join(sorted(differing)[:3])} stand in "
-            "one of them only."
-        )
+    assembly.check_classes(config, training, validation)
 
 
 def _learn_facts(config, run_dir, training, validation, bad):
     """Returns dataset.json, which the first start of the run writes."""
     if run_dir.dataset.exists():
         return read_facts(run_dir)
-    print("Measuring the mean and the colours of the training images...")
-    measured = data.measure_pixels(
-        training,
-        num_images=config.statistics_images,
-        geometry=assembly.make_geometry(config),
-        bad=bad,
-    )
+    geometry = assembly.make_geometry(config)
+    found = assembly.find_prepared(config)
+    if found:
+        measured = read_pixels(*found, geometry)
+    else:
+        print("Measuring the mean and the colours of the training images...")
+        measured = measure_pixels(
+            training,
+            num_images=config.statistics_images,
+            geometry=geometry,
+            bad=bad,
+        )
     with_image = config.mean == "image"
     facts = DatasetFacts(
         class_names=list(training.class_names),

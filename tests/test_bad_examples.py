@@ -1,6 +1,7 @@
 """Files that are no images, or not the ones their names promise."""
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -71,9 +72,8 @@ def in_a_folder(root, files, copies=1):
 def patches_of(root, tmp_path, limit=100):
     """Returns each file's patch by name, and what was noted."""
     split = sources.open_split(f"folder:{root}", "train")
-    names = [
-        Path(e["name"].decode()).stem for e in split.records.as_numpy_iterator()
-    ]
+    (rows,) = split.in_order(split.count).as_numpy_iterator()
+    names = [Path(name.decode()).stem for name in rows["name"]]
     bad = BadExamples(tmp_path / "bad.csv", limit=limit)
     batches = data.evaluation_batches(
         split, batch_size=split.count, geometry=GEOMETRY, bad=bad
@@ -115,17 +115,16 @@ def test_labels_out_of_range_are_noted(tmp_path):
     root = in_a_folder(tmp_path, {"rgb": GOOD["rgb"]}, copies=2)
     split = sources.open_split(f"folder:{root}", "train")
     bad = BadExamples(tmp_path / "bad.csv", limit=9)
-    wrong = sources.Examples(
-        split.records.map(lambda e: {**e, "label": e["label"] + 1}),
-        split.count,
-        split.class_names,
+    fetch = split.fetch
+    wrong = dataclasses.replace(
+        split, fetch=lambda i: fetch(i) | {"label": fetch(i)["label"] + 1}
     )
     batches = data.evaluation_batches(
         wrong, batch_size=2, geometry=GEOMETRY, bad=bad
     )
     ((_, labels),) = batches.as_numpy_iterator()
     assert sorted(labels) == [BAD, 1]
-    assert list(bad.reasons.values()) == ["label 2 of 2 classes"]
+    assert list(bad.reasons.values()) == ["b'label 2 of 2 classes'"]
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def probabilities_of(run_dir, split):
     assembly.restore_best(model, RunDir(run_dir))
     geometry = Geometry(config.image_size, config.crop_size)
     views = []
-    for example in split.records.as_numpy_iterator():
+    for example in split.in_order(1).unbatch().as_numpy_iterator():
         for offset in [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]:
             patch = decode_patch(example["image"], offset, geometry).numpy()
             views += [patch, patch[:, ::-1]]

@@ -8,22 +8,25 @@ import pytest
 ROWS = [
     {
         "errors",
+        "examples",
         "metrics",
         "optimizer",
         "plateau",
         "plots",
+        "preprocessing",
         "run_dir",
         "setting",
         "traffic",
     },
-    {"bad_examples", "datasets", "network", "preprocessing", "towers"},
+    {"bad_examples", "datasets", "folders", "network", "prepared"}
+    | {"shuffling", "towers"},
     {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
     | {"settings", "sources", "tower_layers"},
     {"config", "data", "layers", "normalisation"},
-    {"evaluation", "tower_builder"},
+    {"evaluation", "pixel_statistics", "tower_builder"},
     {"callbacks", "model"},
     {"assembly"},
-    {"evaluate", "export", "figures", "inspect", "predict", "train"},
+    {"evaluate", "export", "figures", "inspect", "predict", "prepare", "train"},
     {"main"},
 ]
 SEES_CONFIG = {"assembly", "main", *ROWS[7]}

@@ -7,8 +7,11 @@ import tensorflow as tf
 from alexnet_tf.preprocessing import (
     Geometry,
     colour_noise_basis,
+    cut_patch,
     decode_patch,
-    random_patch,
+    decode_square,
+    draw_places,
+    mirror,
     ten_patches,
 )
 
@@ -59,45 +62,52 @@ def test_images_of_any_size_and_kind_give_a_patch(encode, channels, size):
         assert patch.shape == (224, 224, 3)
 
 
-@pytest.mark.parametrize("inside_a_map", [False, True])
-def test_a_random_patch_is_a_function_of_its_seed(inside_a_map):
-    encoded = tf.io.encode_jpeg(smooth_image(300, 400))
+def draw(number, **changed):
+    settings = {"crop": True, "flip": True} | changed
+    seed = tf.stack((tf.constant(5, tf.int64), tf.cast(number, tf.int64)))
+    return draw_places(40, PAPER, seed=seed, **settings)
 
-    def patch(number):
-        seed = tf.stack((tf.constant(5, tf.int64), number))
-        return random_patch(encoded, PAPER, crop=True, flip=True, seed=seed)
 
-    numbers = tf.data.Dataset.range(40)
-    if inside_a_map:
-        patches = list(numbers.map(patch).as_numpy_iterator())
-    else:
-        patches = [patch(number).numpy() for number in numbers]
-    np.testing.assert_array_equal(
-        patches, list(numbers.map(patch).as_numpy_iterator())
-    )
-    mirrored = [p[0, 0, 1].astype(int) > p[0, -1, 1] for p in patches]
-    assert 8 < sum(mirrored) < 32
-    corners = {tuple(p[0, 0]) for p in patches}
-    assert len(corners) > 30  # Of 33 x 33 places.
+def test_places_are_a_function_of_their_seed():
+    numbers = tf.data.Dataset.range(5)
+    drawn = [[d.numpy() for d in draw(number)] for number in range(5)]
+    for once, again in zip(
+        drawn, numbers.map(draw).as_numpy_iterator(), strict=True
+    ):
+        np.testing.assert_array_equal(once[0], again[0])
+        np.testing.assert_array_equal(once[1], again[1])
+    offsets = np.concatenate([offsets for offsets, _ in drawn])
+    assert len(np.unique(offsets, axis=0)) > 170  # 200 of 33 x 33 places.
+    mirrored = np.concatenate([mirrored for _, mirrored in drawn])
+    assert 75 < mirrored.sum() < 125
 
 
 def test_without_flipping_no_patch_is_mirrored():
-    encoded = tf.io.encode_jpeg(smooth_image(300, 400))
-    for number in range(20):
-        seed = tf.constant((0, number), tf.int64)
-        patch = random_patch(
-            encoded, PAPER, crop=True, flip=False, seed=seed
-        ).numpy()
-        assert patch[100, 0, 1] < patch[100, -1, 1]
+    assert not draw(0, flip=False)[1].numpy().any()
 
 
 def test_without_cropping_the_patch_is_the_centre_one():
-    encoded = tf.io.encode_jpeg(smooth_image(300, 400))
-    centre = decode_patch(encoded, (16, 16), PAPER).numpy()
-    for number in range(10):
-        seed = tf.constant((0, number), tf.int64)
-        patch = random_patch(encoded, PAPER, crop=False, flip=False, seed=seed)
-        np.testing.assert_array_equal(patch, centre)
+    offsets, _ = draw(0, crop=False)
+    assert offsets.dtype == tf.int32 and np.all(offsets == PAPER.centre)
+
+
+def test_a_mirrored_patch_is_mirrored():
+    patch = tf.constant(smooth_image(30, 40))
+    np.testing.assert_array_equal(mirror(patch, tf.constant(False)), patch)
+    np.testing.assert_array_equal(
+        mirror(patch, tf.constant(True)), patch.numpy()[:, ::-1]
+    )
+
+
+def test_a_patch_of_a_square_is_the_one_that_was_rescaled():
+    """The whole way at once, and by a square that is stored in between."""
+    encoded = tf.io.encode_png(smooth_image(256, 300))
+    square = decode_square(encoded, 256)
+    for offset in ((0, 0), (16, 16), (32, 5)):
+        np.testing.assert_array_equal(
+            cut_patch(square, offset, PAPER),
+            decode_patch(encoded, offset, PAPER),
+        )
 
 
 def test_ten_patches_are_centre_and_corners_and_their_mirror_images():
@@ -114,25 +124,16 @@ def test_ten_patches_are_centre_and_corners_and_their_mirror_images():
 
 
 def test_all_places_of_the_patch_are_drawn():
-    geometry = Geometry(20, 17)
-    # A pixel's colour tells its place.
-    y, x = np.mgrid[0:20, 0:20]
-    image = np.stack((10 * y, 10 * x, 0 * x), axis=-1).astype(np.uint8)
-    encoded = tf.io.encode_png(image)
-    corners = {
-        tuple(
-            random_patch(
-                encoded,
-                geometry,
-                crop=True,
-                flip=False,
-                seed=tf.constant((1, number), tf.int64),
-            ).numpy()[0, 0, :2]
-            // 10
-        )
-        for number in range(400)
+    offsets, _ = draw_places(
+        400,
+        Geometry(20, 17),
+        crop=True,
+        flip=False,
+        seed=tf.constant((1, 2), tf.int64),
+    )
+    assert {tuple(offset) for offset in offsets.numpy().tolist()} == {
+        (i, j) for i in range(4) for j in range(4)
     }
-    assert corners == {(i, j) for i in range(4) for j in range(4)}
 
 
 def test_colour_noise_has_the_size_that_each_reading_gives_it():

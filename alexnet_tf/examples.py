@@ -1,0 +1,42 @@
+"""What a split of a data set is, wherever it comes from."""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """One split of a data set.
+
+    An example is a dictionary of `image` (string), `label` (int64) and `name`
+    (string).
+
+    Args:
+        count: Number of examples.
+        class_names: Names in the order of the labels.
+        records: Dataset of examples, for a split that is read in order.
+        fetch: Maps indices, int64 (n,), to examples with tensors of n rows,
+            for a split that is read in any order. A split has one of both.
+        load: Makes the bytes of an image file of `image`.
+        raw_size: If not 0, `image` is no string but a decoded square of this
+            side, uint8 (raw_size, raw_size, 3) [pixels].
+        check_files: Reads the split's files and raises a `UserError` that
+            names a damaged one.
+    """
+
+    count: int
+    class_names: tuple[str, ...]
+    records: tf.data.Dataset | None = None
+    fetch: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
+    load: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+    raw_size: int = 0
+    check_files: Callable[[], None] = lambda: None
+
+    def in_order(self, rows: int, start: int = 0) -> tf.data.Dataset:
+        """Returns the examples from `start` on, `rows` at a time."""
+        if self.fetch is None:
+            return self.records.take(self.count).skip(start).batch(rows)
+        indices = tf.data.Dataset.range(start, self.count).batch(rows)
+        return indices.map(self.fetch)

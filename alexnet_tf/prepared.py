@@ -1,0 +1,187 @@
+"""Prepared data sets: images rescaled once, read in any order.
+
+    PATH/
+      manifest.json     what it is made of, how, and what is in it
+      train-00000.npy   images of a shard, uint8: raw (n, size, size, 3), or
+                        the bytes of n JPEG files one after another
+      train-00000.csv   name, label and length in bytes of each image
+      ...
+      mean_image.npy    of the training images, float32 (size, size, 3)
+      bad_examples.csv  what was left out, and why
+
+Shards are mapped into memory, so what is read of them is all that is loaded.
+"""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.errors import UserError
+from alexnet_tf.examples import Examples
+
+FORMAT_VERSION = 1
+COLUMNS = ("name", "label", "bytes")
+
+
+def find(directory: Path, dataset: str, image_size: int) -> dict | None:
+    """Returns the manifest of a prepared set, None if there is none.
+
+    Args:
+        directory: Where it might be.
+        dataset: What it must be made of.
+        image_size: Side that its images must have [pixels].
+
+    Raises:
+        UserError: if it is not finished, or made of something else.
+    """
+    manifest = read_manifest(directory)
+    if not manifest:
+        return None
+    check_source(
+        directory, manifest, {"dataset": dataset, "image_size": image_size}
+    )
+    if not manifest["finished"]:
+        raise UserError(
+            f"--prepared_dir={directory} is not finished; start prepare again "
+            "to finish it, or leave out --prepared_dir."
+        )
+    return manifest
+
+
+def check_source(directory: Path, manifest: dict, source: dict) -> None:
+    """Checks what a prepared set is made of.
+
+    Raises:
+        UserError: if the manifest has other values than `source`.
+    """
+    for name, wanted in source.items():
+        if manifest[name] != wanted:
+            raise UserError(
+                f"--prepared_dir={directory} was made with {name} "
+                f"{manifest[name]!r}, now it is {wanted!r}; go on with the "
+                "former, or give another --prepared_dir."
+            )
+
+
+def read_manifest(directory: Path) -> dict:
+    """Returns manifest.json, {} if there is none.
+
+    Raises:
+        UserError: if it is of another version.
+    """
+    file = directory / "manifest.json"
+    if not file.exists():
+        return {}
+    manifest = json.loads(file.read_text())
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{file} has format version {manifest['format_version']}, this "
+            f"program reads {FORMAT_VERSION}; prepare the data set again."
+        )
+    return manifest
+
+
+def open_split(directory: Path, manifest: dict, split: str) -> Examples:
+    """Maps the shards of "train" or "validation" into memory.
+
+    Raises:
+        UserError: if files are missing or not as long as they were.
+    """
+    shards = manifest["splits"][split]
+    for shard in shards:
+        for file, length in shard["bytes"].items():
+            _check(directory / file, length, lambda f: f.stat().st_size)
+    files = [directory / shard["file"] for shard in shards]
+    rows = [
+        row
+        for file in files
+        for row in csv.DictReader(file.with_suffix(".csv").open(newline=""))
+    ]
+    names = np.array([row["name"] for row in rows])
+    labels = np.array([row["label"] for row in rows], np.int64)
+    raw = manifest["encoding"] == "raw"
+    read = _reader(
+        [np.load(file, mmap_mode="r") for file in files],
+        np.array([shard["examples"] for shard in shards]),
+        None if raw else np.array([int(row["bytes"]) for row in rows]),
+    )
+    size = manifest["image_size"]
+
+    def fetch(indices):
+        images = tf.numpy_function(
+            read, [indices], tf.uint8 if raw else tf.string
+        )
+        shape = (size, size, 3) if raw else ()
+        return {
+            "image": tf.ensure_shape(images, (*indices.shape, *shape)),
+            "label": tf.gather(labels, indices),
+            "name": tf.gather(names, indices),
+        }
+
+    return Examples(
+        len(rows),
+        tuple(manifest["class_names"]),
+        fetch=fetch,
+        raw_size=size if raw else 0,
+        check_files=lambda: check_files(directory, shards),
+    )
+
+
+def _reader(shards, counts, lengths):
+    """Returns a function from indices to images.
+
+    Args:
+        shards: The mapped arrays.
+        counts: Images in each.
+        lengths: Bytes of each image, of the whole split; None for raw ones.
+    """
+    starts = np.cumsum(counts) - counts
+    if lengths is not None:
+        ends = np.cumsum(lengths)
+        # Where the bytes of each shard begin in those of the split.
+        before = (ends - lengths)[starts]
+
+    def read(indices):
+        homes = np.searchsorted(starts, indices, side="right") - 1
+        if lengths is None:
+            pairs = zip(homes, indices - starts[homes], strict=True)
+            return np.stack([shards[home][place] for home, place in pairs])
+        images = []
+        for home, index in zip(homes, indices, strict=True):
+            end = ends[index] - before[home]
+            images.append(shards[home][end - lengths[index] : end].tobytes())
+        # Objects: NumPy's own strings lose zeros at their end.
+        return np.array(images, object)
+
+    return read
+
+
+def check_files(directory: Path, shards: list[dict]) -> None:
+    """Compares shards with their checksums.
+
+    Raises:
+        UserError: if one differs.
+    """
+    for shard in shards:
+        for file, expected in shard["sha256"].items():
+            _check(directory / file, expected, checksum)
+
+
+def checksum(file: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _check(file, expected, measure):
+    found = measure(file) if file.exists() else "no such file"
+    if found != expected:
+        raise UserError(
+            f"{file} is damaged: {found}, and it was {expected}.\nRemove "
+            f"it and start prepare --prepared_dir={file.parent} again: it "
+            "makes what is missing."
+        )
