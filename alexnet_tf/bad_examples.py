@@ -2,7 +2,7 @@
 
 import csv
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -64,7 +64,7 @@ class BadExamples:
 
 
 def decode_each(
-    decode: Callable[..., tf.Tensor],
+    decoders: Sequence[Callable[..., tf.Tensor]],
     examples: Examples,
     rows: dict[str, tf.Tensor],
     *arguments: tf.Tensor,
@@ -74,8 +74,9 @@ def decode_each(
     """Decodes the images of some examples, as part of a tf.data pipeline.
 
     Args:
-        decode: Makes a tensor of a loaded image and a row of each of
-            `arguments`; fails for a bad one.
+        decoders: A fast one, for most images, and one for what that fails
+            for; both may be the same. They make a tensor of a loaded image and
+            a row of each of `arguments`.
         examples: The split.
         rows: Some examples of it, n rows each.
         *arguments: Tensors of n rows.
@@ -85,55 +86,71 @@ def decode_each(
     Returns:
         The n decoded images, and their labels, `BAD` for the bad ones.
     """
-    labels, size = rows["label"], tf.size(rows["label"])
+    labels, names = rows["label"], rows["name"]
     num_classes = len(examples.class_names)
-
-    def decode_one(label, image, *arguments):
-        is_class = (label >= 0) & (label < num_classes)
-        wrong = tf.strings.format(
-            "label {} of {} classes", (label, num_classes)
+    is_class = (labels >= 0) & (labels < num_classes)
+    # No image for a wrong label: cheaper than a check for each.
+    columns = (tf.where(is_class, rows["image"], ""), *arguments)
+    usual, careful = (
+        lambda image, *arguments, decode=decode: decode(
+            examples.load(image), *arguments
         )
-        with tf.control_dependencies([tf.Assert(is_class, [wrong])]):
-            return decode(examples.load(image), *arguments)
+        for decode in decoders
+    )
+    decoded, good = _decode_rows(usual, columns, instead)
 
-    def note_missing(names, missing, *columns):
-        for place in tf.where(missing)[:, 0]:
-            try:
-                decode_one(*(column[place] for column in columns))
-            except tf.errors.OpError as error:
-                name = names[place].numpy().decode(errors="replace")
-                bad.note(name, _reason(error.message))
+    def note(names, labels, *columns):
+        for name, label, *row in zip(names, labels, *columns, strict=True):
+            reason = f"label {label} of {num_classes} classes"
+            if 0 <= label < num_classes:
+                reason = _why_not(careful, row)
+            bad.note(name.numpy().decode(errors="replace"), reason)
 
-    # What cannot be decoded is missing in `decoded`; `instead` comes last.
-    columns = (labels, rows["image"], *arguments)
+    def with_care():
+        rest = tf.where(~good)
+        decoded_rest, good_rest = _decode_rows(
+            careful, [tf.gather_nd(c, rest) for c in columns], instead
+        )
+        good_now = tf.tensor_scatter_nd_update(good, rest, good_rest)
+        still_bad = tf.where(~good_now)
+        noted = tf.py_function(
+            note,
+            [tf.gather_nd(c, still_bad) for c in (names, labels, *columns)],
+            (),
+        )
+        with tf.control_dependencies([noted]):
+            return (
+                tf.tensor_scatter_nd_update(decoded, rest, decoded_rest),
+                tf.where(good_now, labels, tf.constant(BAD, tf.int64)),
+            )
+
+    return tf.cond(tf.reduce_all(good), lambda: (decoded, labels), with_care)
+
+
+def _decode_rows(decode, columns, instead):
+    """Decodes rows, `instead` where that fails; returns also where it works."""
+    size = tf.size(columns[0])
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    # What fails is missing in `decoded`, at the end of which is `instead`.
     decoded, places = (
-        tf.data.Dataset.from_tensor_slices((tf.range(size), columns))
-        .map(lambda place, column: (decode_one(*column), place))
+        tf.data.Dataset.from_tensor_slices((tf.range(size), *columns))
+        .map(lambda place, *row: (decode(*row), place))
         .ignore_errors()
         .concatenate(tf.data.Dataset.from_tensors((instead, size)))
         .batch(tf.cast(size, tf.int64) + 1)
+        .with_options(options)
         .get_single_element()
     )
-
-    def some_missing():
-        last = tf.size(places) - 1
-        where = tf.tensor_scatter_nd_update(
-            tf.fill((size + 1,), last), places[:, None], tf.range(last + 1)
-        )[:-1]
-        missing = where == last
-        noted = tf.py_function(
-            note_missing, (rows["name"], missing, *columns), ()
-        )
-        with tf.control_dependencies([noted]):
-            return tf.gather(decoded, where), tf.where(
-                missing, tf.constant(BAD, tf.int64), labels
-            )
-
+    last = tf.size(places) - 1
+    order = tf.tensor_scatter_nd_update(
+        tf.fill((size + 1,), last), places[:, None], tf.range(last + 1)
+    )[:-1]
     return tf.cond(
-        tf.size(places) == size + 1,
-        lambda: (decoded[:-1], labels),
-        some_missing,
-    )
+        last == size,
+        lambda: decoded[:-1],
+        lambda: tf.gather(decoded, order),
+    ), order < last
 
 
 def replace_bad(
@@ -163,7 +180,11 @@ def replace_bad(
     return images, tf.maximum(labels, 0)
 
 
-def _reason(message):
+def _why_not(decode, row):
     """Returns the last line of an error, without where in the graph it was."""
-    line = message.split(" [Op:")[0].split("\n\t [[")[0].splitlines()[-1]
-    return line.split("}} ")[-1].split("Summarized data: ")[-1]
+    try:
+        decode(*row)
+    except tf.errors.OpError as error:
+        lines = error.message.split(" [Op:")[0].split("\n\t [[")[0]
+        return lines.splitlines()[-1].split("}} ")[-1]
+    return "not at the first attempt"

@@ -1,6 +1,7 @@
 """Batches of training and evaluation patches, with tf.data."""
 
 import os
+from functools import partial
 
 import tensorflow as tf
 
@@ -8,9 +9,9 @@ from alexnet_tf.bad_examples import BadExamples, decode_each, replace_bad
 from alexnet_tf.examples import Examples
 from alexnet_tf.preprocessing import (
     Geometry,
-    cut_patch,
     decode_patch,
     decode_square,
+    decode_usual_patch,
     draw_places,
     mirror,
     ten_patches,
@@ -18,6 +19,7 @@ from alexnet_tf.preprocessing import (
 from alexnet_tf.shuffling import shuffled_rows
 
 _CORES = os.cpu_count() or 1
+_DECODERS = (decode_usual_patch, decode_patch)
 # The label of what fills up a batch.
 FILLING = -2
 # Examples that one core works on at a time.
@@ -59,16 +61,23 @@ def training_batches(
         3) and int64 (batch_size,). The place of a bad example is taken by
         another one of its batch.
     """
-    decode = _decoder(examples)
 
     def random_patches(seeds, rows):
         offsets, mirrored = draw_places(
-            len(rows["label"]), geometry, crop=crop, flip=flip, seed=seeds
+            rows["label"].shape[0], geometry, crop=crop, flip=flip, seed=seeds
         )
-        return decode_each(
-            lambda image, offset, mirrored: mirror(
-                decode(image, offset, geometry), mirrored
-            ),
+        if examples.cut:
+            images = examples.cut(
+                rows["image"], offsets, mirrored, geometry.crop_size
+            )
+            return images, rows["label"]
+        decoded = decode_each(
+            [
+                lambda encoded, offset, mirrored, decode=decode: mirror(
+                    decode(encoded, offset, geometry), mirrored
+                )
+                for decode in _DECODERS
+            ],
             examples,
             rows,
             offsets,
@@ -76,6 +85,7 @@ def training_batches(
             instead=tf.zeros(geometry.patch_shape, tf.uint8),
             bad=bad,
         )
+        return replace_bad(*decoded)
 
     return (
         # 1. Some examples at a time, in another order each epoch.
@@ -88,9 +98,8 @@ def training_batches(
         )
         # 2. A random patch of each: bytes -> uint8 (rows, crop, crop, 3).
         .map(random_patches, num_parallel_calls=_CORES)
-        # 3. Whole batches, and no bad examples in them.
+        # 3. Whole batches of them.
         .rebatch(batch_size, drop_remainder=True)
-        .map(replace_bad)
         # 4. Not a batch more or less, or it is an error.
         .apply(tf.data.experimental.assert_cardinality(len(steps)))
         # 5. While the devices are busy with the last.
@@ -124,18 +133,20 @@ def evaluation_batches(
         (batch_size, 10, crop_size, crop_size, 3). The label of a bad example
         is BAD.
     """
-    decode = _decoder(examples)
     shape = geometry.patch_shape
     if ten_crops:
         shape = (10, *shape)
 
+    def look(encoded, decode):
+        if ten_crops:
+            return ten_patches(encoded, geometry, decode)
+        return decode(encoded, geometry.centre, geometry)
+
     def patches(rows):
+        if examples.cut:
+            return _cut_views(examples, rows, geometry, shape), rows["label"]
         return decode_each(
-            lambda image: (
-                ten_patches(image, geometry, decode)
-                if ten_crops
-                else decode(image, geometry.centre, geometry)
-            ),
+            [partial(look, decode=decode) for decode in _DECODERS],
             examples,
             rows,
             instead=tf.zeros(shape, tf.uint8),
@@ -153,9 +164,8 @@ def evaluation_batches(
 
     num_batches = -(-examples.count // batch_size)
     return (
-        examples.in_order(min(_ROWS, batch_size))
+        examples.in_order(batch_size)
         .map(patches, num_parallel_calls=_CORES)
-        .rebatch(batch_size)
         .map(fill_up)
         .apply(tf.data.experimental.assert_cardinality(num_batches))
         .prefetch(2)
@@ -195,7 +205,7 @@ def square_batches(
     def squares(rows):
         instead = tf.zeros((size, size, 3), tf.uint8)
         decoded = decode_each(
-            encode,
+            [encode, encode],
             examples,
             rows,
             instead=instead if encoding == "raw" else "",
@@ -211,8 +221,21 @@ def square_batches(
     )
 
 
-def _decoder(examples):
-    return cut_patch if examples.raw_size else decode_patch
+def _cut_views(examples, rows, geometry, shape):
+    """Returns the views of decoded squares: the centre patches, or the ten."""
+    if len(shape) == 3:
+        views, mirrored = [geometry.centre], [False]
+    else:
+        views = 2 * [geometry.centre, *geometry.corners]
+        mirrored = 5 * [False] + 5 * [True]
+    count = tf.size(rows["image"])
+    patches = examples.cut(
+        tf.repeat(rows["image"], len(views)),
+        tf.tile(views, (count, 1)),
+        tf.tile(mirrored, (count,)),
+        geometry.crop_size,
+    )
+    return tf.reshape(patches, (-1, *shape))
 
 
 def _options():

@@ -10,8 +10,7 @@ import tensorflow as tf
 class Examples:
     """One split of a data set.
 
-    An example is a dictionary of `image` (string), `label` (int64) and `name`
-    (string).
+    An example is a dictionary of `image`, `label` (int64) and `name` (string).
 
     Args:
         count: Number of examples.
@@ -19,9 +18,10 @@ class Examples:
         records: Dataset of examples, for a split that is read in order.
         fetch: Maps indices, int64 (n,), to examples with tensors of n rows,
             for a split that is read in any order. A split has one of both.
-        load: Makes the bytes of an image file of `image`.
-        raw_size: If not 0, `image` is no string but a decoded square of this
-            side, uint8 (raw_size, raw_size, 3) [pixels].
+        load: Makes the bytes of an image file of `image`, a string.
+        cut: For a split that is stored decoded, where `image` is an index:
+            maps indices (n,), offsets of patches (n, 2), whether they are
+            mirrored (n,), and their size to uint8 (n, size, size, 3).
         check_files: Reads the split's files and raises a `UserError` that
             names a damaged one.
     """
@@ -31,7 +31,7 @@ class Examples:
     records: tf.data.Dataset | None = None
     fetch: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
     load: Callable[[tf.Tensor], tf.Tensor] = tf.identity
-    raw_size: int = 0
+    cut: Callable[..., tf.Tensor] | None = None
     check_files: Callable[[], None] = lambda: None
 
     def in_order(self, rows: int, start: int = 0) -> tf.data.Dataset:

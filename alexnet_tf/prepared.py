@@ -103,21 +103,16 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
     ]
     names = np.array([row["name"] for row in rows])
     labels = np.array([row["label"] for row in rows], np.int64)
-    raw = manifest["encoding"] == "raw"
-    read = _reader(
+    images = _Images(
         [np.load(file, mmap_mode="r") for file in files],
         np.array([shard["examples"] for shard in shards]),
-        None if raw else np.array([int(row["bytes"]) for row in rows]),
+        np.array([int(row["bytes"]) for row in rows]),
     )
-    size = manifest["image_size"]
+    raw = manifest["encoding"] == "raw"
 
     def fetch(indices):
-        images = tf.numpy_function(
-            read, [indices], tf.uint8 if raw else tf.string
-        )
-        shape = (size, size, 3) if raw else ()
         return {
-            "image": tf.ensure_shape(images, (*indices.shape, *shape)),
+            "image": indices if raw else images.fetch(indices),
             "label": tf.gather(labels, indices),
             "name": tf.gather(names, indices),
         }
@@ -126,38 +121,72 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
         len(rows),
         tuple(manifest["class_names"]),
         fetch=fetch,
-        raw_size=size if raw else 0,
+        cut=images.cut if raw else None,
         check_files=lambda: check_files(directory, shards),
     )
 
 
-def _reader(shards, counts, lengths):
-    """Returns a function from indices to images.
+class _Images:
+    """The images of a split.
 
     Args:
         shards: The mapped arrays.
         counts: Images in each.
-        lengths: Bytes of each image, of the whole split; None for raw ones.
+        lengths: Bytes of each image, of the whole split.
     """
-    starts = np.cumsum(counts) - counts
-    if lengths is not None:
+
+    def __init__(self, shards, counts, lengths):
+        self.shards = shards
+        self.starts = np.cumsum(counts) - counts
+        self.lengths = lengths
+        # Where the bytes of images end in their shard.
         ends = np.cumsum(lengths)
-        # Where the bytes of each shard begin in those of the split.
-        before = (ends - lengths)[starts]
+        before = np.append(ends[self.starts] - lengths[self.starts], 0)
+        self.ends = ends - before[self._homes(np.arange(len(lengths)))]
 
-    def read(indices):
-        homes = np.searchsorted(starts, indices, side="right") - 1
-        if lengths is None:
-            pairs = zip(homes, indices - starts[homes], strict=True)
-            return np.stack([shards[home][place] for home, place in pairs])
-        images = []
-        for home, index in zip(homes, indices, strict=True):
-            end = ends[index] - before[home]
-            images.append(shards[home][end - lengths[index] : end].tobytes())
+    def fetch(self, indices):
+        """Returns files, string (n,)."""
+        files = tf.numpy_function(self._read, [indices], tf.string)
+        return tf.ensure_shape(files, indices.shape)
+
+    def cut(self, indices, offsets, mirrored, size):
+        """Returns patches, uint8 (n, size, size, 3)."""
+        patches = tf.numpy_function(
+            self._cut, [indices, offsets, mirrored, size], tf.uint8
+        )
+        return tf.ensure_shape(patches, (*indices.shape, size, size, 3))
+
+    def _homes(self, indices):
+        return np.searchsorted(self.starts, indices, side="right") - 1
+
+    def _read(self, indices):
+        files = [
+            self.shards[home][end - length : end].tobytes()
+            for home, end, length in zip(
+                self._homes(indices),
+                self.ends[indices],
+                self.lengths[indices],
+                strict=True,
+            )
+        ]
         # Objects: NumPy's own strings lose zeros at their end.
-        return np.array(images, object)
+        return np.array(files, object)
 
-    return read
+    def _cut(self, indices, offsets, mirrored, size):
+        homes = self._homes(indices)
+        places = indices - self.starts[homes]
+        patches = np.empty((len(indices), size, size, 3), np.uint8)
+        for patch, home, place, (down, right), is_mirrored in zip(
+            patches, homes, places, offsets, mirrored, strict=True
+        ):
+            part = self.shards[home][place, down:, right:][:size, :size]
+            if is_mirrored:
+                # NumPy is faster at mirroring one channel than three.
+                for channel in range(3):
+                    patch[..., channel] = part[:, ::-1, channel]
+            else:
+                patch[:] = part
+        return patches
 
 
 def check_files(directory: Path, shards: list[dict]) -> None:

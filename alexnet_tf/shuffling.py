@@ -8,7 +8,7 @@ from alexnet_tf.examples import Examples
 
 _CORES = os.cpu_count() or 1
 # At most so many examples are handed on at a time.
-_ROWS = 32
+_ROWS = 128
 
 
 def shuffled_rows(

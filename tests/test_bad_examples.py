@@ -124,7 +124,7 @@ def test_labels_out_of_range_are_noted(tmp_path):
     )
     ((_, labels),) = batches.as_numpy_iterator()
     assert sorted(labels) == [BAD, 1]
-    assert list(bad.reasons.values()) == ["b'label 2 of 2 classes'"]
+    assert list(bad.reasons.values()) == ["label 2 of 2 classes"]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ import tensorflow as tf
 from alexnet_tf.preprocessing import (
     Geometry,
     colour_noise_basis,
-    cut_patch,
     decode_patch,
-    decode_square,
+    decode_usual_patch,
     draw_places,
     mirror,
     ten_patches,
@@ -99,15 +98,27 @@ def test_a_mirrored_patch_is_mirrored():
     )
 
 
-def test_a_patch_of_a_square_is_the_one_that_was_rescaled():
-    """The whole way at once, and by a square that is stored in between."""
-    encoded = tf.io.encode_png(smooth_image(256, 300))
-    square = decode_square(encoded, 256)
+@pytest.mark.parametrize("size", [(256, 300), (200, 240), (500, 460)])
+def test_both_decoders_make_the_same_patch(size):
+    encoded = tf.io.encode_jpeg(smooth_image(*size))
     for offset in ((0, 0), (16, 16), (32, 5)):
         np.testing.assert_array_equal(
-            cut_patch(square, offset, PAPER),
+            decode_usual_patch(encoded, offset, PAPER),
             decode_patch(encoded, offset, PAPER),
         )
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        tf.io.encode_png(smooth_image(300, 300)).numpy(),
+        tf.io.encode_jpeg(smooth_image(530, 530)).numpy(),
+        b"",
+    ],
+)
+def test_what_is_not_usual_is_left_to_the_other_decoder(encoded):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_usual_patch(encoded, (0, 0), PAPER)
 
 
 def test_ten_patches_are_centre_and_corners_and_their_mirror_images():
