@@ -11,6 +11,7 @@ from alexnet_tf.preprocessing import (
     Geometry,
     decode_patch,
     decode_square,
+    decode_square_patch,
     decode_usual_patch,
     draw_places,
     mirror,
@@ -19,7 +20,6 @@ from alexnet_tf.preprocessing import (
 from alexnet_tf.shuffling import shuffled_rows
 
 _CORES = os.cpu_count() or 1
-_DECODERS = (decode_usual_patch, decode_patch)
 # The label of what fills up a batch.
 FILLING = -2
 # Examples that one core works on at a time.
@@ -76,7 +76,7 @@ def training_batches(
                 lambda encoded, offset, mirrored, decode=decode: mirror(
                     decode(encoded, offset, geometry), mirrored
                 )
-                for decode in _DECODERS
+                for decode in _decoders(examples)
             ],
             examples,
             rows,
@@ -146,7 +146,7 @@ def evaluation_batches(
         if examples.cut:
             return _cut_views(examples, rows, geometry, shape), rows["label"]
         return decode_each(
-            [partial(look, decode=decode) for decode in _DECODERS],
+            [partial(look, decode=decode) for decode in _decoders(examples)],
             examples,
             rows,
             instead=tf.zeros(shape, tf.uint8),
@@ -219,6 +219,12 @@ def square_batches(
         .prefetch(2)
         .with_options(_options())
     )
+
+
+def _decoders(examples):
+    """Returns a fast one and one for all images."""
+    fast = decode_square_patch if examples.squares else decode_usual_patch
+    return fast, decode_patch
 
 
 def _cut_views(examples, rows, geometry, shape):

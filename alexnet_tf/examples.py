@@ -19,6 +19,8 @@ class Examples:
         fetch: Maps indices, int64 (n,), to examples with tensors of n rows,
             for a split that is read in any order. A split has one of both.
         load: Makes the bytes of an image file of `image`, a string.
+        squares: Whether images are the central squares already, so that a
+            patch needs no rescaling.
         cut: For a split that is stored decoded, where `image` is an index:
             maps indices (n,), offsets of patches (n, 2), whether they are
             mirrored (n,), and their size to uint8 (n, size, size, 3).
@@ -31,6 +33,7 @@ class Examples:
     records: tf.data.Dataset | None = None
     fetch: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
     load: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+    squares: bool = False
     cut: Callable[..., tf.Tensor] | None = None
     check_files: Callable[[], None] = lambda: None
 

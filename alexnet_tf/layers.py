@@ -62,24 +62,34 @@ class Pixels(OnTower, keras.layers.Layer):
 
     def call(self, images, training=False):
         """Returns the padded images around zero."""
-        _, height, width, channels = images.shape
-        batch = tf.shape(images)[0]
+        _, height, width, _ = images.shape
         # Adding whole rows is several times faster than adding to each pixel.
         if self.mean.ndim == 1:
             added = -np.tile(self.mean, width)  # (width * 3,)
         else:
             added = -self.mean.reshape(height, -1)  # (height, width * 3)
-        if training and self.noise_basis:
-            gaussian = _draw(
-                tf.random.stateless_normal, (batch, 3), self.noise_seed
-            )
-            colour = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
-            added += tf.tile(colour[:, None], (1, 1, width))
-        rows = tf.reshape(images, (batch, height, width * channels))
-        rows = tf.cast(rows, tf.float32) + added
-        if training and self.noise_shrink != 1:
-            rows /= self.noise_shrink
-        images = tf.reshape(rows, (batch, height, width, channels))
+        shrink = 1.0
+        if training:
+            shrink = self.noise_shrink
+            if self.noise_basis:
+                gaussian = _draw(
+                    tf.random.stateless_normal,
+                    (tf.shape(images)[0], 3),
+                    self.noise_seed,
+                )
+                colour = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
+                added += tf.tile(colour[:, None], (1, 1, width))
+        make_input = self._add_and_pad
+        if training:
+            # XLA makes one loop of it, in less than half the time.
+            make_input = tf.function(make_input, jit_compile=True)
+        return make_input(images, added, shrink)
+
+    def _add_and_pad(self, images, added, shrink):
+        _, height, width, channels = images.shape
+        rows = tf.reshape(images, (-1, height, width * channels))
+        rows = (tf.cast(rows, tf.float32) + added) / shrink
+        images = tf.reshape(rows, (-1, height, width, channels))
         below, right = (
             (self.kernel_size - size) % self.strides for size in (height, width)
         )

@@ -30,6 +30,7 @@ _USAGE = """usage: python -m alexnet_tf.main [COMMAND] [--flag=value ...]
                         --saved_model
   prepare               --dataset rescaled once, into --prepared_dir, where
                         train and evaluate look for it
+  benchmark             speed of --what beside the machine's own limits
   export                --run_dir's best weights as a SavedModel
   inspect               layers, parameters and devices; trains nothing
   figures RUN_DIR...    learning curves of runs laid over one another, as PNG
@@ -44,6 +45,7 @@ _COMMANDS = {
     "evaluate": sys.maxsize,
     "predict": sys.maxsize,
     "prepare": 0,
+    "benchmark": 0,
     "export": 0,
     "inspect": 0,
     "figures": sys.maxsize,

@@ -121,6 +121,7 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
         len(rows),
         tuple(manifest["class_names"]),
         fetch=fetch,
+        squares=True,
         cut=images.cut if raw else None,
         check_files=lambda: check_files(directory, shards),
     )
@@ -137,12 +138,15 @@ class _Images:
 
     def __init__(self, shards, counts, lengths):
         self.shards = shards
-        self.starts = np.cumsum(counts) - counts
         self.lengths = lengths
+        self.homes = np.repeat(np.arange(len(shards)), counts)
+        self.places = (
+            np.arange(len(lengths)) - (np.cumsum(counts) - counts)[self.homes]
+        )
         # Where the bytes of images end in their shard.
-        ends = np.cumsum(lengths)
-        before = np.append(ends[self.starts] - lengths[self.starts], 0)
-        self.ends = ends - before[self._homes(np.arange(len(lengths)))]
+        bytes_before = np.array([shard.size for shard in shards]).cumsum()
+        bytes_before = np.insert(bytes_before, 0, 0)[self.homes]
+        self.ends = np.cumsum(lengths) - bytes_before
 
     def fetch(self, indices):
         """Returns files, string (n,)."""
@@ -156,14 +160,11 @@ class _Images:
         )
         return tf.ensure_shape(patches, (*indices.shape, size, size, 3))
 
-    def _homes(self, indices):
-        return np.searchsorted(self.starts, indices, side="right") - 1
-
     def _read(self, indices):
         files = [
             self.shards[home][end - length : end].tobytes()
             for home, end, length in zip(
-                self._homes(indices),
+                self.homes[indices],
                 self.ends[indices],
                 self.lengths[indices],
                 strict=True,
@@ -173,11 +174,14 @@ class _Images:
         return np.array(files, object)
 
     def _cut(self, indices, offsets, mirrored, size):
-        homes = self._homes(indices)
-        places = indices - self.starts[homes]
         patches = np.empty((len(indices), size, size, 3), np.uint8)
         for patch, home, place, (down, right), is_mirrored in zip(
-            patches, homes, places, offsets, mirrored, strict=True
+            patches,
+            self.homes[indices],
+            self.places[indices],
+            offsets,
+            mirrored,
+            strict=True,
         ):
             part = self.shards[home][place, down:, right:][:size, :size]
             if is_mirrored:

@@ -220,6 +220,15 @@ class SingleCommands:
         "take several times the space and no time to decode.",
         choices=("jpeg", "raw"),
     )
+    what: str = setting(
+        "input",
+        "benchmark: what to measure. input: images decoded, cut and mirrored "
+        "on the processor.",
+        choices=("input",),
+    )
+    rounds: int = setting(
+        5, "benchmark: times that each figure is measured, in turns.", lower=2
+    )
     figures_dir: str = setting(
         "",
         "figures: directory to draw into; empty: RUN_DIR/figures of the first "

@@ -24,9 +24,10 @@ ROWS = [
     | {"settings", "sources", "tower_layers"},
     {"config", "data", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
-    {"callbacks", "model"},
-    {"assembly"},
-    {"evaluate", "export", "figures", "inspect", "predict", "prepare", "train"},
+    {"callbacks", "model", "shards"},
+    {"assembly", "input_benchmark"},
+    {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
+    | {"prepare", "train"},
     {"main"},
 ]
 SEES_CONFIG = {"assembly", "main", *ROWS[7]}
