@@ -86,9 +86,7 @@ def decode_patch(
 def decode_usual_patch(
     encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
 ) -> tf.Tensor:
-    """Does the same for a JPEG file of a usual size, with no branch.
-
-    Branches take a tenth of the time of a patch.
+    """Does the same for a JPEG file of a usual size, a little faster.
 
     Raises:
         tf.errors.InvalidArgumentError: also for all other files.
@@ -227,8 +225,7 @@ def draw_places(
 
 def mirror(patch: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
     """Returns a patch, or its mirror image if `mirrored` is true."""
-    # Along axis 1 or along none.
-    return tf.reverse(patch, tf.range(1, 1 + tf.cast(mirrored, tf.int32)))
+    return tf.cond(mirrored, lambda: tf.reverse(patch, axis=[1]), lambda: patch)
 
 
 def colour_noise_basis(
