@@ -14,6 +14,7 @@ Shards are mapped into memory, so what is read of them is all that is loaded.
 
 import csv
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -99,7 +100,9 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
     rows = [
         row
         for file in files
-        for row in csv.DictReader(file.with_suffix(".csv").open(newline=""))
+        for row in csv.DictReader(
+            io.StringIO(file.with_suffix(".csv").read_text())
+        )
     ]
     names = np.array([row["name"] for row in rows])
     labels = np.array([row["label"] for row in rows], np.int64)

@@ -1,5 +1,6 @@
 """Data sets by name and folders of images, and what is refused."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import tensorflow as tf
 from alexnet_tf import sources
 from alexnet_tf.datasets.shapes.render import CLASS_NAMES
 from alexnet_tf.errors import UserError
+from alexnet_tf.main import main
+from tests.conftest import TINY
 
 
 @pytest.fixture
@@ -105,3 +108,39 @@ def test_a_folder_without_images_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no train images"):
         sources.open_split(f"folder:{tmp_path}", "train")
+
+
+def test_classes_of_one_name_are_told_apart():
+    names = sources._told_apart(("crane", "maillot", "crane"))
+    assert names == ("crane (0)", "maillot", "crane (2)")
+
+
+def test_a_class_that_training_does_not_have_is_told(folder):
+    for split in ("train", "validation"):
+        (folder / split).mkdir()
+    (folder / "a").rename(folder / "train" / "a")
+    (folder / "b").rename(folder / "validation" / "b")
+    with pytest.raises(UserError, match="classes without training images: b"):
+        sources.open_split(f"folder:{folder}", "validation")
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "cut at a record", "empty"])
+def test_a_damaged_record_file_is_named(data_dir, tmp_path, capsys, damage):
+    root = tmp_path / "tfds"
+    shutil.copytree(data_dir, root)
+    (file,) = root.glob("**/shapes-train.tfrecord*")
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    elif damage == "cut":
+        content = content[:-10]
+    elif damage == "empty":
+        content = b""
+    else:  # Its length, 8 bytes, stands before a record; 16 are checksums.
+        first = 16 + int.from_bytes(content[:8], "little")
+        content = content[:first]
+    file.write_bytes(content)
+    flags = [*TINY, f"--data_dir={root}", f"--run_dir={tmp_path}/run"]
+    assert main([*flags, "--epochs=1", "--statistics_images=10"]) == 2
+    error = capsys.readouterr().err
+    assert f"{file} is damaged" in error and len(error.splitlines()) <= 3
