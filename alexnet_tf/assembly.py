@@ -122,6 +122,23 @@ def check_classes(
         )
 
 
+def check_run_classes(run: RunDir, examples: Examples) -> None:
+    """Checks that a run was trained on the classes of a split.
+
+    Raises:
+        UserError: if it has others.
+    """
+    trained, now = read_facts(run).class_names, list(examples.class_names)
+    if trained != now:
+        differing = sorted(set(trained) ^ set(now))[:3]
+        raise UserError(
+            f"{run.path} was trained on {len(trained)} classes, its data set "
+            f"now has {len(now)}; {', '.join(differing) or 'their order'} "
+            "differ.\nGive the data set as it was, or start a new run with "
+            f"--init_from={run.path}."
+        )
+
+
 @contextlib.contextmanager
 def naming_damaged_files(*splits: Examples):
     """Finds out, when reading fails, whether files are damaged, and which.

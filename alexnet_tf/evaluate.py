@@ -75,6 +75,7 @@ def _predict(settings):
     placement = assembly.make_placement(settings)
     split = settings.split or settings.validation_split
     examples = assembly.open_split(settings, split)
+    assembly.check_run_classes(run_dir, examples)
     model = assembly.make_trainer(settings, read_facts(run_dir), placement)
     state = assembly.restore_best(model, run_dir)
     bad = assembly.note_bad_examples(settings, run_dir, examples)

@@ -43,6 +43,8 @@ def run(config: Config, words: list[str]) -> int:
     training = assembly.open_split(config, config.train_split)
     validation = assembly.open_split(config, config.validation_split)
     _check_splits(config, training, validation)
+    if run_dir.dataset.exists():
+        assembly.check_run_classes(run_dir, training)
     with assembly.naming_damaged_files(training, validation):
         _train(config, run_dir, placement, source, training, validation)
     return 0

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +186,21 @@ def test_too_many_of_them_end_the_run(tmp_path, capsys):
     assert "more than the 0 of --max_bad_fraction" in told
     assert len(told.splitlines()) <= 3
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_classes_that_a_run_does_not_have_are_counted(tmp_path, capsys):
+    root = in_a_folder(tmp_path / "set", GREY | {"rgb": GOOD["rgb"]}, copies=8)
+    (root / "train").rename(root / "images")
+    assert train(root / "images", tmp_path / "run", "--epochs=1") == 0
+    (root / "images" / "c").mkdir()
+    (root / "images" / "c" / "rgb.jpg").write_bytes(GOOD["rgb"])
+    assert train(root / "images", tmp_path / "run", "--epochs=2") == 0
+    (tmp_path / "run" / "result.json").unlink()
+    for _ in ("more", "fewer"):
+        assert train(root / "images", tmp_path / "run", "--epochs=1") == 2
+        assert main(["evaluate", str(tmp_path / "run")]) == 2
+        told = capsys.readouterr().err
+        assert "trained on 2 classes" in told
+        for name in "bc":
+            shutil.rmtree(root / "images" / name, ignore_errors=True)
+    assert "now has 3" not in told and "now has 1" in told
