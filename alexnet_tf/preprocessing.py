@@ -91,13 +91,19 @@ def decode_usual_patch(
     Raises:
         tf.errors.InvalidArgumentError: also for all other files.
     """
-    pixels = _decode_part(encoded, tf.convert_to_tensor(offset), geometry)
+    # Not tf.debugging's assertions, which are branches.
+    is_jpeg = tf.raw_ops.Assert(
+        condition=tf.io.is_jpeg(encoded), data=["no JPEG file"]
+    )
+    with tf.control_dependencies([is_jpeg]):
+        pixels = _decode_part(
+            tf.identity(encoded), tf.convert_to_tensor(offset), geometry
+        )
     size = geometry.crop_size
-    # Not tf.debugging's, which is a branch.
-    usual = tf.raw_ops.Assert(
+    is_small = tf.raw_ops.Assert(
         condition=_is_bilinear(pixels, size), data=["a large image"]
     )
-    with tf.control_dependencies([usual]):
+    with tf.control_dependencies([is_small]):
         return _rescale(pixels, size, "bilinear")
 
 
