@@ -130,12 +130,12 @@ def test_a_batch_larger_than_the_data_set_is_refused(
 def test_splits_with_different_classes_are_refused(
     tmp_path, image_files, capsys
 ):
-    for folder in ("train/a", "train/b", "validation/a"):
+    for folder in ("train/a", "validation/a", "validation/b"):
         (tmp_path / "set" / folder).mkdir(parents=True)
         shutil.copy(image_files[0], tmp_path / "set" / folder)
     flags = [f"--dataset=folder:{tmp_path}/set", "--batch_size=2"]
     assert train(tmp_path / "run", tmp_path, *flags) == 2
-    assert "different classes: b" in capsys.readouterr().err
+    assert "classes without training images: b" in capsys.readouterr().err
 
 
 def test_a_run_with_another_network_is_refused(finished_run, tmp_path, capsys):
