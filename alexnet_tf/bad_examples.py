@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.examples import Examples
+from alexnet_tf.examples import Examples, pipeline_options
 
 # The label of an example that is left out.
 BAD = -1
@@ -130,8 +130,6 @@ def decode_each(
 def _decode_rows(decode, columns, instead):
     """Decodes rows, `instead` where that fails; returns also where it works."""
     size = tf.size(columns[0])
-    options = tf.data.Options()
-    options.autotune.enabled = False
     # What fails is missing in `decoded`, at the end of which is `instead`.
     decoded, places = (
         tf.data.Dataset.from_tensor_slices((tf.range(size), *columns))
@@ -139,7 +137,7 @@ def _decode_rows(decode, columns, instead):
         .ignore_errors()
         .concatenate(tf.data.Dataset.from_tensors((instead, size)))
         .batch(tf.cast(size, tf.int64) + 1)
-        .with_options(options)
+        .with_options(pipeline_options())
         .get_single_element()
     )
     last = tf.size(places) - 1

@@ -6,11 +6,10 @@ from functools import partial
 import tensorflow as tf
 
 from alexnet_tf.bad_examples import BadExamples, decode_each, replace_bad
-from alexnet_tf.examples import Examples
+from alexnet_tf.examples import Examples, pipeline_options
 from alexnet_tf.preprocessing import (
     Geometry,
     decode_patch,
-    decode_square,
     decode_square_patch,
     decode_usual_patch,
     draw_places,
@@ -22,8 +21,6 @@ from alexnet_tf.shuffling import shuffled_rows
 _CORES = os.cpu_count() or 1
 # The label of what fills up a batch.
 FILLING = -2
-# Examples that one core works on at a time.
-_ROWS = 32
 
 
 def training_batches(
@@ -104,7 +101,7 @@ def training_batches(
         .apply(tf.data.experimental.assert_cardinality(len(steps)))
         # 5. While the devices are busy with the last.
         .prefetch(2)
-        .with_options(_options())
+        .with_options(pipeline_options())
     )
 
 
@@ -169,55 +166,7 @@ def evaluation_batches(
         .map(fill_up)
         .apply(tf.data.experimental.assert_cardinality(num_batches))
         .prefetch(2)
-        .with_options(_options())
-    )
-
-
-def square_batches(
-    examples: Examples,
-    *,
-    start: int,
-    size: int,
-    encoding: str,
-    bad: BadExamples,
-) -> tf.data.Dataset:
-    """Returns the examples from `start` on as rescaled central squares.
-
-    Args:
-        examples: The split.
-        start: Examples to leave out.
-        size: Side of the squares [pixels].
-        encoding: "raw", or "jpeg" of quality 95.
-        bad: Where examples are noted that cannot be used.
-
-    Returns:
-        Dataset of (squares, labels, names) of up to 32 examples: uint8 (n,
-        size, size, 3) or string (n,), int64 (n,), string (n,). The label of a
-        bad example is BAD.
-    """
-
-    def encode(image):
-        square = decode_square(image, size)
-        if encoding == "raw":
-            return square
-        return tf.io.encode_jpeg(square, quality=95)
-
-    def squares(rows):
-        instead = tf.zeros((size, size, 3), tf.uint8)
-        decoded = decode_each(
-            [encode, encode],
-            examples,
-            rows,
-            instead=instead if encoding == "raw" else "",
-            bad=bad,
-        )
-        return *decoded, rows["name"]
-
-    return (
-        examples.in_order(_ROWS, start)
-        .map(squares, num_parallel_calls=_CORES)
-        .prefetch(2)
-        .with_options(_options())
+        .with_options(pipeline_options())
     )
 
 
@@ -242,11 +191,3 @@ def _cut_views(examples, rows, geometry, shape):
         geometry.crop_size,
     )
     return tf.reshape(patches, (-1, *shape))
-
-
-def _options():
-    options = tf.data.Options()
-    # Autotuning blocks for up to seconds when an iterator ends, and that is
-    # after each validation.
-    options.autotune.enabled = False
-    return options

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from alexnet_tf import assembly
+from alexnet_tf import assembly, splits
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.errors import UserError
@@ -74,16 +74,16 @@ def _predict(settings):
     run_dir = assembly.open_run(settings)
     placement = assembly.make_placement(settings)
     split = settings.split or settings.validation_split
-    examples = assembly.open_split(settings, split)
-    assembly.check_run_classes(run_dir, examples)
+    examples = splits.open_split(settings, split)
+    splits.check_run_classes(run_dir, examples)
     model = assembly.make_trainer(settings, read_facts(run_dir), placement)
     state = assembly.restore_best(model, run_dir)
-    bad = assembly.note_bad_examples(settings, run_dir, examples)
+    bad = splits.note_bad_examples(settings, run_dir, examples)
     predictor = assembly.make_predictor(
         model, settings, examples, bad, ten_crops=settings.ten_crops
     )
     # A moving bar on a screen, nothing in a log file.
-    with assembly.naming_damaged_files(examples):
+    with splits.naming_damaged_files(examples):
         predicted = predictor.predict(verbose=int(sys.stdout.isatty()))
     left_out = examples.count - len(predicted["labels"])
     if left_out:

@@ -43,3 +43,14 @@ class Examples:
             return self.records.take(self.count).skip(start).batch(rows)
         indices = tf.data.Dataset.range(start, self.count).batch(rows)
         return indices.map(self.fetch)
+
+
+def pipeline_options() -> tf.data.Options:
+    """Returns the options of all our pipelines.
+
+    Autotuning blocks for up to seconds when an iterator ends, and that is
+    after each validation.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options

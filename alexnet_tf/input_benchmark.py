@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from alexnet_tf import data, folders, prepared, shards
 from alexnet_tf.bad_examples import BadExamples
+from alexnet_tf.examples import pipeline_options
 from alexnet_tf.layers import Pixels
 from alexnet_tf.preprocessing import Geometry
 
@@ -111,18 +112,12 @@ def _repeated(names):
     return tf.data.Dataset.from_tensor_slices(names).repeat(_IMAGES // _FILES)
 
 
-def _options():
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return options
-
-
 def _decode_only(names, batch_size):
     def decode(name):
         return tf.shape(tf.io.decode_jpeg(tf.io.read_file(name), channels=3))
 
     dataset = _repeated(names).map(decode, num_parallel_calls=_CORES)
-    return dataset.batch(batch_size).with_options(_options())
+    return dataset.batch(batch_size).with_options(pipeline_options())
 
 
 def _plain(names, geometry, batch_size):
@@ -145,7 +140,9 @@ def _plain(names, geometry, batch_size):
         return image - tf.constant(_MEAN) + noise[0]
 
     dataset = _repeated(names).enumerate().map(patch, num_parallel_calls=_CORES)
-    return dataset.batch(batch_size).prefetch(2).with_options(_options())
+    return (
+        dataset.batch(batch_size).prefetch(2).with_options(pipeline_options())
+    )
 
 
 def _counting(dataset):

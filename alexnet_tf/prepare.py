@@ -5,7 +5,7 @@ import math
 from functools import partial
 from pathlib import Path
 
-from alexnet_tf import assembly, prepared
+from alexnet_tf import prepared, splits
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.errors import UserError
@@ -34,13 +34,13 @@ def run(config: Config, words: list[str]) -> int:
         print(f"{directory} is finished; all files have their checksums.")
         return 0
     sources = {
-        name: assembly.open_source(config, split)
+        name: splits.open_source(config, split)
         for name, split in manifest["source_splits"].items()
     }
-    assembly.check_classes(config, *sources.values())
+    splits.check_classes(config, *sources.values())
     _remember(directory, manifest, sources)
     bad = BadExamples(directory / "bad_examples.csv", limit=math.inf)
-    with assembly.naming_damaged_files(*sources.values()):
+    with splits.naming_damaged_files(*sources.values()):
         for name, examples in sources.items():
             write_split(directory, manifest, name, examples, bad)
     finish(directory, manifest, bad)

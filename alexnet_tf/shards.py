@@ -2,21 +2,25 @@
 
 import csv
 import io
+import os
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from alexnet_tf import data, prepared
-from alexnet_tf.bad_examples import BadExamples
-from alexnet_tf.examples import Examples
+from alexnet_tf import prepared
+from alexnet_tf.bad_examples import BadExamples, decode_each
+from alexnet_tf.examples import Examples, pipeline_options
 from alexnet_tf.pixel_statistics import measure_pixels
-from alexnet_tf.preprocessing import Geometry
+from alexnet_tf.preprocessing import Geometry, decode_square
 from alexnet_tf.run_dir import write_json, write_whole
 
-# Images in a shard, a multiple of what data.square_batches has in one.
-_SHARD = 512
+_CORES = os.cpu_count() or 1
+# Examples that one core works on at a time, and those of a shard.
+_ROWS = 32
+_SHARD = 16 * _ROWS
 
 
 def write_split(
@@ -44,13 +48,7 @@ def write_split(
         # A moving bar on a screen, a line a minute in a log file.
         interval=0.2 if sys.stdout.isatty() else 60,
     )
-    batches = data.square_batches(
-        examples,
-        start=done,
-        size=manifest["image_size"],
-        encoding=manifest["encoding"],
-        bad=bad,
-    )
+    batches = _square_batches(examples, done, manifest, bad)
     images, rows = [], []
     for decoded, labels, names in batches.as_numpy_iterator():
         done += len(names)
@@ -63,6 +61,29 @@ def write_split(
             shards.append(_write_shard(directory / file, images, rows))
             write_json(directory / "manifest.json", manifest)
             images, rows = [], []
+
+
+def _square_batches(examples, start, manifest, bad):
+    """Returns (squares, labels, names) of a few examples each."""
+    size, raw = manifest["image_size"], manifest["encoding"] == "raw"
+
+    def encode(image):
+        square = decode_square(image, size)
+        return square if raw else tf.io.encode_jpeg(square, quality=95)
+
+    def squares(rows):
+        instead = tf.zeros((size, size, 3), tf.uint8) if raw else ""
+        decoded = decode_each(
+            [encode, encode], examples, rows, instead=instead, bad=bad
+        )
+        return *decoded, rows["name"]
+
+    return (
+        examples.in_order(_ROWS, start)
+        .map(squares, num_parallel_calls=_CORES)
+        .prefetch(2)
+        .with_options(pipeline_options())
+    )
 
 
 def _write_shard(file, images, rows):

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from alexnet_tf import assembly, callbacks, checkpoints, evaluation
+from alexnet_tf import assembly, callbacks, checkpoints, evaluation, splits
 from alexnet_tf.config import Config, check_same_run, parse, to_flagfile
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts, write_facts
 from alexnet_tf.environment import describe_environment
@@ -40,18 +40,18 @@ def run(config: Config, words: list[str]) -> int:
         check_same_run(old, config)
     source = _find_source(config, run_dir)
     placement = assembly.make_placement(config)
-    training = assembly.open_split(config, config.train_split)
-    validation = assembly.open_split(config, config.validation_split)
+    training = splits.open_split(config, config.train_split)
+    validation = splits.open_split(config, config.validation_split)
     _check_splits(config, training, validation)
     if run_dir.dataset.exists():
-        assembly.check_run_classes(run_dir, training)
-    with assembly.naming_damaged_files(training, validation):
+        splits.check_run_classes(run_dir, training)
+    with splits.naming_damaged_files(training, validation):
         _train(config, run_dir, placement, source, training, validation)
     return 0
 
 
 def _train(config, run_dir, placement, source, training, validation):
-    bad = assembly.note_bad_examples(config, run_dir, training, validation)
+    bad = splits.note_bad_examples(config, run_dir, training, validation)
     facts = _learn_facts(config, run_dir, training, validation, bad)
     write_whole(run_dir.flags, to_flagfile(config))
     write_json(
@@ -109,7 +109,7 @@ def _check_splits(config, training, validation):
             f"{training.count} images, not even one batch; use a "
             f"--batch_size below {config.batch_size}."
         )
-    assembly.check_classes(config, training, validation)
+    splits.check_classes(config, training, validation)
 
 
 def _learn_facts(config, run_dir, training, validation, bad):
@@ -117,7 +117,7 @@ def _learn_facts(config, run_dir, training, validation, bad):
     if run_dir.dataset.exists():
         return read_facts(run_dir)
     geometry = assembly.make_geometry(config)
-    found = assembly.find_prepared(config)
+    found = splits.find_prepared(config)
     if found:
         measured = read_pixels(*found, geometry)
     else:

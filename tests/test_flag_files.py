@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_tf import assembly
+from alexnet_tf import assembly, splits
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import parse
 from alexnet_tf.dataset_facts import DatasetFacts
@@ -136,7 +136,7 @@ def test_a_step_of_training(name, data_dir, tmp_path):
         "--virtual_devices=2",
         *([extra[name]] if name in extra else []),
     )
-    examples = assembly.open_split(config, "train")
+    examples = splits.open_split(config, "train")
     facts = DatasetFacts(
         class_names=list(examples.class_names),
         mean_rgb=[120.0, 110.0, 100.0],

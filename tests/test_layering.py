@@ -25,12 +25,12 @@ ROWS = [
     {"config", "data", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
     {"callbacks", "model", "shards"},
-    {"assembly", "input_benchmark"},
+    {"assembly", "input_benchmark", "splits"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
     | {"prepare", "train"},
     {"main"},
 ]
-SEES_CONFIG = {"assembly", "main", *ROWS[7]}
+SEES_CONFIG = {"assembly", "splits", "main", *ROWS[7]}
 PACKAGE = Path("alexnet_tf")
 MODULES = sorted(path.stem for path in PACKAGE.glob("[a-z]*.py"))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import assembly, data, sources
+from alexnet_tf import data, sources, splits
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import parse
 from alexnet_tf.main import main
@@ -43,7 +43,7 @@ def open_prepared(directory, dataset, split):
             "--crop_size=64",
         ]
     )
-    return assembly.open_split(config, split)
+    return splits.open_split(config, split)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_a_run_can_do_without(data_dir, tmp_path):
             f"--data_dir={data_dir}",
         ]
     )
-    assert not assembly.open_split(config, "train").squares
+    assert not splits.open_split(config, "train").squares
 
 
 def test_preparing_twice_checks_and_writes_nothing(prepared_sets, capsys):
