@@ -56,8 +56,8 @@ class BadExamples:
         if len(self.reasons) > self.limit:
             name, reason = next(reversed(self.reasons.items()))
             raise UserError(
-                f"{len(self.reasons)} examples cannot be used, more than the "
-                f"{self.limit} of --max_bad_fraction; the last one is\n"
+                f"{len(self.reasons)} examples cannot be used, and "
+                f"--max_bad_fraction allows {self.limit}; the last one is\n"
                 f"{name}: {reason}\nAll are named in {self.file}; mend or "
                 "remove them, or allow more."
             )

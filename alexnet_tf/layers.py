@@ -88,7 +88,9 @@ class Pixels(OnTower, keras.layers.Layer):
     def _add_and_pad(self, images, added, shrink):
         _, height, width, channels = images.shape
         rows = tf.reshape(images, (-1, height, width * channels))
-        rows = (tf.cast(rows, tf.float32) + added) / shrink
+        rows = tf.cast(rows, tf.float32) + added
+        if shrink != 1:
+            rows /= shrink
         images = tf.reshape(rows, (-1, height, width, channels))
         below, right = (
             (self.kernel_size - size) % self.strides for size in (height, width)

@@ -9,6 +9,7 @@ from alexnet_tf import prepared, splits
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.errors import UserError
+from alexnet_tf.run_dir import write_json
 from alexnet_tf.shards import finish, write_split
 
 
@@ -39,6 +40,8 @@ def run(config: Config, words: list[str]) -> int:
     }
     splits.check_classes(config, *sources.values())
     _remember(directory, manifest, sources)
+    # First of all: a directory with a manifest is one that can be finished.
+    write_json(directory / "manifest.json", manifest)
     bad = BadExamples(directory / "bad_examples.csv", limit=math.inf)
     with splits.naming_damaged_files(*sources.values()):
         for name, examples in sources.items():

@@ -169,10 +169,10 @@ def _round(numbers):
 
 
 def _is_bilinear(pixels, size):
-    """Returns how to rescale without aliasing.
+    """Returns whether bilinear interpolation uses all pixels.
 
-    Bilinear interpolation uses all pixels if it shrinks by up to two, and is
-    faster than area interpolation.
+    It does if it shrinks by up to two, and is faster than area interpolation,
+    which avoids aliasing in larger images.
     """
     return tf.shape(pixels)[0] <= 2 * size
 
@@ -196,7 +196,7 @@ def ten_patches(
     Args:
         encoded: As for `decode_patch`.
         geometry: The sizes.
-        decode: `decode_patch` or `decode_usual_patch`.
+        decode: `decode_patch`, or one of its faster substitutes.
 
     Returns:
         uint8 tensor (10, crop_size, crop_size, 3): the centre, the four

@@ -63,7 +63,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     if isinstance(content, str):
         content = content.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Always the same name, so that a killed write leaves nothing for long.
+    aside = path.with_name(f".{path.name}.writing")
     with aside.open("wb") as file:
         file.write(content)
         file.flush()

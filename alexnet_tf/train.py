@@ -43,6 +43,11 @@ def run(config: Config, words: list[str]) -> int:
     training = splits.open_split(config, config.train_split)
     validation = splits.open_split(config, config.validation_split)
     _check_splits(config, training, validation)
+    if config.prepared_dir and not training.squares:
+        print(
+            f"--prepared_dir={config.prepared_dir} has no {config.train_split} "
+            f"split of {config.dataset}, which is read itself."
+        )
     if run_dir.dataset.exists():
         splits.check_run_classes(run_dir, training)
     with splits.naming_damaged_files(training, validation):
@@ -117,9 +122,8 @@ def _learn_facts(config, run_dir, training, validation, bad):
     if run_dir.dataset.exists():
         return read_facts(run_dir)
     geometry = assembly.make_geometry(config)
-    found = splits.find_prepared(config)
-    if found:
-        measured = read_pixels(*found, geometry)
+    if training.squares:
+        measured = read_pixels(*splits.find_prepared(config), geometry)
     else:
         print("Measuring the mean and the colours of the training images...")
         measured = measure_pixels(

@@ -18,7 +18,7 @@ def test_the_table_of_input(tmp_path, capsys):
     flags = ["--what=input", "--rounds=2", "--batch_size=16"]
     assert main(["benchmark", *flags, f"--json={tmp_path}/rows.json"]) == 0
     told = capsys.readouterr().out
-    rows = json.loads((tmp_path / "rows.json").read_text())
+    rows = json.loads((tmp_path / "rows.json").read_text())["input"]
     assert [row["what"] for row in rows][:5] == [
         input_benchmark.DECODING,
         input_benchmark.PLAIN,

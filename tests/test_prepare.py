@@ -165,7 +165,7 @@ def test_a_run_on_a_prepared_set(prepared_sets, data_dir, tmp_path, capsys):
     assert main(["evaluate", str(run_dir), "--ten_crops"]) == 0
 
 
-def test_a_run_can_do_without(data_dir, tmp_path):
+def test_a_run_can_do_without(data_dir, tmp_path, capsys):
     config, _ = parse(
         [
             "--dataset=shapes/tiny",
@@ -174,6 +174,12 @@ def test_a_run_can_do_without(data_dir, tmp_path):
         ]
     )
     assert not splits.open_split(config, "train").squares
+    flags = [*TINY, f"--data_dir={data_dir}", f"--run_dir={tmp_path}/run"]
+    flags += [f"--prepared_dir={tmp_path}/nothing", "--epochs=1"]
+    assert main(flags) == 0
+    assert (
+        f"--prepared_dir={tmp_path}/nothing has no" in capsys.readouterr().out
+    )
 
 
 def test_preparing_twice_checks_and_writes_nothing(prepared_sets, capsys):
@@ -195,7 +201,8 @@ def many_files(tmp_path):
     return in_a_folder(root, images, copies=367), tmp_path
 
 
-def test_killed_and_started_again_it_writes_the_same(many_files):
+@pytest.mark.parametrize("after", ["manifest.json", "train-00001.npy"])
+def test_killed_and_started_again_it_writes_the_same(many_files, after):
     root, tmp_path = many_files
     (root / "validation" / "a").mkdir(parents=True)
     (root / "validation" / "a" / "x.jpg").write_bytes(GOOD["rgb"])
@@ -209,7 +216,7 @@ def test_killed_and_started_again_it_writes_the_same(many_files):
         stderr=subprocess.DEVNULL,
     )
     manifest = target / "manifest.json"
-    while not manifest.exists():
+    while not (target / after).exists():
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
