@@ -232,7 +232,8 @@ class Checkpoint(keras.callbacks.Callback):
             "stopped": self.model.stop_training,
             "plateau": dataclasses.asdict(self.rule),
         }
-        checkpoints.save(self.run.checkpoints, variables, state)
+        values = checkpoints.values_of(variables)
+        checkpoints.save(self.run.checkpoints, values, state)
         checkpoints.prune(self.run.checkpoints, keep=self.keep)
 
 

@@ -1,12 +1,15 @@
 """Checkpoints: every variable of a run by its name, complete or absent.
 
 A checkpoint is a directory `step-00000930` with `variables.npz`, which maps
-the paths of Keras variables (conv1_tower0/kernel, ...) to arrays, and
-`state.json` with what is not a variable. It is written aside, synced to disk
-and renamed, so that one with that name is always whole. Paths do not depend on
-devices: a checkpoint made with any number of replicas serves any other.
+the paths of Keras variables (conv1_tower0/kernel, ...) to arrays, `state.json`
+with what is not a variable, and `manifest.json` with the sizes and checksums of
+both. It is written aside, synced to disk and renamed, so that one with that
+name is whole unless it was damaged later, which the checksums tell. Paths do
+not depend on devices: a checkpoint made with any number of replicas serves any
+other.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,29 +21,65 @@ import numpy as np
 
 from alexnet_tf.errors import UserError
 
+_FILES = ("variables.npz", "state.json")
 
-def save(
-    directory: Path, variables: Iterable[keras.Variable], state: dict
-) -> None:
+
+def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
     """Writes a checkpoint.
 
     Args:
         directory: Where the run keeps its checkpoints.
-        variables: The variables to save.
-        state: JSON values, among them `step` and `val_top1_error`.
+        values: Arrays by the paths of their variables.
+        state: JSON values, among them `step` and `val_top1_error`, which is
+            None in the middle of an epoch.
+
+    Raises:
+        UserError: if a value is not finite, or writing fails; checkpoints
+            written before stay as they are.
     """
     target = directory / f"step-{state['step']:08d}"
     aside = directory / f".writing-{target.name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    with (aside / "variables.npz").open("wb") as file:
-        np.savez(file, **{v.path: v.numpy() for v in variables})
+    _check_finite(values, directory)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        with (aside / "variables.npz").open("wb") as file:
+            np.savez(file, **values)
+            _sync(file)
+        _write_json(aside / "state.json", state)
+        manifest = {name: _describe(aside / name) for name in _FILES}
+        _write_json(aside / "manifest.json", manifest)
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+        _sync_directory(directory)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(
+            f"checkpoint {target} cannot be written: {error.strerror}.\n"
+            "Those before it are whole; make room, and start the same command "
+            "again to go on after the newest."
+        ) from error
+
+
+def _check_finite(values, directory):
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"{name} has values that are not finite; no checkpoint is "
+                f"written. The last good one is {newest(directory)}."
+            )
+
+
+def _describe(file):
+    with file.open("rb") as content:
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    return {"bytes": file.stat().st_size, "sha256": sha256}
+
+
+def _write_json(path, content):
+    with path.open("w") as file:
+        json.dump(content, file, indent=2)
         _sync(file)
-    with (aside / "state.json").open("w") as file:
-        json.dump(state, file, indent=2)
-        _sync(file)
-    shutil.rmtree(target, ignore_errors=True)
-    aside.rename(target)
 
 
 def _sync(file):
@@ -48,21 +87,69 @@ def _sync(file):
     os.fsync(file.fileno())
 
 
+def _sync_directory(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def damage(checkpoint: Path) -> str:
+    """Returns what is wrong with a checkpoint's files; "" if nothing is."""
+    try:
+        manifest = json.loads((checkpoint / "manifest.json").read_text())
+        for name in _FILES:
+            found = _describe(checkpoint / name)
+            for what, expected in manifest[name].items():
+                if found[what] != expected:
+                    return f"{name} has {what} {found[what]}, not {expected}"
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
 def newest(directory: Path) -> Path | None:
-    """Returns the newest checkpoint, None if there is none."""
-    found = _all(directory)
-    return found[-1] if found else None
+    """Returns the newest whole checkpoint, None if there has never been one.
+
+    Damaged ones are named and passed over.
+
+    Raises:
+        UserError: if all are damaged.
+    """
+    return _first_whole(directory, reversed(_all(directory)))
 
 
 def best(directory: Path) -> Path | None:
-    """Returns the checkpoint with the lowest error, the older of equals."""
-    return min(_all(directory), key=_error, default=None)
+    """Returns the whole one with the lowest error, the older of equals.
+
+    Raises:
+        UserError: if all are damaged.
+    """
+    measured = [c for c in _all(directory) if _error(c) is not None]
+    return _first_whole(directory, sorted(measured, key=_error))
+
+
+def _first_whole(directory, candidates):
+    reason = ""
+    for checkpoint in candidates:
+        reason = damage(checkpoint)
+        if not reason:
+            return checkpoint
+        print(f"{checkpoint} is damaged and not used: {reason}.")
+    if reason:
+        raise UserError(
+            f"all checkpoints in {directory} are damaged; remove that "
+            "directory to begin anew, or give another --run_dir."
+        )
+    return None
 
 
 def prune(directory: Path, *, keep: int) -> None:
     """Removes all but the `keep` newest checkpoints and the best one."""
     found = _all(directory)
-    kept = {*found[-keep:], best(directory)}
+    measured = [c for c in found if _error(c) is not None]
+    kept = {*found[-keep:], min(measured, key=_error, default=None)}
     for checkpoint in found:
         if checkpoint not in kept:
             shutil.rmtree(checkpoint)
@@ -73,12 +160,21 @@ def _all(directory):
 
 
 def _error(checkpoint):
-    return read_state(checkpoint)["val_top1_error"]
+    """Returns the validation error, None if there is none to be read."""
+    try:
+        return read_state(checkpoint)["val_top1_error"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def read_state(checkpoint: Path) -> dict:
     """Returns what `save` was given as `state`."""
     return json.loads((checkpoint / "state.json").read_text())
+
+
+def values_of(variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
+    """Returns the values of variables by their paths."""
+    return {variable.path: variable.numpy() for variable in variables}
 
 
 def restore(checkpoint: Path, variables: Iterable[keras.Variable]) -> None:

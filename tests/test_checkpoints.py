@@ -1,5 +1,8 @@
 """Checkpoints: whole, kept or removed, refused where they do not fit."""
 
+import resource
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -13,14 +16,14 @@ from alexnet_tf.network import Network
 def make_variables(scale):
     return [
         keras.Variable(scale * np.ones((2, 3), "float32"), name="w"),
-        keras.Variable(np.int64(scale), name="n", dtype="int64"),
+        keras.Variable(np.int64(7), name="n", dtype="int64"),
     ]
 
 
 def save(directory, step, error, scale=1):
     checkpoints.save(
         directory,
-        make_variables(scale),
+        checkpoints.values_of(make_variables(scale)),
         {"step": step, "val_top1_error": error},
     )
 
@@ -82,3 +85,64 @@ def test_another_network_is_refused(tmp_path, name, shape, message):
     variable = keras.Variable(np.zeros(shape, "float32"), name=name)
     with pytest.raises(UserError, match=message):
         checkpoints.restore(checkpoints.newest(tmp_path), [variable])
+
+
+def shorten(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [shorten, flip_a_bit, lambda f: f.unlink()])
+@pytest.mark.parametrize(
+    "name", ["variables.npz", "state.json", "manifest.json"]
+)
+def test_a_damaged_one_is_named_and_the_one_before_is_used(
+    tmp_path, capsys, harm, name
+):
+    save(tmp_path, 1, 0.5)
+    save(tmp_path, 2, 0.4)
+    harm(tmp_path / "step-00000002" / name)
+    assert checkpoints.newest(tmp_path).name == "step-00000001"
+    assert "step-00000002 is damaged" in capsys.readouterr().out
+    assert checkpoints.best(tmp_path).name == "step-00000001"
+    checkpoints.prune(tmp_path, keep=2)
+    harm(tmp_path / "step-00000001" / name)
+    with pytest.raises(UserError, match="all checkpoints in .* are damaged"):
+        checkpoints.newest(tmp_path)
+
+
+def test_one_in_the_middle_of_an_epoch_is_not_the_best(tmp_path):
+    save(tmp_path, 1, 0.5)
+    save(tmp_path, 2, None)
+    assert checkpoints.best(tmp_path).name == "step-00000001"
+    assert checkpoints.newest(tmp_path).name == "step-00000002"
+    checkpoints.prune(tmp_path, keep=1)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_not_finite_is_not_saved(tmp_path):
+    save(tmp_path, 1, 0.5)
+    with pytest.raises(UserError, match="w has .* last good .*step-00000001"):
+        save(tmp_path, 2, 0.4, scale=np.inf)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_full_disk_leaves_the_others_whole(tmp_path):
+    """A file system of its own would need rights; a limit of bytes has none."""
+    save(tmp_path, 1, 0.5)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot be written: File too lar"):
+            save(tmp_path, 2, 0.4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert checkpoints.damage(tmp_path / "step-00000001") == ""
