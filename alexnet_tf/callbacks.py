@@ -1,17 +1,16 @@
 """What happens during `fit`: speed, learning rate, history, checkpoints.
 
 They belong in this order: `Throughput` and `Validation` first, since they add
-to the logs that the others record, and `Checkpoint` last, since it saves their
-state.
+to the logs that the others record, and `saving.Checkpoint` last, since it saves
+their state.
 """
 
-import dataclasses
 import math
 import time
+from collections.abc import Callable
 
 import keras
 
-from alexnet_tf import checkpoints
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.evaluation import SplitPredictor, measure
 from alexnet_tf.plateau import PlateauRule, Verdict
@@ -60,15 +59,21 @@ class Validation(keras.callbacks.Callback):
 
     Args:
         predictor: Predicts the validation split.
+        after_batch: Called after each of its batches.
     """
 
-    def __init__(self, predictor: SplitPredictor):
+    def __init__(
+        self, predictor: SplitPredictor, after_batch: Callable[[], None]
+    ):
         super().__init__()
         self.predictor = predictor
+        self.after_batch = keras.callbacks.LambdaCallback(
+            on_predict_batch_end=lambda batch, logs: after_batch()
+        )
 
     def on_epoch_end(self, epoch, logs=None):
         """Measures the loss and the errors on the centre patches."""
-        predicted = self.predictor.predict()
+        predicted = self.predictor.predict(callbacks=[self.after_batch])
         measured = measure(predicted["center"], predicted["labels"])
         for name in ("loss", "top1_error", "top5_error"):
             logs[f"val_{name}"] = measured[name]
@@ -111,20 +116,36 @@ class StuckLoss(keras.callbacks.Callback):
         self.patience = patience
         self._flat_steps = 0
         self._told = False
+        self._resumed = None
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the sums anew, as Keras does for its mean of the loss."""
-        self._steps, self._sum = 0, 0.0
+        self._batches, self._steps, self._sum = self._resumed or (0, 0, 0.0)
+        self._resumed = None
 
     def on_train_batch_end(self, batch, logs=None):
         """Looks at the loss now and then."""
-        if (batch + 1) % self._INTERVAL == 0:
-            self._look(batch + 1, logs["loss"])
+        self._batches += 1
+        if self._batches % self._INTERVAL == 0:
+            self._look(self._batches, logs["loss"])
 
     def on_epoch_end(self, epoch, logs=None):
         """Looks at the rest of the epoch."""
-        if self.params["steps"] > self._steps:
-            self._look(self.params["steps"], logs["loss"])
+        if self._batches > self._steps:
+            self._look(self._batches, logs["loss"])
+
+    def get_state(self) -> dict:
+        """Returns what it has seen."""
+        return {
+            "flat_steps": self._flat_steps,
+            "told": self._told,
+            "epoch": [self._batches, self._steps, self._sum],
+        }
+
+    def set_state(self, state: dict) -> None:
+        """Takes what `get_state` returned."""
+        self._flat_steps, self._told = state["flat_steps"], state["told"]
+        self._resumed = state["epoch"]
 
     def _look(self, steps, mean_loss):
         """Takes the mean loss over the first `steps` steps of the epoch."""
@@ -205,57 +226,3 @@ class PlateauSchedule(keras.callbacks.Callback):
             f"Learning rate {old:g} -> {old / self.factor:g} (drop "
             f"{self.rule.drops} of {self.rule.max_drops}): {reason}."
         )
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Saves the run after each epoch.
-
-    Args:
-        run: The run directory.
-        rule: The plateau rule, whose state is saved with the variables.
-        keep: Newest checkpoints to keep beside the best one.
-    """
-
-    def __init__(self, run: RunDir, rule: PlateauRule, keep: int):
-        super().__init__()
-        self.run = run
-        self.rule = rule
-        self.keep = keep
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Writes a checkpoint and removes old ones."""
-        variables = self.model.variables + self.model.optimizer.variables
-        state = {
-            "epochs_done": epoch + 1,
-            "step": int(self.model.optimizer.iterations.numpy()),
-            "val_top1_error": logs["val_top1_error"],
-            "stopped": self.model.stop_training,
-            "plateau": dataclasses.asdict(self.rule),
-        }
-        values = checkpoints.values_of(variables)
-        checkpoints.save(self.run.checkpoints, values, state)
-        checkpoints.prune(self.run.checkpoints, keep=self.keep)
-
-
-def restore(
-    run: RunDir, model: keras.Model, rule: PlateauRule
-) -> tuple[int, bool]:
-    """Takes up a run where its newest checkpoint left it.
-
-    Args:
-        run: The run directory.
-        model: The model, compiled, with its optimizer built.
-        rule: The plateau rule; gets its state back, but keeps its settings.
-
-    Returns:
-        Epochs done, 0 if there is no checkpoint, and whether the rule has
-        ended training.
-    """
-    checkpoint = checkpoints.newest(run.checkpoints)
-    if checkpoint is None:
-        return 0, False
-    checkpoints.restore(checkpoint, model.variables + model.optimizer.variables)
-    state = checkpoints.read_state(checkpoint)
-    for name in ("best", "wait", "drops"):
-        setattr(rule, name, state["plateau"][name])
-    return state["epochs_done"], state["stopped"]

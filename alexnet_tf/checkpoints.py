@@ -231,3 +231,9 @@ def restore_fitting(
             if weights:
                 (taken if fits else left).append(layer.name)
     return taken, left
+
+
+def read_prefixed(checkpoint: Path, prefix: str) -> dict[str, np.ndarray]:
+    """Returns the values whose names begin with `prefix`."""
+    with np.load(checkpoint / "variables.npz") as saved:
+        return {name: saved[name] for name in saved if name.startswith(prefix)}

@@ -1,5 +1,7 @@
 """Predictions for a whole split, and their errors (Sec. 4.1 and 6.1)."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
@@ -45,11 +47,16 @@ class SplitPredictor:
         with strategy.scope():
             self._predictor = _make_predictor(model, views)
 
-    def predict(self, verbose: int = 0) -> dict[str, np.ndarray]:
+    def predict(
+        self,
+        verbose: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> dict[str, np.ndarray]:
         """Returns the predictions of the network as it is now.
 
         Args:
             verbose: 1 for a moving bar.
+            callbacks: As for `keras.Model.predict`.
 
         Returns:
             `labels`, (n,) int64, in the split's order; `center`, (n, classes)
@@ -59,7 +66,9 @@ class SplitPredictor:
         Raises:
             RuntimeError: if not exactly all examples were seen.
         """
-        predicted = self._predictor.predict(self._batches, verbose=verbose)
+        predicted = self._predictor.predict(
+            self._batches, verbose=verbose, callbacks=list(callbacks)
+        )
         seen = (predicted["labels"] != data.FILLING).sum()
         if seen != self.num_examples:
             raise RuntimeError(

@@ -48,3 +48,12 @@ class PlateauRule:
             return Verdict.STOP
         self.drops, self.wait = self.drops + 1, 0
         return Verdict.DROP
+
+    def get_state(self) -> dict:
+        """Returns what changes, but not the settings."""
+        return {"best": self.best, "wait": self.wait, "drops": self.drops}
+
+    def set_state(self, state: dict) -> None:
+        """Takes what `get_state` returned."""
+        for name, value in state.items():
+            setattr(self, name, value)

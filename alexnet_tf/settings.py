@@ -191,6 +191,12 @@ class Output:
     run_dir: str = setting(
         "", "Directory of the run; train started again on it goes on."
     )
+    checkpoint_every_steps: int = setting(
+        1000,
+        "Steps between checkpoints within an epoch; there is one after each "
+        "epoch anyway. 0: none.",
+        lower=0,
+    )
     keep_checkpoints: int = setting(
         2, "Newest checkpoints kept beside the best one.", lower=1
     )

@@ -15,6 +15,8 @@ from alexnet_tf.inference import save_classifier
 from alexnet_tf.pixel_statistics import measure_pixels, read_pixels
 from alexnet_tf.plateau import PlateauRule
 from alexnet_tf.run_dir import RunDir, write_json, write_whole
+from alexnet_tf.saving import Checkpoint, Progress
+from alexnet_tf.stopping import StopRequest
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -66,22 +68,42 @@ def _train(config, run_dir, placement, source, training, validation):
 
     model = assembly.make_trainer(config, facts, placement)
     validator = assembly.make_predictor(model, config, validation, bad)
+    per_epoch = training.count // config.batch_size
     rule = PlateauRule(config.plateau_patience, config.plateau_drops)
-    epochs_done, stopped = callbacks.restore(run_dir, model, rule)
+    stuck = callbacks.StuckLoss(len(facts.class_names))
+    progress, stop = Progress(per_epoch), StopRequest()
+    checkpoint = Checkpoint(
+        run_dir,
+        progress,
+        {"plateau": rule, "stuck_loss": stuck},
+        stop,
+        keep=config.keep_checkpoints,
+        every_steps=config.checkpoint_every_steps,
+    )
+    checkpoint.restore(model)
     if source:
         _start_from(source, model)
-    _announce(run_dir, model, placement, facts, epochs_done)
-    if not stopped and epochs_done < config.epochs:
+    _announce(run_dir, model, placement, facts, progress)
+    with stop:
         _fit(
-            config,
-            run_dir,
             model,
-            rule,
-            num_classes=len(facts.class_names),
-            training=training,
-            validator=validator,
-            bad=bad,
-            epochs=range(epochs_done, config.epochs),
+            lambda steps: assembly.training_batches(
+                config, training, steps, bad
+            ),
+            progress,
+            config.epochs,
+            [
+                callbacks.Throughput(config.batch_size),
+                callbacks.Validation(validator, checkpoint.stop_if_asked),
+                callbacks.BadExampleLimit(bad),
+                stuck,
+                keras.callbacks.TensorBoard(
+                    run_dir.tensorboard, write_graph=False
+                ),
+                callbacks.History(run_dir),
+                callbacks.PlateauSchedule(rule, config.plateau_factor),
+                checkpoint,
+            ],
         )
     _finish(config, run_dir, model, validator)
 
@@ -147,7 +169,7 @@ def _learn_facts(config, run_dir, training, validation, bad):
     return facts
 
 
-def _announce(run_dir, model, placement, facts, epochs_done):
+def _announce(run_dir, model, placement, facts, progress):
     print(
         f"Network: {model.count_params():,} parameters, "
         f"{len(facts.class_names)} classes\n"
@@ -162,43 +184,46 @@ def _announce(run_dir, model, placement, facts, epochs_done):
         f"Run directory: {run_dir.path}\n"
         f"Watch it: tensorboard --logdir {run_dir.tensorboard}"
     )
-    if epochs_done:
-        print(f"Going on after epoch {epochs_done}.")
+    if progress.step:
+        print(
+            f"Going on after step {progress.step}, with "
+            f"{progress.epochs_done} epochs done."
+        )
 
 
-def _fit(
-    config,
-    run_dir,
-    model,
-    rule,
-    *,
-    num_classes,
-    training,
-    validator,
-    bad,
-    epochs,
-):
-    per_epoch = training.count // config.batch_size
-    steps = range(epochs.start * per_epoch, epochs.stop * per_epoch)
-    model.fit(
-        assembly.training_batches(config, training, steps, bad),
-        steps_per_epoch=per_epoch,
-        initial_epoch=epochs.start,
-        epochs=epochs.stop,
-        callbacks=[
-            callbacks.Throughput(config.batch_size),
-            callbacks.Validation(validator),
-            callbacks.BadExampleLimit(bad),
-            callbacks.StuckLoss(num_classes),
-            keras.callbacks.TensorBoard(run_dir.tensorboard, write_graph=False),
-            callbacks.History(run_dir),
-            callbacks.PlateauSchedule(rule, config.plateau_factor),
-            callbacks.Checkpoint(run_dir, rule, config.keep_checkpoints),
-        ],
-        shuffle=False,  # The batches are in their order already.
-        # A moving bar on a screen, a line an epoch in a log file.
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
+def _fit(model, batches, progress, epochs, parts):
+    """Goes through what is left of the run, an interrupted epoch first."""
+    per_epoch = progress.steps_per_epoch
+
+    def fit(last_epoch):
+        steps = range(progress.step, last_epoch * per_epoch)
+        first_epoch = progress.epochs_done
+        model.fit(
+            batches(steps),
+            steps_per_epoch=len(steps) // (last_epoch - first_epoch),
+            initial_epoch=first_epoch,
+            epochs=last_epoch,
+            callbacks=parts,
+            shuffle=False,  # The batches are in their order already.
+            # A moving bar on a screen, a line an epoch in a log file.
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+
+    if progress.batches == per_epoch:  # All of it but validation.
+        _end_epoch(model, progress.epochs_done, parts)
+    elif progress.batches:
+        fit(progress.epochs_done + 1)
+    if not progress.stopped and progress.epochs_done < epochs:
+        fit(epochs)
+
+
+def _end_epoch(model, epoch, parts):
+    """Does what `fit` does after the last step of an epoch."""
+    at_end = keras.callbacks.CallbackList(parts, model=model)
+    at_end.on_train_begin()
+    at_end.on_epoch_begin(epoch)
+    at_end.on_epoch_end(epoch, model.get_metrics_result())
+    at_end.on_train_end()
 
 
 def _finish(config, run_dir, model, validator):

@@ -281,7 +281,7 @@ def test_a_new_run_starts_from_the_layers_that_fit(
     (tmp_path / "run" / "result.json").unlink()
     flags = [*flags, "--epochs=2", "--init_from=/nowhere"]
     assert train(tmp_path / "run", data_dir, *flags, "--conv6") == 0
-    assert "Going on after epoch 1" in capsys.readouterr().out
+    assert "with 1 epochs done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ ROWS = [
         "preprocessing",
         "run_dir",
         "setting",
+        "stopping",
         "traffic",
     },
     {"bad_examples", "datasets", "folders", "network", "prepared"}
@@ -24,7 +25,7 @@ ROWS = [
     | {"settings", "sources", "tower_layers"},
     {"config", "data", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
-    {"callbacks", "model", "shards"},
+    {"callbacks", "model", "saving", "shards"},
     {"assembly", "input_benchmark", "splits"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
     | {"prepare", "train"},

@@ -1,0 +1,176 @@
+"""A run's checkpoints: when they are written, and how a run goes on from one.
+
+All that training depends on is a variable (weights, momentum, learning rate,
+counters of random draws, sums of metrics), a function of the step (the data),
+or the state of an object that can give and take it (`Stateful`).
+"""
+
+import dataclasses
+from typing import Protocol
+
+import keras
+import tensorflow as tf
+
+from alexnet_tf import checkpoints
+from alexnet_tf.run_dir import RunDir
+from alexnet_tf.stopping import StopRequest
+
+
+class Stateful(Protocol):
+    """What survives an interruption beside variables."""
+
+    def get_state(self) -> dict:
+        """Returns JSON values."""
+
+    def set_state(self, state: dict) -> None:
+        """Takes what `get_state` returned."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run is.
+
+    Args:
+        steps_per_epoch: Steps in an epoch.
+        step: Steps done.
+        epochs_done: Epochs done, their validation included.
+        stopped: Whether the plateau rule has ended training.
+    """
+
+    steps_per_epoch: int
+    step: int = 0
+    epochs_done: int = 0
+    stopped: bool = False
+
+    @property
+    def batches(self) -> int:
+        """Steps done of the epoch that is not done."""
+        return self.step - self.epochs_done * self.steps_per_epoch
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the run each epoch, now and then between, and when asked to stop.
+
+    Args:
+        run: The run directory.
+        progress: How far the run is; kept up to date.
+        parts: What is saved beside variables, by name.
+        stop: Asked after each step.
+        keep: Newest checkpoints to keep beside the best one.
+        every_steps: Steps between checkpoints within an epoch; 0 for none.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        progress: Progress,
+        parts: dict[str, Stateful],
+        stop: StopRequest,
+        *,
+        keep: int,
+        every_steps: int,
+    ):
+        super().__init__()
+        self.run = run
+        self.progress = progress
+        self.parts = parts
+        self.stop = stop
+        self.keep = keep
+        self.every_steps = every_steps
+        self.sums = {}
+
+    def restore(self, model: keras.Model) -> None:
+        """Takes up a run where its newest whole checkpoint left it.
+
+        Args:
+            model: The model, compiled, with its optimizer built.
+
+        Raises:
+            UserError: if there are checkpoints, but all are damaged.
+        """
+        checkpoint = checkpoints.newest(self.run.checkpoints)
+        if checkpoint is None:
+            return
+        variables = model.variables + model.optimizer.variables
+        checkpoints.restore(checkpoint, variables)
+        state = checkpoints.read_state(checkpoint)
+        for name in ("step", "epochs_done", "stopped"):
+            setattr(self.progress, name, state[name])
+        for name, part in self.parts.items():
+            part.set_state(state["parts"][name])
+        self.sums = checkpoints.read_prefixed(checkpoint, _SUMS)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Gives the metrics of an epoch that was interrupted their sums."""
+        if self.sums:
+            _set_sums(self.model, self.sums)
+            self.sums = {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts, saves, and stops if asked to."""
+        self.progress.step += 1
+        is_due = self.every_steps and (
+            self.progress.step % self.every_steps == 0
+        )
+        self.stop_if_asked()
+        if is_due:
+            self._save(val_top1_error=None)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves the run with the epoch's error."""
+        self.progress.epochs_done = epoch + 1
+        self.progress.stopped = self.model.stop_training
+        self._save(val_top1_error=logs["val_top1_error"])
+        if self.stop.signal:
+            self.stop.exit(self.progress.step)
+
+    def stop_if_asked(self) -> None:
+        """Saves the run in the middle of an epoch and ends the process."""
+        if self.stop.signal:
+            self._save(val_top1_error=None)
+            self.stop.exit(self.progress.step)
+
+    def _save(self, val_top1_error):
+        values = checkpoints.values_of(
+            self.model.variables + self.model.optimizer.variables
+        )
+        if self.progress.batches:
+            values |= _get_sums(self.model)
+        state = {
+            "epochs_done": self.progress.epochs_done,
+            "step": self.progress.step,
+            "val_top1_error": val_top1_error,
+            "stopped": self.progress.stopped,
+            "parts": {n: part.get_state() for n, part in self.parts.items()},
+        }
+        checkpoints.save(self.run.checkpoints, values, state)
+        checkpoints.prune(self.run.checkpoints, keep=self.keep)
+
+
+_SUMS = "metric_sums/"
+
+
+def _replica_sums(model):
+    """Returns the variables of metrics by name, one for each replica."""
+    results = model.distribute_strategy.experimental_local_results
+    return {
+        f"{_SUMS}{number}": results(variable.value)
+        for number, variable in enumerate(model.metrics_variables)
+    }
+
+
+def _get_sums(model):
+    return {
+        name: tf.stack(replicas).numpy()
+        for name, replicas in _replica_sums(model).items()
+    }
+
+
+def _set_sums(model, sums):
+    for name, replicas in _replica_sums(model).items():
+        saved = sums[name]
+        if len(saved) != len(replicas):  # Other devices than before.
+            first = saved.sum(axis=0, keepdims=True)
+            saved = [*first, *([0 * first[0]] * (len(replicas) - 1))]
+        for replica, value in zip(replicas, saved, strict=True):
+            replica.assign(value)
