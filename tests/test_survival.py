@@ -74,10 +74,13 @@ def scalars(run_dir):
     return found
 
 
-@pytest.fixture(scope="module", params=["1 x 2", "2 x 2"])
+@pytest.fixture(
+    scope="module",
+    params=["2 x 2", pytest.param("2 x 1", marks=pytest.mark.slow)],
+)
 def whole(request, tmp_path_factory, data_dir):
     """A run that was left alone, and its flags."""
-    flags = {"1 x 2": (), "2 x 2": ("--virtual_devices=4",)}[request.param]
+    flags = {"2 x 1": (), "2 x 2": ("--virtual_devices=4",)}[request.param]
     run_dir = tmp_path_factory.mktemp("whole")
     finish(run_dir, data_dir, *flags)
     return outcome(run_dir), flags
@@ -89,7 +92,9 @@ def wait_for(path, process):
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("step", [4, 12, 16])
+@pytest.mark.parametrize(
+    "step", [pytest.param(n, marks=pytest.mark.slow) for n in (4, 16)] + [12]
+)
 def test_killed_after_a_checkpoint(whole, tmp_path, data_dir, step):
     expected, flags = whole
     process = start(tmp_path, data_dir, *flags)
