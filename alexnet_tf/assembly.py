@@ -138,6 +138,17 @@ def training_batches(
     )
 
 
+def names_of_step(config: Config, examples: Examples, step: int) -> list[str]:
+    """Returns the names of the training examples of a step."""
+    return data.names_of_step(
+        examples,
+        batch_size=config.batch_size,
+        step=step,
+        shuffle_buffer=config.shuffle_buffer,
+        seed=config.seed,
+    )
+
+
 def make_predictor(
     model: keras.Model,
     config: Config,

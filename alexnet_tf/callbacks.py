@@ -1,9 +1,4 @@
-"""What happens during `fit`: speed, learning rate, history, checkpoints.
-
-They belong in this order: `Throughput` and `Validation` first, since they add
-to the logs that the others record, and `saving.Checkpoint` last, since it saves
-their state.
-"""
+"""What happens during `fit`: speed, validation, history, learning rate."""
 
 import math
 import time
@@ -11,7 +6,6 @@ from collections.abc import Callable
 
 import keras
 
-from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.evaluation import SplitPredictor, measure
 from alexnet_tf.plateau import PlateauRule, Verdict
 from alexnet_tf.run_dir import HISTORY_COLUMNS, RunDir
@@ -79,93 +73,6 @@ class Validation(keras.callbacks.Callback):
             logs[f"val_{name}"] = measured[name]
 
 
-class BadExampleLimit(keras.callbacks.Callback):
-    """Ends the run when too many examples turn out to be unusable.
-
-    Args:
-        bad: Where they are noted.
-    """
-
-    def __init__(self, bad: BadExamples):
-        super().__init__()
-        self.bad = bad
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Raises a `UserError` if there are too many."""
-        self.bad.check()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Raises a `UserError` if validation found too many."""
-        self.bad.check()
-
-
-class StuckLoss(keras.callbacks.Callback):
-    """Says once if the training loss stays where guessing would put it.
-
-    Args:
-        num_classes: Guessing has the loss ln(num_classes).
-        patience: Steps for which the loss must be within 1 % of that.
-    """
-
-    # Steps between looks: asking for a step's loss waits for the step.
-    _INTERVAL = 100
-
-    def __init__(self, num_classes: int, patience: int = 500):
-        super().__init__()
-        self.guess = math.log(num_classes)
-        self.patience = patience
-        self._flat_steps = 0
-        self._told = False
-        self._resumed = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Starts the sums anew, as Keras does for its mean of the loss."""
-        self._batches, self._steps, self._sum = self._resumed or (0, 0, 0.0)
-        self._resumed = None
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Looks at the loss now and then."""
-        self._batches += 1
-        if self._batches % self._INTERVAL == 0:
-            self._look(self._batches, logs["loss"])
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Looks at the rest of the epoch."""
-        if self._batches > self._steps:
-            self._look(self._batches, logs["loss"])
-
-    def get_state(self) -> dict:
-        """Returns what it has seen."""
-        return {
-            "flat_steps": self._flat_steps,
-            "told": self._told,
-            "epoch": [self._batches, self._steps, self._sum],
-        }
-
-    def set_state(self, state: dict) -> None:
-        """Takes what `get_state` returned."""
-        self._flat_steps, self._told = state["flat_steps"], state["told"]
-        self._resumed = state["epoch"]
-
-    def _look(self, steps, mean_loss):
-        """Takes the mean loss over the first `steps` steps of the epoch."""
-        new_steps, total = steps - self._steps, float(mean_loss) * steps
-        loss = (total - self._sum) / new_steps
-        self._steps, self._sum = steps, total
-        is_flat = abs(loss - self.guess) <= 0.01 * self.guess
-        self._flat_steps = self._flat_steps + new_steps if is_flat else 0
-        if self._flat_steps >= self.patience and not self._told:
-            self._told = True
-            print(
-                f"\nThe loss has stayed within 1 % of {self.guess:.3f}, that "
-                f"of guessing, for {self._flat_steps} steps. Likely causes: "
-                "--learning_rate too high\nor too low; initial weights that "
-                "leave no signal or dead units (--initialisation,\n--width); "
-                "--dropout_form=inverted with few classes; labels that do not "
-                "belong to\ntheir images. Training goes on."
-            )
-
-
 class History(keras.callbacks.Callback):
     """Adds a row to the run's history.csv after each epoch.
 
@@ -208,7 +115,7 @@ class PlateauSchedule(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Applies the rule's verdict and says so."""
-        verdict = self.rule.update(logs["val_top1_error"])
+        verdict = self.rule.update(logs.get("val_top1_error", math.nan))
         if verdict is Verdict.CONTINUE:
             return
         reason = (

@@ -1,12 +1,13 @@
 """Checkpoints: every variable of a run by its name, complete or absent.
 
-A checkpoint is a directory `step-00000930` with `variables.npz`, which maps
-the paths of Keras variables (conv1_tower0/kernel, ...) to arrays, `state.json`
-with what is not a variable, and `manifest.json` with the sizes and checksums of
-both. It is written aside, synced to disk and renamed, so that one with that
-name is whole unless it was damaged later, which the checksums tell. Paths do
-not depend on devices: a checkpoint made with any number of replicas serves any
-other.
+A checkpoint is a directory `step-00000930`, `step-00000930-2` if there was one
+of that step before, with `variables.npz`, which maps the paths of Keras
+variables (conv1_tower0/kernel, ...) to arrays, `state.json` with what is not a
+variable, and `manifest.json` with the sizes and checksums of both. It is
+written aside, synced to disk and renamed, and never replaced, so that one with
+that name is whole unless it was damaged later, which the checksums tell. Paths
+do not depend on devices: a checkpoint made with any number of replicas serves
+any other.
 """
 
 import hashlib
@@ -37,8 +38,8 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
         UserError: if a value is not finite, or writing fails; checkpoints
             written before stay as they are.
     """
-    target = directory / f"step-{state['step']:08d}"
-    aside = directory / f".writing-{target.name}"
+    target = _new_name(directory, state["step"])
+    aside = directory / ".writing"
     _check_finite(values, directory)
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -49,7 +50,6 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
         _write_json(aside / "state.json", state)
         manifest = {name: _describe(aside / name) for name in _FILES}
         _write_json(aside / "manifest.json", manifest)
-        shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
         _sync_directory(directory)
     except OSError as error:
@@ -59,6 +59,16 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
             "Those before it are whole; make room, and start the same command "
             "again to go on after the newest."
         ) from error
+
+
+def _new_name(directory, step):
+    """Returns a name after all others of the step: none is ever replaced."""
+    name = f"step-{step:08d}"
+    numbers = [_order(c)[1:] for c in _all(directory) if _order(c)[0] == step]
+    if numbers:
+        (last,) = numbers[-1] or [1]
+        name += f"-{last + 1}"
+    return directory / name
 
 
 def _check_finite(values, directory):
@@ -146,17 +156,31 @@ def _first_whole(directory, candidates):
 
 
 def prune(directory: Path, *, keep: int) -> None:
-    """Removes all but the `keep` newest checkpoints and the best one."""
+    """Removes all but the best checkpoint and those of the newest steps.
+
+    Args:
+        directory: Where the run keeps its checkpoints.
+        keep: Steps to keep, of each the last checkpoint only.
+    """
     found = _all(directory)
     measured = [c for c in found if _error(c) is not None]
-    kept = {*found[-keep:], min(measured, key=_error, default=None)}
+    last_of_step = {_order(c)[0]: c for c in found}
+    kept = {
+        *list(last_of_step.values())[-keep:],
+        min(measured, key=_error, default=None),
+    }
     for checkpoint in found:
         if checkpoint not in kept:
             shutil.rmtree(checkpoint)
 
 
 def _all(directory):
-    return sorted(directory.glob("step-*"))
+    return sorted(directory.glob("step-[0-9]*"), key=_order)
+
+
+def _order(checkpoint):
+    """Returns [step] or [step, number]."""
+    return [int(part) for part in checkpoint.name.split("-")[1:]]
 
 
 def _error(checkpoint):

@@ -13,7 +13,7 @@ from absl import flags
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.network import Network
-from alexnet_tf.settings import GROUPS, Data, SingleCommands
+from alexnet_tf.settings import GROUPS, SingleCommands
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,24 +111,6 @@ def to_flagfile(config: Config) -> str:
         if group is not SingleCommands
         for field in dataclasses.fields(group)
     )
-
-
-def check_same_run(old: Config, new: Config) -> None:
-    """Checks that a run can go on with new settings.
-
-    Raises:
-        UserError: if the data, the network, the batch or the seed differ.
-    """
-    fixed = [*dataclasses.fields(Data), *dataclasses.fields(Network)]
-    names = {field.name for field in fixed} | {"batch_size", "seed"}
-    for name in sorted(names - {"data_dir"}):
-        before, now = getattr(old, name), getattr(new, name)
-        if before != now:
-            raise UserError(
-                f"--{name}={now}, but {old.run_dir} was started with "
-                f"--{name}={before}. Go on with that, or take another "
-                "--run_dir."
-            )
 
 
 def _flag_values():

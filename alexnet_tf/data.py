@@ -105,6 +105,29 @@ def training_batches(
     )
 
 
+def names_of_step(
+    examples: Examples,
+    *,
+    batch_size: int,
+    step: int,
+    shuffle_buffer: int,
+    seed: int,
+) -> list[str]:
+    """Returns the names of the examples of a step, see `training_batches`."""
+    rows = shuffled_rows(
+        examples,
+        batch_size=batch_size,
+        steps=range(step, step + 1),
+        shuffle_buffer=shuffle_buffer,
+        seed=seed,
+    )
+    return [
+        name.decode(errors="replace")
+        for _, some in rows
+        for name in some["name"].numpy()
+    ]
+
+
 def evaluation_batches(
     examples: Examples,
     *,

@@ -1,6 +1,7 @@
 """What a run ran on: versions, devices, git commit, data set."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ def describe_environment(
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "machine": platform.platform(),
+        "cores": os.cpu_count(),
         "replicas": [list(devices) for devices in placement.devices],
         "git_commit": _git_commit(),
         "dataset": dataset,

@@ -19,6 +19,7 @@ from pathlib import Path
 from alexnet_tf import config as config_lib
 from alexnet_tf.errors import UserError
 from alexnet_tf.run_dir import RunDir
+from alexnet_tf.stopping import ending_on_signals
 
 _USAGE = """usage: python -m alexnet_tf.main [COMMAND] [--flag=value ...]
 
@@ -63,6 +64,11 @@ def main(arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if "--debug" in arguments or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}.", file=sys.stderr)
         return 2
 
 
@@ -110,4 +116,5 @@ def _settings_of_run(config, arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with ending_on_signals():
+        sys.exit(main(sys.argv[1:]))

@@ -53,12 +53,35 @@ class MomentumSGD(keras.optimizers.SGD):
         """
         super().build(variables)
         self._is_bias = [variable.name == "bias" for variable in variables]
+        self._squares = [self._make_square(variable) for variable in variables]
+        # Compiled, since it is called after each step.
+        self._norm = tf.function(
+            lambda: tf.sqrt(tf.add_n([s.value for s in self._squares]))
+        )
+
+    def _make_square(self, variable):
+        """Makes a number beside a variable, on its devices."""
+        strategy = tf.distribute.get_strategy()
+        with strategy.extended.colocate_vars_with(variable.value):
+            return self.add_variable(
+                (), name=f"{variable.path.replace('/', '_')}_gradient_square"
+            )
+
+    def gradient_norm(self) -> float:
+        """Returns the norm of the last step's gradient, all weights together.
+
+        It is of the gradient of the mean loss, without weight decay, and not
+        finite if any part of the gradient is not.
+        """
+        return float(self._norm())
 
     def update_step(
         self, gradient: tf.Tensor, variable: keras.Variable, learning_rate
     ) -> None:
         """Makes one step of `variable`."""
-        is_bias = self._is_bias[self._get_variable_index(variable)]
+        index = self._get_variable_index(variable)
+        self.assign(self._squares[index], 2 * tf.nn.l2_loss(gradient))
+        is_bias = self._is_bias[index]
         if is_bias:
             learning_rate *= self.bias_learning_rate
         if self.decay_biases or not is_bias:

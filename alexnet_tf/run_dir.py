@@ -1,10 +1,16 @@
 """The files of a run: what each is called, and how it is written."""
 
+import contextlib
 import csv
 import dataclasses
+import fcntl
 import json
 import os
+import platform
+from collections.abc import Iterator
 from pathlib import Path
+
+from alexnet_tf.errors import UserError
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -30,6 +36,7 @@ class RunDir:
 
     path: Path
 
+    lock = property(lambda self: self.path / ".lock")
     flags = property(lambda self: self.path / "flags.cfg")
     environment = property(lambda self: self.path / "environment.json")
     dataset = property(lambda self: self.path / "dataset.json")
@@ -40,6 +47,35 @@ class RunDir:
     tensorboard = property(lambda self: self.path / "tensorboard")
     saved_model = property(lambda self: self.path / "saved_model")
     result = property(lambda self: self.path / "result.json")
+
+    def nonfinite(self, step: int) -> Path:
+        """Returns the file that names the examples of a step gone wrong."""
+        return self.path / f"nonfinite-{step:08d}.txt"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this directory.
+
+        The lock ends with the process, however that ends.
+
+        Raises:
+            UserError: if another process trains here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise UserError(
+                    f"another process ({file.read().strip()}) trains in "
+                    f"{self.path}; wait for it, stop it, or give another "
+                    "--run_dir."
+                ) from error
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {platform.node()}\n")
+            file.flush()
+            yield
 
     def read_history(self) -> list[dict[str, str]]:
         """Returns the rows of history.csv, none if there is no such file."""
@@ -59,17 +95,27 @@ class RunDir:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file that is either complete or not there at all."""
+    """Writes a file that is either complete or as it was before.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
     if isinstance(content, str):
         content = content.encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Always the same name, so that a killed write leaves nothing for long.
     aside = path.with_name(f".{path.name}.writing")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}. Make room, or give "
+            "a place that can be written to."
+        ) from error
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -6,6 +6,7 @@ or the state of an object that can give and take it (`Stateful`).
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Protocol
 
 import keras
@@ -35,17 +36,54 @@ class Progress:
         step: Steps done.
         epochs_done: Epochs done, their validation included.
         stopped: Whether the plateau rule has ended training.
+        skipped: Steps that are left out, since they ruined the weights.
+        forced_rate: The learning rate that --override_learning_rate set last.
+        logs: Metrics of an epoch whose steps are all done, but not more.
     """
 
     steps_per_epoch: int
     step: int = 0
     epochs_done: int = 0
     stopped: bool = False
+    skipped: list[int] = dataclasses.field(default_factory=list)
+    forced_rate: float | None = None
+    logs: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def batches(self) -> int:
         """Steps done of the epoch that is not done."""
         return self.step - self.epochs_done * self.steps_per_epoch
+
+    def advance(self) -> None:
+        """Counts a step, and those after it that are left out."""
+        self.step += 1
+        while self.step in self.skipped:
+            self.step += 1
+
+    def skip(self, step: int) -> None:
+        """Leaves a step out that has not been done yet."""
+        self.skipped = [*self.skipped, step]
+        if step == self.step:
+            self.advance()
+
+    def steps_to(self, epoch: int) -> list[range]:
+        """Returns the steps to be done until `epoch` epochs are done."""
+        start, stop = self.step, epoch * self.steps_per_epoch
+        holes = sorted(n for n in self.skipped if start <= n < stop)
+        starts = [start, *(hole + 1 for hole in holes)]
+        parts = map(range, starts, [*holes, stop])
+        return [part for part in parts if part]
+
+    def get_state(self) -> dict:
+        """Returns all but the setting."""
+        state = dataclasses.asdict(self)
+        del state["steps_per_epoch"]
+        return state
+
+    def set_state(self, state: dict) -> None:
+        """Takes what `get_state` returned, among other things."""
+        for name in self.get_state():
+            setattr(self, name, state[name])
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -58,6 +96,7 @@ class Checkpoint(keras.callbacks.Callback):
         stop: Asked after each step.
         keep: Newest checkpoints to keep beside the best one.
         every_steps: Steps between checkpoints within an epoch; 0 for none.
+        from_start: Whether to save before the first step, too.
     """
 
     def __init__(
@@ -69,6 +108,7 @@ class Checkpoint(keras.callbacks.Callback):
         *,
         keep: int,
         every_steps: int,
+        from_start: bool,
     ):
         super().__init__()
         self.run = run
@@ -77,28 +117,37 @@ class Checkpoint(keras.callbacks.Callback):
         self.stop = stop
         self.keep = keep
         self.every_steps = every_steps
+        self.from_start = from_start
         self.sums = {}
 
-    def restore(self, model: keras.Model) -> None:
+    def restore(self, model: keras.Model) -> Path | None:
         """Takes up a run where its newest whole checkpoint left it.
 
         Args:
             model: The model, compiled, with its optimizer built.
+
+        Returns:
+            The checkpoint, None if the run has none.
 
         Raises:
             UserError: if there are checkpoints, but all are damaged.
         """
         checkpoint = checkpoints.newest(self.run.checkpoints)
         if checkpoint is None:
-            return
+            return None
         variables = model.variables + model.optimizer.variables
         checkpoints.restore(checkpoint, variables)
         state = checkpoints.read_state(checkpoint)
-        for name in ("step", "epochs_done", "stopped"):
-            setattr(self.progress, name, state[name])
+        self.progress.set_state(state)
         for name, part in self.parts.items():
             part.set_state(state["parts"][name])
         self.sums = checkpoints.read_prefixed(checkpoint, _SUMS)
+        return checkpoint
+
+    def on_train_begin(self, logs=None):
+        """Saves a run that may have to come back to its start."""
+        if self.from_start and self.progress.step == 0:
+            self._save(val_top1_error=None)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Gives the metrics of an epoch that was interrupted their sums."""
@@ -108,7 +157,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Counts, saves, and stops if asked to."""
-        self.progress.step += 1
+        self.progress.advance()
+        if self.progress.batches == self.progress.steps_per_epoch:
+            self.progress.logs = dict(logs)
         is_due = self.every_steps and (
             self.progress.step % self.every_steps == 0
         )
@@ -119,6 +170,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Saves the run with the epoch's error."""
         self.progress.epochs_done = epoch + 1
+        self.progress.logs = {}
         self.progress.stopped = self.model.stop_training
         self._save(val_top1_error=logs["val_top1_error"])
         if self.stop.signal:
@@ -134,13 +186,11 @@ class Checkpoint(keras.callbacks.Callback):
         values = checkpoints.values_of(
             self.model.variables + self.model.optimizer.variables
         )
-        if self.progress.batches:
+        if self.progress.batches and not self.progress.logs:
             values |= _get_sums(self.model)
         state = {
-            "epochs_done": self.progress.epochs_done,
-            "step": self.progress.step,
+            **self.progress.get_state(),
             "val_top1_error": val_top1_error,
-            "stopped": self.progress.stopped,
             "parts": {n: part.get_state() for n, part in self.parts.items()},
         }
         checkpoints.save(self.run.checkpoints, values, state)

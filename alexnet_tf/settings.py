@@ -139,6 +139,16 @@ class Training:
         "Drops allowed; the plateau after the last one ends the run. Sec. 5.",
         lower=0,
     )
+    on_nonfinite: str = setting(
+        "stop",
+        "When the loss or the gradient of a step is not finite. stop: end the "
+        "run; rollback: go back to the last checkpoint and leave that batch "
+        "out.",
+        choices=("stop", "rollback"),
+    )
+    max_rollbacks: int = setting(
+        3, "How often a run may roll back before it ends.", lower=1
+    )
     init_from: str = setting(
         "",
         "Run directory whose best weights a new run starts from, layer by "
@@ -206,6 +216,11 @@ class Output:
 class SingleCommands:
     """One command at a time, not kept with a run."""
 
+    override_learning_rate: bool = setting(
+        False,
+        "train: go on with --learning_rate, not with the rate that the run "
+        "had reached.",
+    )
     split: str = setting(
         "", "evaluate: split to measure; empty: the validation split."
     )

@@ -3,14 +3,17 @@
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import prepared, sources
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
-from alexnet_tf.dataset_facts import read_facts
+from alexnet_tf.dataset_facts import DatasetFacts, read_facts, write_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.examples import Examples
+from alexnet_tf.pixel_statistics import measure_pixels, read_pixels
+from alexnet_tf.preprocessing import Geometry
 from alexnet_tf.run_dir import RunDir
 
 
@@ -43,14 +46,20 @@ def find_prepared(config: Config) -> tuple[Path, dict] | None:
     return (directory, manifest) if manifest else None
 
 
-def check_classes(
+def check_splits(
     config: Config, training: Examples, validation: Examples
 ) -> None:
-    """Checks that both splits have the same classes.
+    """Checks that there is a batch, and that both splits have the same classes.
 
     Raises:
-        UserError: if they have not.
+        UserError: if not.
     """
+    if training.count < config.batch_size:
+        raise UserError(
+            f"--train_split={config.train_split} of {config.dataset} has "
+            f"{training.count} images, not even one batch; use a "
+            f"--batch_size of at most {training.count}."
+        )
     if training.class_names != validation.class_names:
         differing = set(training.class_names) ^ set(validation.class_names)
         raise UserError(
@@ -75,6 +84,40 @@ def check_run_classes(run: RunDir, examples: Examples) -> None:
             "differ.\nGive the data set as it was, or start a new run with "
             f"--init_from={run.path}."
         )
+
+
+def learn_facts(
+    config: Config,
+    run: RunDir,
+    training: Examples,
+    validation: Examples,
+    bad: BadExamples,
+) -> DatasetFacts:
+    """Returns what a run knows of its data; its first start finds it out."""
+    if run.dataset.exists():
+        return read_facts(run)
+    geometry = Geometry(config.image_size, config.crop_size)
+    if training.squares:
+        measured = read_pixels(*find_prepared(config), geometry)
+    else:
+        print("Measuring the mean and the colours of the training images...")
+        measured = measure_pixels(
+            training,
+            num_images=config.statistics_images,
+            geometry=geometry,
+            bad=bad,
+        )
+    mean_image = measured.mean_image.astype(np.float32)
+    facts = DatasetFacts(
+        class_names=list(training.class_names),
+        mean_rgb=measured.mean_rgb.tolist(),
+        covariance_rgb=measured.covariance_rgb.tolist(),
+        train_examples=training.count,
+        validation_examples=validation.count,
+        mean_image=mean_image if config.mean == "image" else None,
+    )
+    write_facts(run, facts)
+    return facts
 
 
 @contextlib.contextmanager

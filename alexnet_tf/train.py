@@ -1,18 +1,24 @@
 """The main job: trains the network and leaves a run directory behind."""
 
-import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from alexnet_tf import assembly, callbacks, checkpoints, evaluation, splits
-from alexnet_tf.config import Config, check_same_run, parse, to_flagfile
-from alexnet_tf.dataset_facts import DatasetFacts, read_facts, write_facts
+from alexnet_tf import (
+    assembly,
+    callbacks,
+    checkpoints,
+    evaluation,
+    loop,
+    resuming,
+    splits,
+    watchdogs,
+)
+from alexnet_tf.config import Config, to_flagfile
+from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.environment import describe_environment
 from alexnet_tf.errors import UserError
 from alexnet_tf.inference import save_classifier
-from alexnet_tf.pixel_statistics import measure_pixels, read_pixels
 from alexnet_tf.plateau import PlateauRule
 from alexnet_tf.run_dir import RunDir, write_json, write_whole
 from alexnet_tf.saving import Checkpoint, Progress
@@ -37,14 +43,12 @@ def run(config: Config, words: list[str]) -> int:
     if run_dir.result.exists():
         print(f"{run_dir.path} is finished:\n{run_dir.result.read_text()}")
         return 0
-    if run_dir.flags.exists():
-        old, _ = parse([f"--flagfile={run_dir.flags}"])
-        check_same_run(old, config)
+    earlier = resuming.earlier_settings(config, run_dir)
     source = _find_source(config, run_dir)
     placement = assembly.make_placement(config)
     training = splits.open_split(config, config.train_split)
     validation = splits.open_split(config, config.validation_split)
-    _check_splits(config, training, validation)
+    splits.check_splits(config, training, validation)
     if config.prepared_dir and not training.squares:
         print(
             f"--prepared_dir={config.prepared_dir} has no {config.train_split} "
@@ -52,60 +56,85 @@ def run(config: Config, words: list[str]) -> int:
         )
     if run_dir.dataset.exists():
         splits.check_run_classes(run_dir, training)
-    with splits.naming_damaged_files(training, validation):
-        _train(config, run_dir, placement, source, training, validation)
+        resuming.check_data(run_dir, training, validation)
+    with run_dir.locked(), splits.naming_damaged_files(training, validation):
+        _train(
+            config, earlier, run_dir, placement, source, training, validation
+        )
     return 0
 
 
-def _train(config, run_dir, placement, source, training, validation):
+def _train(config, earlier, run_dir, placement, source, training, validation):
     bad = splits.note_bad_examples(config, run_dir, training, validation)
-    facts = _learn_facts(config, run_dir, training, validation, bad)
-    write_whole(run_dir.flags, to_flagfile(config))
-    write_json(
-        run_dir.environment,
-        describe_environment(placement, config.dataset, facts.train_examples),
-    )
-
+    facts = splits.learn_facts(config, run_dir, training, validation, bad)
     model = assembly.make_trainer(config, facts, placement)
-    validator = assembly.make_predictor(model, config, validation, bad)
-    per_epoch = training.count // config.batch_size
     rule = PlateauRule(config.plateau_patience, config.plateau_drops)
-    stuck = callbacks.StuckLoss(len(facts.class_names))
-    progress, stop = Progress(per_epoch), StopRequest()
+    stuck = watchdogs.StuckLoss(len(facts.class_names))
+    stop = StopRequest()
+    may_roll_back = config.on_nonfinite == "rollback"
     checkpoint = Checkpoint(
         run_dir,
-        progress,
+        Progress(training.count // config.batch_size),
         {"plateau": rule, "stuck_loss": stuck},
         stop,
         keep=config.keep_checkpoints,
         every_steps=config.checkpoint_every_steps,
+        from_start=may_roll_back,
     )
-    checkpoint.restore(model)
+    if checkpoint.restore(model) and earlier:
+        config = resuming.settle_learning_rate(
+            config, earlier, model, checkpoint.progress
+        )
     if source:
         _start_from(source, model)
-    _announce(run_dir, model, placement, facts, progress)
+    _write_settings(config, run_dir, placement, facts)
+    _announce(run_dir, model, placement, facts, checkpoint.progress)
+
+    validator = assembly.make_predictor(model, config, validation, bad)
     with stop:
-        _fit(
+        loop.fit_to_end(
             model,
             lambda steps: assembly.training_batches(
                 config, training, steps, bad
             ),
-            progress,
-            config.epochs,
-            [
+            epochs=config.epochs,
+            # Each may use what those before it add to the logs.
+            callbacks=[
+                watchdogs.NonfiniteCheck(),
+                watchdogs.BadExampleLimit(bad),
                 callbacks.Throughput(config.batch_size),
                 callbacks.Validation(validator, checkpoint.stop_if_asked),
-                callbacks.BadExampleLimit(bad),
                 stuck,
                 keras.callbacks.TensorBoard(
                     run_dir.tensorboard, write_graph=False
                 ),
                 callbacks.History(run_dir),
                 callbacks.PlateauSchedule(rule, config.plateau_factor),
-                checkpoint,
             ],
+            checkpoint=checkpoint,
+            note_batch=lambda step: _note_batch(
+                config, run_dir, training, step
+            ),
+            max_rollbacks=config.max_rollbacks if may_roll_back else 0,
         )
     _finish(config, run_dir, model, validator)
+
+
+def _note_batch(config, run_dir, training, step):
+    """Writes down which examples are in a step's batch, and says so."""
+    names = assembly.names_of_step(config, training, step)
+    file = run_dir.nonfinite(step)
+    write_whole(file, "\n".join(names) + "\n")
+    return f"Its {len(names)} examples, {names[0]} and others, are in {file}."
+
+
+def _write_settings(config, run_dir, placement, facts):
+    environment = describe_environment(
+        placement, config.dataset, facts.train_examples
+    )
+    resuming.tell_changes(run_dir, environment)
+    write_whole(run_dir.flags, to_flagfile(config))
+    write_json(run_dir.environment, environment)
 
 
 def _find_source(config, run_dir):
@@ -129,46 +158,6 @@ def _start_from(source, model):
     print(f"Weights drawn anew: {', '.join(left) or 'none'}")
 
 
-def _check_splits(config, training, validation):
-    if training.count < config.batch_size:
-        raise UserError(
-            f"--train_split={config.train_split} of {config.dataset} has "
-            f"{training.count} images, not even one batch; use a "
-            f"--batch_size below {config.batch_size}."
-        )
-    splits.check_classes(config, training, validation)
-
-
-def _learn_facts(config, run_dir, training, validation, bad):
-    """Returns dataset.json, which the first start of the run writes."""
-    if run_dir.dataset.exists():
-        return read_facts(run_dir)
-    geometry = assembly.make_geometry(config)
-    if training.squares:
-        measured = read_pixels(*splits.find_prepared(config), geometry)
-    else:
-        print("Measuring the mean and the colours of the training images...")
-        measured = measure_pixels(
-            training,
-            num_images=config.statistics_images,
-            geometry=geometry,
-            bad=bad,
-        )
-    with_image = config.mean == "image"
-    facts = DatasetFacts(
-        class_names=list(training.class_names),
-        mean_rgb=measured.mean_rgb.tolist(),
-        covariance_rgb=measured.covariance_rgb.tolist(),
-        train_examples=training.count,
-        validation_examples=validation.count,
-        mean_image=measured.mean_image.astype(np.float32)
-        if with_image
-        else None,
-    )
-    write_facts(run_dir, facts)
-    return facts
-
-
 def _announce(run_dir, model, placement, facts, progress):
     print(
         f"Network: {model.count_params():,} parameters, "
@@ -189,41 +178,6 @@ def _announce(run_dir, model, placement, facts, progress):
             f"Going on after step {progress.step}, with "
             f"{progress.epochs_done} epochs done."
         )
-
-
-def _fit(model, batches, progress, epochs, parts):
-    """Goes through what is left of the run, an interrupted epoch first."""
-    per_epoch = progress.steps_per_epoch
-
-    def fit(last_epoch):
-        steps = range(progress.step, last_epoch * per_epoch)
-        first_epoch = progress.epochs_done
-        model.fit(
-            batches(steps),
-            steps_per_epoch=len(steps) // (last_epoch - first_epoch),
-            initial_epoch=first_epoch,
-            epochs=last_epoch,
-            callbacks=parts,
-            shuffle=False,  # The batches are in their order already.
-            # A moving bar on a screen, a line an epoch in a log file.
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-
-    if progress.batches == per_epoch:  # All of it but validation.
-        _end_epoch(model, progress.epochs_done, parts)
-    elif progress.batches:
-        fit(progress.epochs_done + 1)
-    if not progress.stopped and progress.epochs_done < epochs:
-        fit(epochs)
-
-
-def _end_epoch(model, epoch, parts):
-    """Does what `fit` does after the last step of an epoch."""
-    at_end = keras.callbacks.CallbackList(parts, model=model)
-    at_end.on_train_begin()
-    at_end.on_epoch_begin(epoch)
-    at_end.on_epoch_end(epoch, model.get_metrics_result())
-    at_end.on_train_end()
 
 
 def _finish(config, run_dir, model, validator):

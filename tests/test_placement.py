@@ -123,9 +123,9 @@ def test_variables_and_momentum_are_with_their_tower(trainer, layout):
             replica * devices_per_replica + place for replica in range(replicas)
         ], variable.path
         towers[tower.group(1)] += 1
-    # 8 layers with kernel and bias and their momentum, 3 seeds; the biases of
-    # fc8 are in tower 0.
-    assert towers == {"0": 35, "1": 33}
+    # 8 layers with kernel and bias, their momentum and their gradients' square;
+    # 3 seeds; the biases of fc8 are in tower 0.
+    assert towers == {"0": 3 * 16 + 3, "1": 3 * 15 + 3}
 
 
 def test_variables_are_updated_where_they_are(graph, layout):
@@ -138,8 +138,8 @@ def test_variables_are_updated_where_they_are(graph, layout):
     assert set(updates) == set(range(devices_per_replica * replicas))
     if devices_per_replica == 2:
         for replica in range(replicas):
-            # Momentum and weight of 15 variables, and 3 seeds.
-            assert updates[2 * replica + 1] == 2 * 15 + 3
+            # Gradient's square, momentum and weight of 15 variables; 3 seeds.
+            assert updates[2 * replica + 1] == 3 * 15 + 3
 
 
 def test_images_reach_each_device_once_and_as_uint8(graph, layout):

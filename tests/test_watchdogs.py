@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_tf.callbacks import StuckLoss
+from alexnet_tf.watchdogs import StuckLoss
 
 LN_4 = np.log(4)
 

@@ -1,0 +1,110 @@
+"""What may change between two starts of a run, and what may not."""
+
+import dataclasses
+import json
+
+import keras
+
+from alexnet_tf.config import Config, parse
+from alexnet_tf.dataset_facts import read_facts
+from alexnet_tf.errors import UserError
+from alexnet_tf.examples import Examples
+from alexnet_tf.network import Network
+from alexnet_tf.run_dir import RunDir
+from alexnet_tf.saving import Progress
+from alexnet_tf.settings import Data
+
+_FIXED = {
+    field.name
+    for group in (Data, Network)
+    for field in dataclasses.fields(group)
+} | {"batch_size", "seed"}
+# Where the data lie, and how bad they may be.
+_FREE = {"data_dir", "max_bad_fraction"}
+# Of environment.json: what numbers do not depend on.
+_HARMLESS = {"git_commit", "train_examples"}
+
+
+def earlier_settings(config: Config, run: RunDir) -> Config | None:
+    """Returns the settings that a run was last started with, if it was.
+
+    Raises:
+        UserError: if the data, the network, the batch or the seed differ.
+    """
+    if not run.flags.exists():
+        return None
+    old, _ = parse([f"--flagfile={run.flags}"])
+    for name in sorted(_FIXED - _FREE):
+        before, now = getattr(old, name), getattr(config, name)
+        if before != now:
+            raise UserError(
+                f"--{name}={now}, but {run.path} was started with "
+                f"--{name}={before}. Go on with that, or take another "
+                "--run_dir."
+            )
+    return old
+
+
+def check_data(run: RunDir, training: Examples, validation: Examples) -> None:
+    """Checks that the splits have as many examples as at the first start.
+
+    Raises:
+        UserError: if they have more or fewer.
+    """
+    facts = read_facts(run)
+    before = (facts.train_examples, facts.validation_examples)
+    now = (training.count, validation.count)
+    if before != now:
+        raise UserError(
+            f"{run.path} was started on {before[0]} training and {before[1]} "
+            f"validation images; its data set now has {now[0]} and {now[1]}.\n"
+            "Give the data set as it was, or start a new run with "
+            f"--init_from={run.path}."
+        )
+
+
+def tell_changes(run: RunDir, environment: dict) -> None:
+    """Says what differs from where a run was last started."""
+    if not run.environment.exists():
+        return
+    before = json.loads(run.environment.read_text())
+    for name in sorted(environment.keys() - _HARMLESS):
+        if before.get(name) != environment[name]:
+            print(
+                f"{name} was {before.get(name)}, now {environment[name]}: from "
+                "here on the last bits of numbers may differ."
+            )
+
+
+def settle_learning_rate(
+    config: Config, old: Config, model: keras.Model, progress: Progress
+) -> Config:
+    """Keeps the learning rate of a run that goes on, or forces another.
+
+    The same rate is forced once only, so that a run which is started with the
+    same command again is not thrown back to it.
+
+    Args:
+        config: The settings that the run goes on with.
+        old: Those it was last started with.
+        model: The model, as its checkpoint left it.
+        progress: Notes which rate was forced.
+
+    Returns:
+        `config`, with the learning rate that counts.
+    """
+    reached = float(model.optimizer.learning_rate.numpy())
+    new = config.learning_rate
+    if config.override_learning_rate and progress.forced_rate != new:
+        model.optimizer.learning_rate = new
+        progress.forced_rate = new
+        print(
+            f"Learning rate {reached:g} -> {new:g}: --override_learning_rate."
+        )
+    elif not config.override_learning_rate and new != old.learning_rate:
+        print(
+            f"Learning rate {reached:g}, which the run had reached, and not "
+            f"--learning_rate={new:g}; --override_learning_rate forces that."
+        )
+        return dataclasses.replace(config, learning_rate=old.learning_rate)
+    return config
