@@ -97,8 +97,7 @@ def _roll_back(model, checkpoint, note_batch, max_rollbacks, error):
             "--learning_rate may help, or --on_nonfinite=rollback, which leaves"
             f" such batches out; {len(skipped)} were."
         ) from error
-    progress.skipped = skipped
-    progress.skip(step)
+    progress.leave_out([*skipped, step])
     print(
         f"\n{told}\nBack at {good}, going on without that batch; rollback "
         f"{len(progress.skipped)} of at most {max_rollbacks}.",

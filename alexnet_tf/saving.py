@@ -57,14 +57,13 @@ class Progress:
     def advance(self) -> None:
         """Counts a step, and those after it that are left out."""
         self.step += 1
+        self.leave_out(self.skipped)
+
+    def leave_out(self, steps: list[int]) -> None:
+        """Leaves out steps that have not been done."""
+        self.skipped = steps
         while self.step in self.skipped:
             self.step += 1
-
-    def skip(self, step: int) -> None:
-        """Leaves a step out that has not been done yet."""
-        self.skipped = [*self.skipped, step]
-        if step == self.step:
-            self.advance()
 
     def steps_to(self, epoch: int) -> list[range]:
         """Returns the steps to be done until `epoch` epochs are done."""

@@ -104,10 +104,3 @@ def test_mistakes_are_named(arguments, message):
     with pytest.raises(UserError, match=message) as caught:
         parse(arguments)
     assert len(str(caught.value).splitlines()) <= 3
-
-
-def test_a_run_goes_on_with_its_own_network_only():
-    old = Config(run_dir="r")
-
-    with pytest.raises(UserError, match=r"width=0.5.*r was .*width=1.0"):
-        config_lib.check_same_run(old, dataclasses.replace(old, width=0.5))

@@ -1,0 +1,119 @@
+"""What a run that goes on may change: real runs, started again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from alexnet_tf import checkpoints
+from alexnet_tf.main import main
+from alexnet_tf.run_dir import RunDir
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def go_on(tmp_path, finished_run, data_dir, capsys):
+    """Returns a function that trains a run of three epochs on."""
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(finished_run, run.path)
+    run.result.unlink()
+
+    def train(*flags, epochs=3):
+        code = main(
+            [*TINY, f"--data_dir={data_dir}", f"--run_dir={run.path}"]
+            + [f"--epochs={epochs}", *flags]
+        )
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    train.run = run
+    return train
+
+
+@pytest.mark.parametrize(
+    ("flag", "before"),
+    [
+        ("--batch_size=32", "--batch_size=16"),
+        ("--dataset=shapes", "--dataset=shapes/tiny"),
+        ("--width=0.2", "--width=0.1"),
+        ("--towers=1", "--towers=2"),
+        ("--crop_size=66", "--crop_size=64"),
+        ("--seed=2", "--seed=1"),
+    ],
+)
+def test_another_batch_data_set_or_network_is_refused(go_on, flag, before):
+    code, _, error = go_on(flag)
+    assert code == 2
+    assert f"{flag}, but" in error and f"was started with {before}." in error
+    assert len(error.splitlines()) <= 3
+
+
+def test_a_data_set_that_has_grown_is_refused(go_on):
+    facts = json.loads(go_on.run.dataset.read_text())
+    facts["train_examples"] += 7
+    go_on.run.dataset.write_text(json.dumps(facts))
+    code, _, error = go_on()
+    assert code == 2
+    assert "247 training and 60 validation images" in error
+    assert "its data set now has 240 and 60." in error
+
+
+def rates(run):
+    return [float(row["learning_rate"]) for row in run.read_history()]
+
+
+def test_the_rate_that_the_run_had_reached_wins_and_says_so(go_on):
+    code, told, _ = go_on("--learning_rate=0.5", epochs=4)
+    assert code == 0
+    assert "Learning rate 0.01, which the run had reached, and not" in told
+    assert "--learning_rate=0.5; --override_learning_rate forces" in told
+    assert rates(go_on.run) == pytest.approx([0.01] * 4)
+    assert "--learning_rate=0.01\n" in go_on.run.flags.read_text()
+
+
+def test_another_rate_is_forced_once(go_on):
+    flags = ("--learning_rate=0.003", "--override_learning_rate")
+    drop = ("--plateau_patience=1", "--plateau_drops=5", "--plateau_factor=3")
+    code, told, _ = go_on(*flags, *drop, epochs=4)
+    assert code == 0
+    assert "Learning rate 0.01 -> 0.003: --override" in told
+    assert rates(go_on.run)[3] == pytest.approx(0.003)
+    assert "--learning_rate=0.003\n" in go_on.run.flags.read_text()
+    go_on.run.result.unlink()
+    # The same command again: what the plateau rule made of it since stays.
+    code, told, _ = go_on(*flags, *drop, epochs=5)
+    assert code == 0 and "0.003: --override" not in told
+    newest = checkpoints.read_state(checkpoints.newest(go_on.run.checkpoints))
+    assert newest["forced_rate"] == 0.003
+    first = go_on.run.read_history()
+    dropped = checkpoints_wait(first)
+    assert rates(go_on.run)[4] == pytest.approx(0.003 / (3 if dropped else 1))
+
+
+def checkpoints_wait(rows):
+    """Returns whether epoch 3 was no better than the best before it."""
+    errors = [float(row["val_top1_error"]) for row in rows]
+    return errors[3] >= min(errors[:3])
+
+
+@pytest.mark.parametrize("rollbacks", [0, 2])
+def test_what_cannot_be_computed_stops_the_run(go_on, rollbacks):
+    """A pixel that is not a number, in each image."""
+    image = np.load(go_on.run.mean_image)
+    image[0, 0, 0] = np.nan
+    np.save(go_on.run.mean_image, image)
+    flags = ["--on_nonfinite=rollback", f"--max_rollbacks={rollbacks}"]
+    code, told, error = go_on(*flags[:rollbacks], epochs=4)
+    assert code == 2
+    step = 45 + rollbacks
+    assert f"error: step {step}: " in error and "norm not finite" in error
+    assert f"last good checkpoint is {go_on.run.path}" in error
+    assert "step-00000045. " in error and f"; {rollbacks} were." in error
+    assert len(error.splitlines()) <= 5
+    assert told.count("going on without that batch") == rollbacks
+    for number in range(45, step + 1):
+        names = go_on.run.nonfinite(number).read_text().splitlines()
+        assert len(set(names)) == 16
+        assert all("shapes-train.tfrecord" in name for name in names)
+    assert names[0] in error
