@@ -65,6 +65,7 @@ class Network:
         5,
         "n, the kernel maps a response is normalised over. Sec. 3.3.",
         lower=1,
+        upper=511,
     )
     lrn_k: float = setting(2.0, "k of the normalisation. Sec. 3.3.", lower=0.0)
     lrn_alpha: float = setting(

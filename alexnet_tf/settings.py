@@ -39,6 +39,7 @@ class Data:
         "Images are rescaled to this shorter side and their central square is "
         "kept [pixels]. Sec. 2.",
         lower=64,
+        upper=4096,
     )
     crop_size: int = setting(
         224,
@@ -46,6 +47,7 @@ class Data:
         "centre one in evaluation; below 64 nothing is left after the last "
         "pooling [pixels]. Sec. 4.1.",
         lower=64,
+        upper=1024,
     )
     random_crop: bool = setting(
         True, "Train on patches at random places, not the centre. Sec. 4.1."
@@ -102,7 +104,10 @@ class Training:
     """Training (Sec. 5)."""
 
     batch_size: int = setting(
-        128, "Images a step, over all replicas [images]. Sec. 5.", lower=1
+        128,
+        "Images a step, over all replicas [images]. Sec. 5.",
+        lower=1,
+        upper=2**17,
     )
     epochs: int = setting(
         90, "Passes over the training set, at most [epochs]. Sec. 5.", lower=1
