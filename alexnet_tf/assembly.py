@@ -74,7 +74,18 @@ def make_model(
     *,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Builds the network, with the same initial weights for the same seed."""
+    """Builds the network, with the same initial weights for the same seed.
+
+    Raises:
+        UserError: if the mean image has another size than the crops.
+    """
+    side = config.crop_size
+    if facts.mean_image is not None and len(facts.mean_image) != side:
+        raise UserError(
+            f"--crop_size={side}, but the run's mean image has a side of "
+            f"{len(facts.mean_image)}; use --crop_size="
+            f"{len(facts.mean_image)}."
+        )
     keras.utils.set_random_seed(config.seed)
     noise_basis = colour_noise_basis(
         facts.covariance_rgb,

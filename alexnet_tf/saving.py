@@ -158,7 +158,10 @@ class Checkpoint(keras.callbacks.Callback):
         """Counts, saves, and stops if asked to."""
         self.progress.advance()
         if self.progress.batches == self.progress.steps_per_epoch:
-            self.progress.logs = dict(logs)
+            # Not `logs`, which Keras sums over the replicas in another way
+            # than the figures of the epoch.
+            results = self.model.get_metrics_result()
+            self.progress.logs = {n: float(results[n]) for n in results}
         is_due = self.every_steps and (
             self.progress.step % self.every_steps == 0
         )

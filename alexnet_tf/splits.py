@@ -54,12 +54,23 @@ def check_splits(
     Raises:
         UserError: if not.
     """
+    check_classes(config, training, validation)
     if training.count < config.batch_size:
         raise UserError(
             f"--train_split={config.train_split} of {config.dataset} has "
             f"{training.count} images, not even one batch; use a "
             f"--batch_size of at most {training.count}."
         )
+
+
+def check_classes(
+    config: Config, training: Examples, validation: Examples
+) -> None:
+    """Checks that both splits have the same classes.
+
+    Raises:
+        UserError: if they have not.
+    """
     if training.class_names != validation.class_names:
         differing = set(training.class_names) ^ set(validation.class_names)
         raise UserError(
