@@ -226,3 +226,33 @@ def test_other_devices(whole, tmp_path, data_dir):
             assert float(now[name]) == pytest.approx(
                 float(before[name]), rel=0.05
             )
+
+
+def resident_megabytes(process):
+    """Returns the memory that a process has for itself."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) // 1024
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_two_thousand_steps(tmp_path, data_dir):
+    """With an evaluation and checkpoints each epoch of 15 steps."""
+    process = start(
+        tmp_path, data_dir, "--epochs=150", "--plateau_patience=999"
+    )
+    curve = []
+    while process.poll() is None:
+        history = tmp_path / "history.csv"
+        steps = 15 * (
+            len(history.read_text().splitlines()) - 1 if history.exists() else 0
+        )
+        if steps and (not curve or steps >= curve[-1][0] + 150):
+            curve.append((steps, resident_megabytes(process)))
+        time.sleep(0.05)
+    end(process)
+    print("step: MB,", ", ".join(f"{step}: {size}" for step, size in curve))
+    sizes = dict(curve)
+    assert max(sizes) >= 2000
+    late = [size for step, size in curve if step >= 1000]
+    early = [size for step, size in curve if 200 <= step < 1000]
+    assert np.mean(late) < 1.03 * np.mean(early)
