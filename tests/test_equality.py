@@ -80,7 +80,9 @@ def test_a_checkpoint_of_one_layout_goes_on_in_any_other(
 ):
     _, _, source = trained[(2, 2)]
     variables = source.variables + source.optimizer.variables
-    checkpoints.save(tmp_path, variables, {"step": 5, "val_top1_error": 0.5})
+    checkpoints.save(
+        tmp_path, values_of(variables), {"step": 5, "val_top1_error": 0.5}
+    )
     _, model = make_trainer(layout, *SMALL, "--batch_size=8", "--seed=9")
     checkpoints.restore(
         checkpoints.newest(tmp_path),
