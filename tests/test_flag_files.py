@@ -150,7 +150,9 @@ def test_a_step_of_training(name, data_dir, tmp_path):
     batches = assembly.training_batches(config, examples, range(1), bad)
     fitted = model.fit(batches, shuffle=False, verbose=0)
     assert np.isfinite(fitted.history["loss"]).all()
-    momenta = [v for v in model.optimizer.variables if "kernel_momentum" in v.path]
+    momenta = [
+        v for v in model.optimizer.variables if "kernel_momentum" in v.path
+    ]
     kernels = [v for v in model.variables if v.name == "kernel"]
     assert len(momenta) == len(kernels) >= 8
     for momentum, kernel in zip(momenta, kernels, strict=True):
