@@ -60,8 +60,8 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 
 def test_an_interrupted_write_is_no_checkpoint(tmp_path):
     save(tmp_path, 1, 0.5)
-    (tmp_path / ".writing-step-00000002").mkdir()
-    (tmp_path / ".writing-step-00000002" / "variables.npz").write_bytes(b"PK")
+    (tmp_path / ".writing").mkdir()
+    (tmp_path / ".writing" / "variables.npz").write_bytes(b"PK")
     assert checkpoints.newest(tmp_path).name == "step-00000001"
     save(tmp_path, 2, 0.5)
     assert checkpoints.newest(tmp_path).name == "step-00000002"

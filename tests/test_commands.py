@@ -55,6 +55,7 @@ def test_a_run_leaves_all_its_files(finished_run):
         "dataset.json",
         "mean_image.npy",
         "history.csv",
+        ".lock",
         "checkpoints",
         "tensorboard",
         "saved_model",
@@ -99,23 +100,6 @@ def weights_of(run_dir):
     checkpoint = checkpoints.newest(run_dir / "checkpoints")
     with np.load(checkpoint / "variables.npz") as saved:
         return {name: saved[name] for name in saved}
-
-
-def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_stopped(
-    tmp_path, data_dir, finished_run
-):
-    assert train(tmp_path / "run", data_dir, "--epochs=1") == 0
-    (tmp_path / "run" / "result.json").unlink()
-    assert train(tmp_path / "run", data_dir, "--epochs=3") == 0
-    for row, other in zip(
-        read_history(tmp_path / "run"), read_history(finished_run), strict=True
-    ):
-        for name in set(HISTORY_COLUMNS) - {"images_per_second"}:
-            assert row[name] == other[name], name
-    ours, theirs = weights_of(tmp_path / "run"), weights_of(finished_run)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
 def test_a_batch_larger_than_the_data_set_is_refused(

@@ -1,7 +1,7 @@
 """Whatever the command line and the flag files say: success, or a short error.
 
-`pytest -s tests/test_fuzz.py` prints how many command lines there were, and
-how they ended.
+`pytest -n 0 -s tests/test_fuzz.py` prints how many command lines there were,
+and how they ended.
 """
 
 import collections
