@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, data, towers
+from alexnet_tf import checkpoints, data, towers, variables
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts
@@ -204,7 +204,7 @@ def restore_best(model: keras.Model, run: RunDir) -> dict:
         UserError: if there is none, or it is of another network.
     """
     checkpoint = best_checkpoint(run)
-    checkpoints.restore(checkpoint, model.variables)
+    variables.restore(checkpoint, model.variables)
     return checkpoints.read_state(checkpoint)
 
 

@@ -58,8 +58,8 @@ class BadExamples:
             raise UserError(
                 f"{len(self.reasons)} examples cannot be used, and "
                 f"--max_bad_fraction allows {self.limit}; the last one is\n"
-                f"{name}: {reason}\nAll are named in {self.file}; mend or "
-                "remove them, or allow more."
+                f"{name}: {reason}\nAll are named in {self.file}; mend them, "
+                "allow more, or begin a new run without them."
             )
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: every variable of a run by its name, complete or absent.
+"""Checkpoints: the state of a run on disk, complete or absent.
 
 A checkpoint is a directory `step-00000930`, `step-00000930-2` if there was one
 of that step before, with `variables.npz`, which maps the paths of Keras
@@ -14,15 +14,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from alexnet_tf.errors import UserError
+from alexnet_tf.variables import VARIABLES
 
-_FILES = ("variables.npz", "state.json")
+_FILES = (VARIABLES, "state.json")
 
 
 def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
@@ -44,7 +43,7 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        with (aside / "variables.npz").open("wb") as file:
+        with (aside / VARIABLES).open("wb") as file:
             np.savez(file, **values)
             _sync(file)
         _write_json(aside / "state.json", state)
@@ -194,70 +193,3 @@ def _error(checkpoint):
 def read_state(checkpoint: Path) -> dict:
     """Returns what `save` was given as `state`."""
     return json.loads((checkpoint / "state.json").read_text())
-
-
-def values_of(variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
-    """Returns the values of variables by their paths."""
-    return {variable.path: variable.numpy() for variable in variables}
-
-
-def restore(checkpoint: Path, variables: Iterable[keras.Variable]) -> None:
-    """Gives variables the values they had.
-
-    Args:
-        checkpoint: The checkpoint.
-        variables: Variables with the same paths and shapes as those saved;
-            some of them may be left out.
-
-    Raises:
-        UserError: if a variable is not in the checkpoint or has another shape.
-    """
-    with np.load(checkpoint / "variables.npz") as saved:
-        for variable in variables:
-            if variable.path not in saved:
-                raise UserError(
-                    f"{checkpoint} has no variable {variable.path}; it is of "
-                    "another network. Use the settings it was made with."
-                )
-            value = saved[variable.path]
-            if value.shape != tuple(variable.shape):
-                raise UserError(
-                    f"{variable.path} has shape {value.shape} in {checkpoint} "
-                    f"but {tuple(variable.shape)} in this network. Use the "
-                    "settings the checkpoint was made with."
-                )
-            variable.assign(value)
-
-
-def restore_fitting(
-    checkpoint: Path, model: keras.Model
-) -> tuple[list[str], list[str]]:
-    """Gives layers the weights of another network's, where they fit.
-
-    Args:
-        checkpoint: A checkpoint of any network.
-        model: The network to change.
-
-    Returns:
-        The names of the layers that were given weights of the same shapes by
-        the layer of the same name, and of the other layers with weights.
-    """
-    taken, left = [], []
-    with np.load(checkpoint / "variables.npz") as saved:
-        for layer in model.layers:
-            weights = layer.trainable_variables
-            fits = all(
-                v.path in saved and saved[v.path].shape == tuple(v.shape)
-                for v in weights
-            )
-            for variable in weights if fits else ():
-                variable.assign(saved[variable.path])
-            if weights:
-                (taken if fits else left).append(layer.name)
-    return taken, left
-
-
-def read_prefixed(checkpoint: Path, prefix: str) -> dict[str, np.ndarray]:
-    """Returns the values whose names begin with `prefix`."""
-    with np.load(checkpoint / "variables.npz") as saved:
-        return {name: saved[name] for name in saved if name.startswith(prefix)}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from alexnet_tf import checkpoints
 from alexnet_tf.errors import UserError
 from alexnet_tf.saving import Checkpoint
 from alexnet_tf.watchdogs import NonfiniteError
@@ -90,13 +91,16 @@ def _roll_back(model, checkpoint, note_batch, max_rollbacks, error):
     progress = checkpoint.progress
     step, skipped = progress.step, progress.skipped
     told = f"step {step}: {error}.\n{note_batch(step)}"
-    good = checkpoint.restore(model)
+    good = checkpoints.newest(checkpoint.run.checkpoints)
     if len(skipped) >= max_rollbacks or not good:
+        advice = "leave such batches out with --on_nonfinite=rollback"
+        if skipped:
+            advice = f"allow more than --max_rollbacks={max_rollbacks}"
         raise UserError(
-            f"{told}\nThe last good checkpoint is {good or 'none'}. A lower "
-            "--learning_rate may help, or --on_nonfinite=rollback, which leaves"
-            f" such batches out; {len(skipped)} were."
+            f"{told}\nThe last good checkpoint is {good or 'none'}. Try a "
+            f"lower --learning_rate, or {advice}."
         ) from error
+    checkpoint.restore(model)
     progress.leave_out([*skipped, step])
     print(
         f"\n{told}\nBack at {good}, going on without that batch; rollback "

@@ -68,7 +68,11 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         if "--debug" in arguments or error.filename is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}.", file=sys.stderr)
+        print(
+            f"error: {error.filename}: {error.strerror}. Is it the right path? "
+            "--debug shows where it is used.",
+            file=sys.stderr,
+        )
         return 2
 
 

@@ -10,8 +10,8 @@ from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.examples import Examples
 from alexnet_tf.network import Network
+from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir
-from alexnet_tf.saving import Progress
 from alexnet_tf.settings import Data
 
 _FIXED = {

@@ -22,21 +22,18 @@ def ending_on_signals() -> Iterator[None]:
 
 
 class StopRequest:
-    """Takes signals as a wish to stop, for a loop that asks after each step.
+    """A wish to stop, for a loop that asks after each step.
 
-    `signal` is the one received while this was entered, None if there was none.
+    `signal` is the one received while this was listening, None if there was
+    none.
     """
 
     def __init__(self):
         self.signal = None
-        self._handling = _handling(self._receive)
 
-    def __enter__(self):
-        self._handling.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self._handling.__exit__(*error)
+    def listening(self) -> contextlib.AbstractContextManager:
+        """Returns a context in which signals are noted."""
+        return _handling(self._receive)
 
     def exit(self, step: int) -> None:
         """Ends the process as the signal would have, after a checkpoint.

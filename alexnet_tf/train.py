@@ -12,6 +12,7 @@ from alexnet_tf import (
     loop,
     resuming,
     splits,
+    variables,
     watchdogs,
 )
 from alexnet_tf.config import Config, to_flagfile
@@ -20,8 +21,9 @@ from alexnet_tf.environment import describe_environment
 from alexnet_tf.errors import UserError
 from alexnet_tf.inference import save_classifier
 from alexnet_tf.plateau import PlateauRule
+from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir, write_json, write_whole
-from alexnet_tf.saving import Checkpoint, Progress
+from alexnet_tf.saving import Checkpoint
 from alexnet_tf.stopping import StopRequest
 
 
@@ -71,15 +73,12 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
     rule = PlateauRule(config.plateau_patience, config.plateau_drops)
     stuck = watchdogs.StuckLoss(len(facts.class_names))
     stop = StopRequest()
-    may_roll_back = config.on_nonfinite == "rollback"
-    checkpoint = Checkpoint(
+    checkpoint = _make_checkpoint(
+        config,
         run_dir,
-        Progress(training.count // config.batch_size),
+        training.count // config.batch_size,
         {"plateau": rule, "stuck_loss": stuck},
         stop,
-        keep=config.keep_checkpoints,
-        every_steps=config.checkpoint_every_steps,
-        from_start=may_roll_back,
     )
     if checkpoint.restore(model) and earlier:
         config = resuming.settle_learning_rate(
@@ -91,33 +90,49 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
     _announce(run_dir, model, placement, facts, checkpoint.progress)
 
     validator = assembly.make_predictor(model, config, validation, bad)
-    with stop:
-        loop.fit_to_end(
-            model,
-            lambda steps: assembly.training_batches(
-                config, training, steps, bad
-            ),
-            epochs=config.epochs,
-            # Each may use what those before it add to the logs.
-            callbacks=[
-                watchdogs.NonfiniteCheck(),
-                watchdogs.BadExampleLimit(bad),
-                callbacks.Throughput(config.batch_size),
-                callbacks.Validation(validator, checkpoint.stop_if_asked),
-                stuck,
-                keras.callbacks.TensorBoard(
-                    run_dir.tensorboard, write_graph=False
-                ),
-                callbacks.History(run_dir),
-                callbacks.PlateauSchedule(rule, config.plateau_factor),
-            ],
-            checkpoint=checkpoint,
-            note_batch=lambda step: _note_batch(
-                config, run_dir, training, step
-            ),
-            max_rollbacks=config.max_rollbacks if may_roll_back else 0,
-        )
+    # Each may use what those before it add to the logs.
+    parts = [
+        watchdogs.NonfiniteCheck(),
+        watchdogs.BadExampleLimit(bad),
+        callbacks.Throughput(config.batch_size),
+        callbacks.Validation(validator, checkpoint.stop_if_asked),
+        stuck,
+        keras.callbacks.TensorBoard(run_dir.tensorboard, write_graph=False),
+        callbacks.History(run_dir),
+        callbacks.PlateauSchedule(rule, config.plateau_factor),
+    ]
+    with stop.listening():
+        _fit(config, run_dir, model, training, bad, parts, checkpoint)
     _finish(config, run_dir, model, validator)
+
+
+def _make_checkpoint(config, run_dir, steps_per_epoch, parts, stop):
+    progress = Progress(steps_per_epoch)
+    if config.override_learning_rate:
+        # A new run begins with it; started again, it is not set back to it.
+        progress.forced_rate = config.learning_rate
+    return Checkpoint(
+        run_dir,
+        progress,
+        parts,
+        stop,
+        keep=config.keep_checkpoints,
+        every_steps=config.checkpoint_every_steps,
+        from_start=config.on_nonfinite == "rollback",
+    )
+
+
+def _fit(config, run_dir, model, training, bad, parts, checkpoint):
+    may_roll_back = config.on_nonfinite == "rollback"
+    loop.fit_to_end(
+        model,
+        lambda steps: assembly.training_batches(config, training, steps, bad),
+        epochs=config.epochs,
+        callbacks=parts,
+        checkpoint=checkpoint,
+        note_batch=lambda step: _note_batch(config, run_dir, training, step),
+        max_rollbacks=config.max_rollbacks if may_roll_back else 0,
+    )
 
 
 def _note_batch(config, run_dir, training, step):
@@ -139,8 +154,7 @@ def _write_settings(config, run_dir, placement, facts):
 
 def _find_source(config, run_dir):
     """Returns the checkpoint that a new run starts from, None for none."""
-    begun = checkpoints.newest(run_dir.checkpoints)
-    if begun or not config.init_from:
+    if not config.init_from or checkpoints.newest(run_dir.checkpoints):
         return None
     source = RunDir(Path(config.init_from))
     read_facts(source)  # An error if it is not a run.
@@ -148,7 +162,7 @@ def _find_source(config, run_dir):
 
 
 def _start_from(source, model):
-    taken, left = checkpoints.restore_fitting(source, model)
+    taken, left = variables.restore_fitting(source, model)
     if not taken:
         raise UserError(
             f"--init_from: no layer of {source} fits this network; its names "

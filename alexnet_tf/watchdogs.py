@@ -24,12 +24,12 @@ class NonfiniteCheck(keras.callbacks.Callback):
         """Raises a `NonfiniteError` if one of them is not finite."""
         logs["gradient_norm"] = self.model.optimizer.gradient_norm()
         wrong = [
-            name
+            f"{name} is {logs[name]}"
             for name in ("loss", "gradient_norm")
             if not math.isfinite(logs[name])
         ]
         if wrong:
-            raise NonfiniteError(f"{' and '.join(wrong)} not finite")
+            raise NonfiniteError(" and ".join(wrong))
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds that of the last step to the epoch's logs."""

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_tf import checkpoints
+from alexnet_tf import checkpoints, variables
 from alexnet_tf.errors import UserError
 from alexnet_tf.model import alexnet
 from alexnet_tf.network import Network
@@ -23,7 +23,7 @@ def make_variables(scale):
 def save(directory, step, error, scale=1):
     checkpoints.save(
         directory,
-        checkpoints.values_of(make_variables(scale)),
+        variables.values_of(make_variables(scale)),
         {"step": step, "val_top1_error": error},
     )
 
@@ -31,9 +31,9 @@ def save(directory, step, error, scale=1):
 def test_values_and_state_come_back(tmp_path):
     save(tmp_path, 7, 0.25, scale=5)
     checkpoint = checkpoints.newest(tmp_path)
-    variables = make_variables(0)
-    checkpoints.restore(checkpoint, variables)
-    for variable, saved in zip(variables, make_variables(5), strict=True):
+    found = make_variables(0)
+    variables.restore(checkpoint, found)
+    for variable, saved in zip(found, make_variables(5), strict=True):
         np.testing.assert_array_equal(variable.numpy(), saved.numpy())
     assert checkpoints.read_state(checkpoint)["step"] == 7
 
@@ -84,7 +84,7 @@ def test_another_network_is_refused(tmp_path, name, shape, message):
     save(tmp_path, 1, 0.5)
     variable = keras.Variable(np.zeros(shape, "float32"), name=name)
     with pytest.raises(UserError, match=message):
-        checkpoints.restore(checkpoints.newest(tmp_path), [variable])
+        variables.restore(checkpoints.newest(tmp_path), [variable])
 
 
 def shorten(file):

@@ -102,6 +102,33 @@ def weights_of(run_dir):
         return {name: saved[name] for name in saved}
 
 
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_stopped(
+    tmp_path, data_dir, finished_run
+):
+    assert train(tmp_path / "run", data_dir, "--epochs=1") == 0
+    (tmp_path / "run" / "result.json").unlink()
+    assert train(tmp_path / "run", data_dir, "--epochs=3") == 0
+    for row, other in zip(
+        read_history(tmp_path / "run"), read_history(finished_run), strict=True
+    ):
+        for name in set(HISTORY_COLUMNS) - {"images_per_second"}:
+            assert row[name] == other[name], name
+    ours, theirs = weights_of(tmp_path / "run"), weights_of(finished_run)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_a_place_where_nothing_can_be_written_is_told(
+    tmp_path, data_dir, capsys
+):
+    (tmp_path / "file").touch()
+    assert train(tmp_path / "file" / "run", data_dir) == 2
+    told = capsys.readouterr().err
+    assert f"error: {tmp_path}/file/run: Not a directory." in told
+    assert len(told.splitlines()) <= 3
+
+
 def test_a_batch_larger_than_the_data_set_is_refused(
     tmp_path, data_dir, capsys
 ):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import checkpoints
+from alexnet_tf import checkpoints, variables
 from tests.test_placement import LAYOUTS, SMALL, make_trainer
 
 STEPS = 5
@@ -79,17 +79,17 @@ def test_a_checkpoint_of_one_layout_goes_on_in_any_other(
     trained, layout, tmp_path
 ):
     _, _, source = trained[(2, 2)]
-    variables = source.variables + source.optimizer.variables
+    theirs = source.variables + source.optimizer.variables
     checkpoints.save(
-        tmp_path, values_of(variables), {"step": 5, "val_top1_error": 0.5}
+        tmp_path, values_of(theirs), {"step": 5, "val_top1_error": 0.5}
     )
     _, model = make_trainer(layout, *SMALL, "--batch_size=8", "--seed=9")
-    checkpoints.restore(
+    variables.restore(
         checkpoints.newest(tmp_path),
         model.variables + model.optimizer.variables,
     )
     restored = values_of(model.variables + model.optimizer.variables)
-    saved = values_of(variables)
+    saved = values_of(theirs)
     assert restored.keys() == saved.keys()
     assert any("momentum" in name for name in saved)
     for name in saved:

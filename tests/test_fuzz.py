@@ -65,13 +65,8 @@ def flags(draw, odd_values=TEXTS):
     values = st.sampled_from(right)
     if odd_values:
         odd = st.sampled_from([*wrong, *odd_values])
-        values = st.integers(0, 4).flatmap(lambda n: values_or(n, values, odd))
+        values = st.one_of(values, values, values, values, odd)
     return f"--{field.name}={draw(values)}"
-
-
-def values_or(number, usual, odd):
-    """Draws one in five from `odd`."""
-    return odd if number == 0 else usual
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,12 @@ ROWS = [
         "plateau",
         "plots",
         "preprocessing",
+        "progress",
         "run_dir",
         "setting",
         "stopping",
         "traffic",
+        "variables",
     },
     {"bad_examples", "datasets", "folders", "network", "prepared"}
     | {"shuffling", "towers"},

@@ -9,8 +9,9 @@ from alexnet_tf import checkpoints
 from alexnet_tf.errors import UserError
 from alexnet_tf.loop import fit_to_end
 from alexnet_tf.optimizer import MomentumSGD
+from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir
-from alexnet_tf.saving import Checkpoint, Progress
+from alexnet_tf.saving import Checkpoint
 from alexnet_tf.stopping import StopRequest
 from alexnet_tf.watchdogs import NonfiniteCheck
 

@@ -124,7 +124,8 @@ def test_a_run_that_is_killed_and_stopped(whole, tmp_path, data_dir):
     assert not (tmp_path / "history.csv").exists()
 
     writing = tmp_path / "checkpoints" / ".writing" / "variables.npz"
-    kill_when(writing.exists, start(tmp_path, data_dir, layout))
+    while not writing.exists():  # The kill may come when it is written.
+        kill_when(writing.exists, start(tmp_path, data_dir, layout))
     end(start(tmp_path, data_dir, layout))
     assert outcome(tmp_path) == expected
 
@@ -254,4 +255,4 @@ def test_memory_stays_flat_over_two_thousand_steps(tmp_path, data_dir):
     assert max(sizes) >= 2000
     late = [size for step, size in curve if step >= 1500]
     before = [size for step, size in curve if 750 <= step < 1500]
-    assert np.mean(late) < 1.05 * np.mean(before)
+    assert np.mean(late) < 1.03 * np.mean(before)
