@@ -86,7 +86,15 @@ class MomentumSGD(keras.optimizers.SGD):
             learning_rate *= self.bias_learning_rate
         if self.decay_biases or not is_bias:
             gradient += self.decay * variable
-        super().update_step(gradient, variable, learning_rate)
+        # v = momentum v - learning_rate gradient; w = w + v; in one go, which
+        # takes half the time of Keras's separate operations.
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[index].value.handle,
+            lr=learning_rate,
+            grad=gradient,
+            momentum=self.momentum,
+        )
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Sums the gradients over the replicas, device by device.

@@ -38,12 +38,15 @@ def lrn_gradient(x, upstream, size, k, alpha, beta, axes=(-1,)):
     return gradient, np.abs(own) + of_terms
 
 
-def ours(layer, x, upstream):
-    """Returns the layer's outputs and gradient as float64 arrays."""
+def ours(layer, x, upstream, training=False):
+    """Returns the layer's outputs and gradient as float64 arrays.
+
+    In training they are compiled by XLA.
+    """
     inputs = tf.constant(x, layer.compute_dtype)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        outputs = layer(inputs)
+        outputs = layer(inputs, training=training)
     gradient = tape.gradient(
         outputs, inputs, tf.constant(upstream, outputs.dtype)
     )
@@ -76,17 +79,13 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["", "XLA"])
+@pytest.mark.parametrize("training", [False, True], ids=["", "XLA"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_it_and_its_gradient_are_the_papers_formula(case, jit_compile):
+def test_it_and_its_gradient_are_the_papers_formula(case, training):
     shape, *constants, scale = case
     x, upstream = draw(shape, scale)
     layer = LocalResponseNormalization(*constants)
-    layer.build(shape)
-    compute = tf.function(
-        lambda: ours(layer, x, upstream), jit_compile=jit_compile
-    )
-    outputs, gradient = compute()
+    outputs, gradient = ours(layer, x, upstream, training)
     # What float32 can hold of the inputs; the formula is exact from there on.
     x, upstream = (a.astype(np.float32).astype(float) for a in (x, upstream))
     np.testing.assert_allclose(outputs, lrn(x, *constants), rtol=1e-5)
@@ -106,10 +105,11 @@ def test_the_gradient_of_the_reference_is_the_derivative_of_the_reference():
         assert gradient[place] == pytest.approx(slope, rel=1e-6, abs=1e-8)
 
 
-def test_spatial_windows_extend_over_places_of_one_map():
+@pytest.mark.parametrize("training", [False, True], ids=["", "XLA"])
+def test_spatial_windows_extend_over_places_of_one_map(training):
     x, upstream = draw((2, 7, 4, 3), 10.0)
     layer = SpatialResponseNormalization(5, 1.0, 1e-1, 0.75)
-    outputs, gradient = ours(layer, x, upstream)
+    outputs, gradient = ours(layer, x, upstream, training)
     constants = (5, 1.0, 1e-1, 0.75, (1, 2))
     np.testing.assert_allclose(outputs, lrn(x, *constants), rtol=1e-5)
     exact, of_terms = lrn_gradient(x, upstream, *constants)
@@ -140,13 +140,14 @@ def test_it_is_tensorflows_with_an_undivided_alpha():
     )
 
 
-def test_in_bfloat16_it_is_exact_up_to_its_rounding():
+@pytest.mark.parametrize("training", [False, True], ids=["", "XLA"])
+def test_in_bfloat16_it_is_exact_up_to_its_rounding(training):
     x, upstream = (
         tf.cast(tf.constant(a, tf.bfloat16), tf.float64).numpy()
         for a in draw((2, 5, 5, 48), 50.0)
     )
     layer = LocalResponseNormalization(dtype="mixed_bfloat16")
-    outputs, gradient = ours(layer, x, upstream)
+    outputs, gradient = ours(layer, x, upstream, training)
     constants = (5, 2.0, 1e-4, 0.75)
     np.testing.assert_allclose(outputs, lrn(x, *constants), rtol=2**-8)
     exact, of_terms = lrn_gradient(x, upstream, *constants)
