@@ -23,7 +23,7 @@ COMPUTING = {
     "MaxPool",
     "MaxPoolGrad",
     "MatMul",
-    "StatefulPartitionedCall",  # XLA: response normalisation, input.
+    "PartitionedCall",  # XLA: response normalisation, input.
     "ReluGrad",
     "StatelessRandomUniformV2",
 }
