@@ -94,7 +94,13 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         @tf.custom_gradient
         def normalise(x):
             y, root = respond(x)
-            return y, lambda upstream: gradient_of(x, root, upstream)
+
+            def named_gradient(upstream):
+                # Named as TensorFlow names others, for traces of a step.
+                with tf.name_scope(f"gradient_tape/{self.name}"):
+                    return gradient_of(x, root, upstream)
+
+            return y, named_gradient
 
         return normalise(inputs)
 
