@@ -1,15 +1,24 @@
 """Speeds, each beside what the machine could do, measured in turns."""
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 
-from alexnet_tf import assembly, input_benchmark
+from alexnet_tf import assembly, input_benchmark, layer_times, step_benchmark
 from alexnet_tf.config import Config
+from alexnet_tf.dataset_facts import unknown_facts
 from alexnet_tf.run_dir import write_json
+from alexnet_tf.towers import Placement
+
+_OURS = "this network, {}"
+_CLASSES = 1000
+# A measurement takes at least so long [s].
+_SHORTEST = 1.0
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -21,7 +30,69 @@ def run(config: Config, words: list[str]) -> int:
 
     Returns:
         The exit code, 0.
+
+    Raises:
+        UserError: if the settings do not fit the machine.
     """
+    parts = {"step": _step, "input": _input}
+    results = {
+        name: part(config)
+        for name, part in parts.items()
+        if config.what in (name, "all")
+    }
+    if config.json:
+        write_json(Path(config.json), results)
+    return 0
+
+
+def _step(config):
+    placement = assembly.make_placement(config)
+    batches = step_benchmark.make_batches(
+        config.batch_size, config.crop_size, _CLASSES
+    )
+    ours = _OURS.format(config.precision)
+    models = {ours: _make_trainer(config, placement)}
+    flops = step_benchmark.count_flops(models[ours])
+    if config.precision != "float32":
+        exact = dataclasses.replace(config, precision="float32")
+        models[_OURS.format("float32")] = _make_trainer(exact, placement)
+    if len(placement.devices[0]) > 1:
+        one = Placement(tuple((lead,) for lead in placement.leads))
+        models[f"{ours}, one device"] = _make_trainer(config, one)
+    dtypes = {"float32": "float32"} | {config.precision: config.precision}
+    subjects = {
+        f"{step_benchmark.LIMIT}, {dtype}": step_benchmark.matrix_product(
+            dtype, flops
+        )
+        for dtype in reversed(dtypes)
+    }
+    subjects |= {
+        name: step_benchmark.step_in_loop(model, batches)
+        for name, model in models.items()
+    }
+    subjects[f"{ours}, with fit"] = step_benchmark.steps_of_fit(
+        models[ours], batches
+    )
+    stock = step_benchmark.make_stock_network(config.crop_size, _CLASSES)
+    subjects[step_benchmark.STOCK] = step_benchmark.step_in_loop(stock, batches)
+    rows = step_benchmark.compare(_in_turns(subjects, config.rounds))
+    print(step_benchmark.as_table(rows, config.batch_size, flops))
+    layers = layer_times.measure_layers(models[ours], subjects[ours])
+    print(f"\n{layer_times.as_table(layers)}")
+    (own,) = (row for row in rows if row["what"] == ours)
+    return {
+        "images_per_second": own["images_per_second"],
+        "rows": rows,
+        "layers": layers,
+    }
+
+
+def _make_trainer(config: Config, placement: Placement) -> keras.Model:
+    facts = unknown_facts([str(number) for number in range(_CLASSES)])
+    return assembly.make_trainer(config, facts, placement)
+
+
+def _input(config):
     with tempfile.TemporaryDirectory() as directory:
         subjects = input_benchmark.make_subjects(
             Path(directory),
@@ -31,13 +102,12 @@ def run(config: Config, words: list[str]) -> int:
         measured = _in_turns(subjects, config.rounds)
     rows = input_benchmark.compare(measured)
     print(input_benchmark.as_table(rows, config.batch_size))
-    if config.json:
-        write_json(Path(config.json), {"input": rows})
-    return 0
+    (files,) = (row for row in rows if row["what"] == input_benchmark.FILES)
+    return {"images_per_second": files["images_per_second"], "rows": rows}
 
 
 def _in_turns(
-    subjects: dict[str, Callable[[], int]], rounds: int
+    subjects: dict[str, Callable[[], float]], rounds: int
 ) -> dict[str, np.ndarray]:
     """Measures all subjects in turns, so that noise meets all of them.
 
@@ -54,6 +124,8 @@ def _in_turns(
         for name, subject in subjects.items():
             wall, cpu = time.perf_counter(), time.process_time()
             images = subject()
+            while time.perf_counter() - wall < _SHORTEST:
+                images += subject()
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             if number:
                 measured[name].append((wall / images, cpu / images))

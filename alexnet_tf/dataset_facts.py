@@ -32,6 +32,17 @@ class DatasetFacts:
     mean_image: np.ndarray | None = None
 
 
+def unknown_facts(class_names: list[str]) -> DatasetFacts:
+    """Returns the facts of a data set that nobody has looked at."""
+    return DatasetFacts(
+        class_names=list(class_names),
+        mean_rgb=[0, 0, 0],
+        covariance_rgb=[[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        train_examples=0,
+        validation_examples=0,
+    )
+
+
 def write_facts(run: RunDir, facts: DatasetFacts) -> None:
     """Writes dataset.json and, before it, the mean image if there is one."""
     content = dataclasses.asdict(facts)

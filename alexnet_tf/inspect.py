@@ -11,7 +11,7 @@ import tensorflow as tf
 from alexnet_tf import assembly, sources, traffic
 from alexnet_tf.claims import count_claims
 from alexnet_tf.config import Config
-from alexnet_tf.dataset_facts import DatasetFacts
+from alexnet_tf.dataset_facts import unknown_facts
 from alexnet_tf.run_dir import write_json
 from alexnet_tf.towers import Placement
 from alexnet_tf.traffic import Transfer
@@ -34,7 +34,7 @@ def run(config: Config, words: list[str]) -> int:
     names = sources.class_names(config.dataset, data_dir=config.data_dir)
     if config.facts:
         return _show_facts(config, names)
-    model = assembly.make_trainer(config, _unknown_facts(names), placement)
+    model = assembly.make_trainer(config, unknown_facts(names), placement)
     graph = traffic.trace_training_step(model, images_per_replica=1)
     transfers = traffic.find_transfers(graph)
     images_per_replica = config.batch_size // len(placement.devices)
@@ -60,7 +60,7 @@ def run(config: Config, words: list[str]) -> int:
 
 def _show_facts(config, names):
     """Prints the paper's claims beside what is counted in the network."""
-    model = assembly.make_model(config, _unknown_facts(names))
+    model = assembly.make_model(config, unknown_facts(names))
     claims = count_claims(model, assembly.make_geometry(config))
     print(f"{'':28}{'Sec.':10}{'the paper':36}{'here':36}test")
     for claim in claims:
@@ -74,17 +74,6 @@ def _show_facts(config, names):
         facts = [dataclasses.asdict(claim) for claim in claims]
         write_json(Path(config.json), {"facts": facts})
     return 0
-
-
-def _unknown_facts(names):
-    """Returns the facts of a data set that nobody has looked at."""
-    return DatasetFacts(
-        class_names=list(names),
-        mean_rgb=[0, 0, 0],
-        covariance_rgb=[[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-        train_examples=0,
-        validation_examples=0,
-    )
 
 
 def _describe(layer: keras.Layer, placement: Placement) -> dict:

@@ -82,7 +82,7 @@ class Pixels(OnTower, keras.layers.Layer):
         make_input = self._add_and_pad
         if training:
             # XLA makes one loop of it, in less than half the time.
-            make_input = tf.function(make_input, jit_compile=True)
+            make_input = self.compiled(make_input, "forward")
         return make_input(images, added, shrink)
 
     def _add_and_pad(self, images, added, shrink):

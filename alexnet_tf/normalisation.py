@@ -88,8 +88,8 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
             return tf.cast(gradient, self.compute_dtype)
 
         if jit_compile:
-            respond = tf.function(respond, jit_compile=True)
-            gradient_of = tf.function(gradient_of, jit_compile=True)
+            respond = self.compiled(respond, "forward")
+            gradient_of = self.compiled(gradient_of, "backward")
 
         @tf.custom_gradient
         def normalise(x):

@@ -247,10 +247,10 @@ class SingleCommands:
         choices=("jpeg", "raw"),
     )
     what: str = setting(
-        "input",
-        "benchmark: what to measure. input: images decoded, cut and mirrored "
-        "on the processor.",
-        choices=("input",),
+        "step",
+        "benchmark: what to measure. step: a training step on made-up images; "
+        "input: images decoded, cut and mirrored on the processor; all: both.",
+        choices=("step", "input", "all"),
     )
     rounds: int = setting(
         5, "benchmark: times that each figure is measured, in turns.", lower=2

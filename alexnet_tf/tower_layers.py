@@ -55,6 +55,20 @@ class OnTower:
         values = [tf.convert_to_tensor(v._value) for v in variables]
         return self.placement.run(self.tower, of_tensors, *tensors, *values)
 
+    def compiled(self, function, name):
+        """Returns a function of tensors compiled by XLA, as one loop or few.
+
+        Args:
+            function: The function.
+            name: What it does, which traces of a step tell with the layer.
+        """
+
+        def named(*arguments):
+            return function(*arguments)
+
+        named.__name__ = f"{self.name}_{name}"
+        return tf.function(named, jit_compile=True)
+
     def get_config(self):
         """Returns the constructor's arguments, less the placement."""
         return {**super().get_config(), "tower": self.tower}

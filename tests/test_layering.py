@@ -9,6 +9,7 @@ ROWS = [
     {"errors"},
     {
         "examples",
+        "layer_times",
         "metrics",
         "optimizer",
         "plateau",
@@ -27,7 +28,7 @@ ROWS = [
     | {"settings", "sources", "tower_layers"},
     {"config", "data", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
-    {"callbacks", "model", "saving", "shards", "watchdogs"},
+    {"callbacks", "model", "saving", "shards", "step_benchmark", "watchdogs"},
     {"assembly", "input_benchmark", "loop", "resuming", "splits"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
     | {"prepare", "train"},

@@ -138,7 +138,7 @@ def test_variables_are_updated_where_they_are(graph, layout):
     assert set(updates) == set(range(devices_per_replica * replicas))
     if devices_per_replica == 2:
         for replica in range(replicas):
-            # 15 variables, with their momentum, and gradients' squares; 3 seeds.
+            # 15 variables with momentum; gradients' squares; 3 seeds.
             assert updates[2 * replica + 1] == 2 * 15 + 3
 
 

@@ -1,0 +1,95 @@
+"""What each layer of a training step takes, read off a trace of real steps."""
+
+import collections
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+_STEPS = 3
+
+
+def measure_layers(
+    model: keras.Model, step: Callable[[], object]
+) -> list[dict]:
+    """Runs some training steps under TensorFlow's profiler.
+
+    Args:
+        model: The network.
+        step: Makes one step; it must have been made before.
+
+    Returns:
+        A row for each layer, towers together: `layer`, `forward_ms` and
+        `backward_ms` a step, summed over what runs at the same time. The
+        last rows are the update of the weights, and what belongs to no layer.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        tf.profiler.experimental.start(directory)
+        for _ in range(_STEPS):
+            step()
+        tf.profiler.experimental.stop()
+        (file,) = Path(directory).glob("**/*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(file.read_bytes())
+    times = collections.Counter()
+    for plane in space.planes:
+        for name, milliseconds in _operations(plane):
+            times[_layer_and_pass(name)] += milliseconds / _STEPS
+    names = [layer.name.split("_tower")[0] for layer in model.layers]
+    return [
+        {
+            "layer": name,
+            "forward_ms": times[name, "forward"],
+            "backward_ms": times[name, "backward"],
+        }
+        for name in [*dict.fromkeys(names), "update", "other"]
+        if times[name, "forward"] or times[name, "backward"]
+    ]
+
+
+def _operations(plane) -> Iterator[tuple[str, float]]:
+    """Yields the name and the milliseconds of what a device has done."""
+    stat_names = {number: m.name for number, m in plane.stat_metadata.items()}
+    for line in plane.lines:
+        for event in line.events:
+            name = plane.event_metadata[event.metadata_id].name
+            texts = {
+                stat_names[stat.metadata_id]: stat.str_value
+                or stat_names.get(stat.ref_value, "")
+                for stat in event.stats
+            }
+            # An operation on a CPU is called name:Type. XLA's loops tell the
+            # function they were made of, and GPU kernels their operation.
+            if not re.fullmatch(r"[\w/.\-]+:\w+", name):
+                name = texts.get("hlo_module") or texts.get("tf_op")
+            if name:
+                yield name, event.duration_ps / 1e9
+
+
+def _layer_and_pass(name):
+    """Returns (layer, "forward" or "backward") of an operation's name."""
+    layer = re.search(r"((?:spatial_)?[a-z]+\d?b?)_tower\d", name)
+    is_backward = name.startswith("gradient_tape") or "_backward" in name
+    if layer:
+        return layer.group(1), "backward" if is_backward else "forward"
+    return "update" if "momentum_sgd/" in name else "other", "forward"
+
+
+def as_table(rows: list[dict]) -> str:
+    """Returns the rows of `measure_layers` as text."""
+    total = sum(row["forward_ms"] + row["backward_ms"] for row in rows)
+    lines = [f"{'layer':16}{'forward ms':>12}{'backward ms':>13}{'share':>8}"]
+    for row in rows:
+        forward, backward = row["forward_ms"], row["backward_ms"]
+        lines.append(
+            f"{row['layer']:16}{forward:12.1f}{backward:13.1f}"
+            f"{(forward + backward) / total:8.1%}"
+        )
+    lines.append(
+        f"{'total':16}{total:12.1f}  of a step, summed over what runs at the "
+        "same time"
+    )
+    return "\n".join(lines)
