@@ -14,6 +14,7 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation import SplitPredictor
 from alexnet_tf.examples import Examples
 from alexnet_tf.inference import make_classifier
+from alexnet_tf.input_clock import InputClock
 from alexnet_tf.metrics import top_k_error
 from alexnet_tf.model import alexnet
 from alexnet_tf.optimizer import MomentumSGD
@@ -22,7 +23,13 @@ from alexnet_tf.run_dir import RunDir
 from alexnet_tf.towers import Placement
 
 # Keras's name of each --precision.
-_DTYPES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+_DTYPES = {
+    "float32": "float32",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+# Gradients of the outputs are up to 1 / batch size; float16 ends at 65504.
+_FLOAT16_SCALE = 1024.0
 
 
 def open_run(config: Config) -> RunDir:
@@ -121,11 +128,15 @@ def make_trainer(
                 config.weight_decay,
                 decay_biases=config.decay_biases,
                 bias_learning_rate=config.bias_learning_rate,
+                loss_scale=_FLOAT16_SCALE
+                if config.precision == "float16"
+                else 1.0,
             ),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[top_k_error(1), top_k_error(5)],
             # XLA cannot compile a step that spans several devices.
             jit_compile=False,
+            auto_scale_loss=False,  # `MomentumSGD` does.
         )
         # A checkpoint can only be restored into slots that exist.
         model.optimizer.build(model.trainable_variables)
@@ -133,7 +144,11 @@ def make_trainer(
 
 
 def training_batches(
-    config: Config, examples: Examples, steps: range, bad: BadExamples
+    config: Config,
+    examples: Examples,
+    steps: range,
+    bad: BadExamples,
+    clock: InputClock | None = None,
 ) -> tf.data.Dataset:
     """Returns the batches of some steps, see `data.training_batches`."""
     return data.training_batches(
@@ -146,6 +161,7 @@ def training_batches(
         shuffle_buffer=config.shuffle_buffer,
         seed=config.seed,
         bad=bad,
+        clock=clock,
     )
 
 

@@ -6,43 +6,63 @@ from collections.abc import Callable
 
 import keras
 
+from alexnet_tf import STARTED
 from alexnet_tf.evaluation import SplitPredictor, measure
+from alexnet_tf.input_clock import InputClock
 from alexnet_tf.plateau import PlateauRule, Verdict
 from alexnet_tf.run_dir import HISTORY_COLUMNS, RunDir
+from alexnet_tf.progress import Progress
 
 
 class Throughput(keras.callbacks.Callback):
-    """Adds `images_per_second` to the logs.
+    """Adds `images_per_second` and `input_wait` to the logs.
 
-    Counted over the training steps of an epoch so far, without the first one,
-    which contains compiling the step or filling the pipeline, and without
-    validation.
+    Both are counted over the training steps of an epoch so far, without the
+    first one, which contains compiling the step or filling the pipeline, and
+    without validation. `input_wait` is the share of that time, in 0..1, for
+    which the devices waited for a batch.
 
     Args:
         batch_size: Images a step, over all replicas.
+        clock: Knows when batches were ready.
+        progress: Knows the number of the step.
     """
 
-    def __init__(self, batch_size):
+    def __init__(self, batch_size: int, clock: InputClock, progress: Progress):
         super().__init__()
         self.batch_size = batch_size
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Adds the figure to the progress bar's logs."""
-        now = time.perf_counter()
-        if batch == 0:
-            self._first_step_end = now
-        else:
-            images = batch * self.batch_size
-            self._speed = images / (now - self._first_step_end)
-            logs["images_per_second"] = self._speed
+        self.clock = clock
+        self.progress = progress
+        self._has_begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Starts anew; an epoch of one step has no figure."""
-        self._speed = float("nan")
+        """Starts anew; an epoch of one step has no figures."""
+        self._figures = dict.fromkeys(
+            ("images_per_second", "input_wait"), float("nan")
+        )
+        self._waited = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Adds the figures to the progress bar's logs."""
+        now = time.perf_counter()
+        if not self._has_begun:
+            self._has_begun = True
+            print(f"\nFirst step done after {now - STARTED:.1f} s.")
+        if batch == 0:
+            self._start = now
+        else:
+            self._waited += self.clock.waited(self.progress.step, self._last)
+            seconds = now - self._start
+            self._figures = {
+                "images_per_second": batch * self.batch_size / seconds,
+                "input_wait": self._waited / seconds,
+            }
+            logs |= self._figures
+        self._last = now
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds the figure to the epoch's logs."""
-        logs["images_per_second"] = self._speed
+        """Adds the figures to the epoch's logs."""
+        logs |= self._figures
 
 
 class Validation(keras.callbacks.Callback):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from alexnet_tf.bad_examples import BadExamples, decode_each, replace_bad
 from alexnet_tf.examples import Examples, pipeline_options
+from alexnet_tf.input_clock import InputClock
 from alexnet_tf.preprocessing import (
     Geometry,
     decode_patch,
@@ -34,6 +35,7 @@ def training_batches(
     shuffle_buffer: int,
     seed: int,
     bad: BadExamples,
+    clock: InputClock | None = None,
 ) -> tf.data.Dataset:
     """Returns the training batches of some steps.
 
@@ -52,6 +54,7 @@ def training_batches(
             only be read in order.
         seed: Seed of the order and of the patches.
         bad: Where examples are noted that cannot be used.
+        clock: Notes when batches are ready.
 
     Returns:
         Dataset of (images, labels): uint8 (batch_size, crop_size, crop_size,
@@ -84,7 +87,7 @@ def training_batches(
         )
         return replace_bad(*decoded)
 
-    return (
+    batches = (
         # 1. Some examples at a time, in another order each epoch.
         shuffled_rows(
             examples,
@@ -99,10 +102,11 @@ def training_batches(
         .rebatch(batch_size, drop_remainder=True)
         # 4. Not a batch more or less, or it is an error.
         .apply(tf.data.experimental.assert_cardinality(len(steps)))
-        # 5. While the devices are busy with the last.
-        .prefetch(2)
-        .with_options(pipeline_options())
     )
+    if clock:
+        batches = clock.watch(batches, steps.start)
+    # 5. While the devices are busy with the last.
+    return batches.prefetch(2).with_options(pipeline_options())
 
 
 def names_of_step(

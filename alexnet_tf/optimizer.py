@@ -22,6 +22,9 @@ class MomentumSGD(keras.optimizers.SGD):
         decay: The paper's weight decay, 0.0005; float.
         decay_biases: Whether biases decay too.
         bias_learning_rate: Factor on the learning rate of biases.
+        loss_scale: The loss is multiplied by this and its gradient divided by
+            it: gradients of float16 layers would be rounded to zero. (Keras's
+            own `loss_scale_factor` divides on the lead.)
         **kwargs: As for `keras.optimizers.SGD`.
 
     Reference:
@@ -35,6 +38,7 @@ class MomentumSGD(keras.optimizers.SGD):
         decay=0.0005,
         decay_biases=True,
         bias_learning_rate=1.0,
+        loss_scale=1.0,
         **kwargs,
     ):
         # A name of its own: Keras would number optimizers, and with them the
@@ -44,6 +48,7 @@ class MomentumSGD(keras.optimizers.SGD):
         self.decay = decay
         self.decay_biases = decay_biases
         self.bias_learning_rate = bias_learning_rate
+        self.loss_scale = loss_scale
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Makes the momentum, and notes which variables are biases.
@@ -75,11 +80,17 @@ class MomentumSGD(keras.optimizers.SGD):
         """
         return float(self._norm())
 
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """Returns what gradients are taken of; Keras calls this."""
+        return loss * self.loss_scale
+
     def update_step(
         self, gradient: tf.Tensor, variable: keras.Variable, learning_rate
     ) -> None:
         """Makes one step of `variable`."""
         index = self._get_variable_index(variable)
+        if self.loss_scale != 1:
+            gradient /= self.loss_scale
         self.assign(self._squares[index], 2 * tf.nn.l2_loss(gradient))
         is_bias = self._is_bias[index]
         if is_bias:
@@ -125,4 +136,5 @@ class MomentumSGD(keras.optimizers.SGD):
             "decay": self.decay,
             "decay_biases": self.decay_biases,
             "bias_learning_rate": self.bias_learning_rate,
+            "loss_scale": self.loss_scale,
         }

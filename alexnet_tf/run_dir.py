@@ -23,6 +23,7 @@ HISTORY_COLUMNS = (
     "val_top1_error",
     "val_top5_error",
     "images_per_second",
+    "input_wait",
 )
 
 
@@ -85,10 +86,13 @@ class RunDir:
             return list(csv.DictReader(file))
 
     def write_history(self, rows: list[dict]) -> None:
-        """Writes history.csv anew; `rows` have `HISTORY_COLUMNS` as keys."""
+        """Writes history.csv anew; `rows` have `HISTORY_COLUMNS` as keys.
+
+        What a row does not have, as those of earlier versions, stays empty.
+        """
         lines = [",".join(HISTORY_COLUMNS)]
         lines += [
-            ",".join(str(row[column]) for column in HISTORY_COLUMNS)
+            ",".join(str(row.get(column, "")) for column in HISTORY_COLUMNS)
             for row in rows
         ]
         write_whole(self.history, "\n".join(lines) + "\n")

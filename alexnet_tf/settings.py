@@ -194,8 +194,10 @@ class Hardware:
     precision: str = setting(
         "float32",
         "Arithmetic. bfloat16: mixed, with weights, normalisation and loss in "
-        "float32; for processors that have bfloat16 arithmetic.",
-        choices=("float32", "bfloat16"),
+        "float32; for processors that have bfloat16 arithmetic. float16: the "
+        "same in half precision, with the loss scaled; for GPUs that have no "
+        "bfloat16.",
+        choices=("float32", "bfloat16", "float16"),
     )
 
 

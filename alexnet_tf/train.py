@@ -20,6 +20,7 @@ from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.environment import describe_environment
 from alexnet_tf.errors import UserError
 from alexnet_tf.inference import save_classifier
+from alexnet_tf.input_clock import InputClock
 from alexnet_tf.plateau import PlateauRule
 from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir, write_json, write_whole
@@ -90,19 +91,24 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
     _announce(run_dir, model, placement, facts, checkpoint.progress)
 
     validator = assembly.make_predictor(model, config, validation, bad)
+    clock = InputClock()
     # Each may use what those before it add to the logs.
     parts = [
         watchdogs.NonfiniteCheck(),
         watchdogs.BadExampleLimit(bad),
-        callbacks.Throughput(config.batch_size),
+        callbacks.Throughput(config.batch_size, clock, checkpoint.progress),
         callbacks.Validation(validator, checkpoint.stop_if_asked),
         stuck,
         keras.callbacks.TensorBoard(run_dir.tensorboard, write_graph=False),
         callbacks.History(run_dir),
         callbacks.PlateauSchedule(rule, config.plateau_factor),
     ]
+
+    def make_batches(steps):
+        return assembly.training_batches(config, training, steps, bad, clock)
+
     with stop.listening():
-        _fit(config, run_dir, model, training, bad, parts, checkpoint)
+        _fit(config, run_dir, model, training, make_batches, parts, checkpoint)
     _finish(config, run_dir, model, validator)
 
 
@@ -122,11 +128,11 @@ def _make_checkpoint(config, run_dir, steps_per_epoch, parts, stop):
     )
 
 
-def _fit(config, run_dir, model, training, bad, parts, checkpoint):
+def _fit(config, run_dir, model, training, make_batches, parts, checkpoint):
     may_roll_back = config.on_nonfinite == "rollback"
     loop.fit_to_end(
         model,
-        lambda steps: assembly.training_batches(config, training, steps, bad),
+        make_batches,
         epochs=config.epochs,
         callbacks=parts,
         checkpoint=checkpoint,

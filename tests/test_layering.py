@@ -9,6 +9,7 @@ ROWS = [
     {"errors"},
     {
         "examples",
+        "input_clock",
         "layer_times",
         "metrics",
         "optimizer",
@@ -28,8 +29,8 @@ ROWS = [
     | {"settings", "sources", "tower_layers"},
     {"config", "data", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
-    {"callbacks", "model", "saving", "shards", "step_benchmark", "watchdogs"},
-    {"assembly", "input_benchmark", "loop", "resuming", "splits"},
+    {"model", "saving", "shards", "step_benchmark", "watchdogs"},
+    {"assembly", "callbacks", "input_benchmark", "loop", "resuming", "splits"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
     | {"prepare", "train"},
     {"main"},

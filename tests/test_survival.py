@@ -75,7 +75,7 @@ def outcome(run_dir):
     with (Path(run_dir) / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        del row["images_per_second"]
+        del row["images_per_second"], row["input_wait"]
     return (
         digest.hexdigest(),
         rows,
@@ -90,7 +90,9 @@ def scalars(run_dir):
     for file in sorted(Path(run_dir).glob("tensorboard/**/events.*")):
         for event in tf.compat.v1.train.summary_iterator(str(file)):
             for value in event.summary.value:
-                if value.HasField("tensor") and "second" not in value.tag:
+                if "second" in value.tag or "wait" in value.tag:
+                    continue
+                if value.HasField("tensor"):
                     number = tf.make_ndarray(value.tensor)
                     if number.shape == () and number.dtype != object:
                         found[value.tag, event.step] = float(number)
