@@ -1,5 +1,6 @@
 """Speeds, each beside what the machine could do, measured in turns."""
 
+import contextlib
 import dataclasses
 import tempfile
 import time
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from alexnet_tf import assembly, input_benchmark, layer_times, step_benchmark
+from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
 from alexnet_tf.run_dir import write_json
@@ -17,6 +19,7 @@ from alexnet_tf.towers import Placement
 
 _OURS = "this network, {}"
 _CLASSES = 1000
+_ENDLESS = range(1_000_000)
 # A measurement takes at least so long [s].
 _SHORTEST = 1.0
 
@@ -34,7 +37,7 @@ def run(config: Config, words: list[str]) -> int:
     Raises:
         UserError: if the settings do not fit the machine.
     """
-    parts = {"step": _step, "input": _input}
+    parts = {"step": _step, "input": _input, "train": _train}
     results = {
         name: part(config)
         for name, part in parts.items()
@@ -76,12 +79,12 @@ def _step(config):
     stock = step_benchmark.make_stock_network(config.crop_size, _CLASSES)
     subjects[step_benchmark.STOCK] = step_benchmark.step_in_loop(stock, batches)
     rows = step_benchmark.compare(_in_turns(subjects, config.rounds))
-    print(step_benchmark.as_table(rows, config.batch_size, flops))
+    print(f"Batches of {config.batch_size}; {flops / 1e9:.3f} GFLOP an image")
+    print(step_benchmark.as_table(rows, "limit"))
     layers = layer_times.measure_layers(models[ours], subjects[ours])
     print(f"\n{layer_times.as_table(layers)}")
-    (own,) = (row for row in rows if row["what"] == ours)
     return {
-        "images_per_second": own["images_per_second"],
+        "images_per_second": _rate(rows, ours),
         "rows": rows,
         "layers": layers,
     }
@@ -93,17 +96,58 @@ def _make_trainer(config: Config, placement: Placement) -> keras.Model:
 
 
 def _input(config):
-    with tempfile.TemporaryDirectory() as directory:
+    geometry = assembly.make_geometry(config)
+    with _examples(geometry) as (splits, bad):
         subjects = input_benchmark.make_subjects(
-            Path(directory),
-            geometry=assembly.make_geometry(config),
-            batch_size=config.batch_size,
+            splits, geometry=geometry, batch_size=config.batch_size, bad=bad
         )
         measured = _in_turns(subjects, config.rounds)
     rows = input_benchmark.compare(measured)
     print(input_benchmark.as_table(rows, config.batch_size))
-    (files,) = (row for row in rows if row["what"] == input_benchmark.FILES)
-    return {"images_per_second": files["images_per_second"], "rows": rows}
+    return {
+        "images_per_second": _rate(rows, input_benchmark.FILES),
+        "rows": rows,
+    }
+
+
+def _train(config):
+    """Measures `fit` on made-up batches and on what is read."""
+    model = _make_trainer(config, assembly.make_placement(config))
+    made_up = step_benchmark.make_batches(
+        config.batch_size, config.crop_size, _CLASSES
+    )
+    with _examples(assembly.make_geometry(config)) as (splits, bad):
+        datasets = {step_benchmark.MADE_UP: made_up} | {
+            name: assembly.training_batches(config, examples, _ENDLESS, bad)
+            for name, examples in reversed(splits.items())
+        }
+        subjects = {
+            name: step_benchmark.steps_of_fit(model, dataset)
+            for name, dataset in datasets.items()
+        }
+        measured = _in_turns(subjects, config.rounds)
+    rows = step_benchmark.compare(measured)
+    print(step_benchmark.as_table(rows, "made up"))
+    return {
+        "images_per_second": _rate(rows, input_benchmark.FILES),
+        "rows": rows,
+    }
+
+
+@contextlib.contextmanager
+def _examples(geometry):
+    """Returns splits of images that are there for as long as this."""
+    with tempfile.TemporaryDirectory() as name:
+        bad = BadExamples(Path(name) / "bad.csv", limit=0)
+        yield (
+            input_benchmark.write_examples(Path(name), geometry, bad),
+            bad,
+        )
+
+
+def _rate(rows, what):
+    (rate,) = (r["images_per_second"] for r in rows if r["what"] == what)
+    return rate
 
 
 def _in_turns(

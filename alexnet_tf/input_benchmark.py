@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from alexnet_tf import data, folders, prepared, shards
 from alexnet_tf.bad_examples import BadExamples
-from alexnet_tf.examples import pipeline_options
+from alexnet_tf.examples import Examples, pipeline_options
 from alexnet_tf.layers import Pixels
 from alexnet_tf.preprocessing import Geometry
 
@@ -31,24 +31,23 @@ LAYER = "the first layer, of patches"
 PLAIN_LAYER = "the first layer, of plain patches"
 
 
-def make_subjects(
-    directory: Path, *, geometry: Geometry, batch_size: int
-) -> dict[str, Callable[[], int]]:
-    """Returns the ways to read images, of files written for that.
+def write_examples(
+    directory: Path, geometry: Geometry, bad: BadExamples
+) -> dict[str, Examples]:
+    """Writes images, and prepared sets of them, and opens them.
 
     Args:
         directory: Where to write the files, 500x375 pixels like ImageNet's.
         geometry: Sizes of the patches.
-        batch_size: Images in a batch.
+        bad: For bad examples; there are none.
 
     Returns:
-        Functions that read some images and return how many, by name.
+        Splits by name, `FILES`, `PREPARED` and `RAW`.
     """
     print("Writing images...", flush=True)
-    bad = BadExamples(directory / "bad.csv", limit=0)
     _write_images(directory / "files")
     files = folders.open_split(directory / "files", "train")
-    batches = {FILES: files}
+    splits = {FILES: files}
     for name, encoding in ((PREPARED, "jpeg"), (RAW, "raw")):
         manifest = {
             "format_version": prepared.FORMAT_VERSION,
@@ -59,10 +58,36 @@ def make_subjects(
         }
         target = directory / encoding
         shards.write_split(target, manifest, "train", files, bad)
-        batches[name] = prepared.open_split(target, manifest, "train")
+        splits[name] = prepared.open_split(target, manifest, "train")
+    return splits
 
-    def read(examples):
-        return data.training_batches(
+
+def make_subjects(
+    splits: dict[str, Examples],
+    *,
+    geometry: Geometry,
+    batch_size: int,
+    bad: BadExamples,
+) -> dict[str, Callable[[], int]]:
+    """Returns the ways to read images.
+
+    Args:
+        splits: Of `write_examples`.
+        geometry: Sizes of the patches.
+        batch_size: Images in a batch.
+        bad: For bad examples; there are none.
+
+    Returns:
+        Functions that read some images and return how many, by name.
+    """
+    files = splits[FILES]
+    names = next(iter(files.in_order(files.count)))["image"]
+    datasets = {
+        DECODING: _decode_only(names, batch_size),
+        PLAIN: _plain(names, geometry, batch_size),
+    }
+    for name, examples in splits.items():
+        datasets[name] = data.training_batches(
             examples,
             batch_size=batch_size,
             steps=range(math.ceil(_IMAGES / batch_size)),
@@ -73,13 +98,6 @@ def make_subjects(
             seed=1,
             bad=bad,
         )
-
-    names = next(iter(files.in_order(files.count)))["image"]
-    datasets = {
-        DECODING: _decode_only(names, batch_size),
-        PLAIN: _plain(names, geometry, batch_size),
-        **{name: read(examples) for name, examples in batches.items()},
-    }
     return {
         **{name: _counting(dataset) for name, dataset in datasets.items()},
         LAYER: _first_layer(

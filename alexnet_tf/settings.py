@@ -251,8 +251,9 @@ class SingleCommands:
     what: str = setting(
         "step",
         "benchmark: what to measure. step: a training step on made-up images; "
-        "input: images decoded, cut and mirrored on the processor; all: both.",
-        choices=("step", "input", "all"),
+        "input: images decoded, cut and mirrored on the processor; train: "
+        "steps on images that are read; all: these three.",
+        choices=("step", "input", "train", "all"),
     )
     rounds: int = setting(
         5, "benchmark: times that each figure is measured, in turns.", lower=2

@@ -1,4 +1,4 @@
-"""What `benchmark --what=step` measures: training steps on made-up images."""
+"""What `benchmark` measures of training steps."""
 
 import math
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import tensorflow as tf
 from alexnet_tf.examples import pipeline_options
 
 LIMIT = "matrix product"
+MADE_UP = "made-up batches"
 STOCK = "stock Keras layers, float32"
 # Steps of a `fit`: enough that what it does once counts for little.
 _FIT_STEPS = 8
@@ -144,39 +145,39 @@ def compare(measured: dict[str, np.ndarray]) -> list[dict]:
 
     Args:
         measured: Seconds and seconds of processor time an image, (rounds, 2);
-            the first is what the machine could do at best.
+            the first is what the others are compared with.
     """
-    limit = np.median(next(iter(measured.values()))[:, 0])
+    first = next(iter(measured.values()))[:, 0]
     rows = []
     for name, times in measured.items():
-        median = np.median(times[:, 0])
+        seconds = times[:, 0]
         row = {
             "what": name,
-            "images_per_second": 1 / median,
-            "lowest": 1 / times[:, 0].max(),
-            "highest": 1 / times[:, 0].min(),
-            "of_limit": limit / median,
+            "images_per_second": 1 / np.median(seconds),
+            "lowest": 1 / seconds.max(),
+            "highest": 1 / seconds.min(),
+            "of_first": np.median(first / seconds),
         }
         if STOCK in measured:
-            row["of_stock"] = np.median(measured[STOCK][:, 0] / times[:, 0])
+            row["of_stock"] = np.median(measured[STOCK][:, 0] / seconds)
         rows.append(row)
     return rows
 
 
-def as_table(rows: list[dict], batch_size: int, flops: float) -> str:
-    """Returns the rows of `compare` as text."""
+def as_table(rows: list[dict], first: str) -> str:
+    """Returns the rows of `compare` as text; `first` is what the first is."""
     lines = [
-        f"Batches of {batch_size}; {flops / 1e9:.3f} GFLOP an image",
-        f"{'':36}{'images/s':>9}{'(spread)':>18}{'of limit':>10}"
-        f"{'of stock':>10}",
+        f"{'':36}{'images/s':>9}{'(spread)':>18}{'of ' + first:>12}"
+        f"{'of stock':>10}"
     ]
     for row in rows:
         spread = f"({row['lowest']:.1f}-{row['highest']:.1f})"
         line = f"{row['what']:36}{row['images_per_second']:9.1f}{spread:>18}"
-        line += f"{row['of_limit']:10.0%}"
+        line += f"{row['of_first']:12.1%}"
         if "of_stock" in row:
             line += f"{row['of_stock']:10.2f}"
         lines.append(line)
+    lines.append("Medians of all rounds, shares within a round.")
     return "\n".join(lines)
 
 
