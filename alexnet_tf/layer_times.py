@@ -1,6 +1,7 @@
 """What each layer of a training step takes, read off a trace of real steps."""
 
 import collections
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,8 +25,8 @@ def measure_layers(
 
     Returns:
         A row for each layer, towers together: `layer`, `forward_ms` and
-        `backward_ms` a step, summed over what runs at the same time. The
-        last rows are the update of the weights, and what belongs to no layer.
+        `backward_ms` a step, for which any part of it runs. The last rows are
+        the update of the weights, and what belongs to no layer.
     """
     with tempfile.TemporaryDirectory() as directory:
         tf.profiler.experimental.start(directory)
@@ -34,10 +35,13 @@ def measure_layers(
         tf.profiler.experimental.stop()
         (file,) = Path(directory).glob("**/*.xplane.pb")
         space = xplane_pb2.XSpace.FromString(file.read_bytes())
-    times = collections.Counter()
+    spans = collections.defaultdict(list)
     for plane in space.planes:
-        for name, milliseconds in _operations(plane):
-            times[_layer_and_pass(name)] += milliseconds / _STEPS
+        for name, start, end in _operations(plane):
+            spans[_layer_and_pass(name)].append((start, end))
+    times = collections.Counter(
+        {key: _union(some) / _STEPS for key, some in spans.items()}
+    )
     names = [layer.name.split("_tower")[0] for layer in model.layers]
     return [
         {
@@ -50,8 +54,9 @@ def measure_layers(
     ]
 
 
-def _operations(plane) -> Iterator[tuple[str, float]]:
-    """Yields the name and the milliseconds of what a device has done."""
+def _operations(plane) -> Iterator[tuple[str, float, float]]:
+    """Yields name, start and end [ms] of what a device has done."""
+    is_gpu = plane.name.startswith("/device:GPU")
     stat_names = {number: m.name for number, m in plane.stat_metadata.items()}
     for line in plane.lines:
         for event in line.events:
@@ -64,15 +69,27 @@ def _operations(plane) -> Iterator[tuple[str, float]]:
             # An operation on a CPU is called name:Type. XLA's loops tell the
             # function they were made of, and GPU kernels their operation.
             if not re.fullmatch(r"[\w/.\-]+:\w+", name):
-                name = texts.get("hlo_module") or texts.get("tf_op")
+                name = texts.get("hlo_module") or (
+                    is_gpu and texts.get("tf_op")
+                )
             if name:
-                yield name, event.duration_ps / 1e9
+                start = line.timestamp_ns / 1e6 + event.offset_ps / 1e9
+                yield name, start, start + event.duration_ps / 1e9
+
+
+def _union(spans):
+    """Returns the length of time for which at least one span lasts."""
+    total, last_end = 0.0, -math.inf
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, last_end))
+        last_end = max(last_end, end)
+    return total
 
 
 def _layer_and_pass(name):
     """Returns (layer, "forward" or "backward") of an operation's name."""
     layer = re.search(r"((?:spatial_)?[a-z]+\d?b?)_tower\d", name)
-    is_backward = name.startswith("gradient_tape") or "_backward" in name
+    is_backward = "gradient_tape" in name or "_backward" in name
     if layer:
         return layer.group(1), "backward" if is_backward else "forward"
     return "update" if "momentum_sgd/" in name else "other", "forward"
@@ -89,7 +106,7 @@ def as_table(rows: list[dict]) -> str:
             f"{(forward + backward) / total:8.1%}"
         )
     lines.append(
-        f"{'total':16}{total:12.1f}  of a step, summed over what runs at the "
-        "same time"
+        f"{'total':16}{total:12.1f}  a step; layers that run at the same time "
+        "both count"
     )
     return "\n".join(lines)

@@ -1,7 +1,5 @@
 """Response normalisation (Sec. 3.3)."""
 
-import functools
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -59,72 +57,84 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         self.divide_alpha = divide_alpha
 
     def call(self, inputs, training=False):
-        """Returns the normalised responses.
+        """Returns the normalised responses."""
+        function = self._in_training if training else self._at_test_time
+        return self.on_device(function, inputs)
 
-        In training XLA makes one loop each of them and of their gradient.
-        """
-        return self.on_device(
-            functools.partial(self._normalise, jit_compile=training), inputs
+    def _at_test_time(self, x):
+        """Leaves it to TensorFlow's own operation, which has one pass only."""
+        rows = tf.reshape(tf.cast(x, tf.float32), (-1, 1, 1, x.shape[-1]))
+        y = tf.nn.local_response_normalization(
+            rows,
+            depth_radius=self.size // 2,
+            bias=self.k,
+            alpha=self._alpha(),
+            beta=self.beta,
         )
+        y = tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
+        return tf.cast(y, self.compute_dtype)
 
-    def _normalise(self, inputs, jit_compile):
-        alpha = self.alpha
-        if self.divide_alpha:
-            alpha /= self.size ** len(self.axes)
-
-        def respond(x):
-            """Returns the responses, and the root that the gradient needs."""
-            x = tf.cast(x, tf.float32)
-            root = tf.math.rsqrt(self.k + alpha * self._window_sum(x * x))
-            y = x * self._power(root)
-            return tf.cast(y, self.compute_dtype), root
-
-        # The closed form of the gradient takes half the time of the native op.
-        def gradient_of(x, root, upstream):
-            x, upstream = tf.cast(x, tf.float32), tf.cast(upstream, tf.float32)
-            factor = self._power(root)
-            crossed = self._window_sum(upstream * x * factor * root * root)
-            gradient = upstream * factor - 2 * alpha * self.beta * x * crossed
-            return tf.cast(gradient, self.compute_dtype)
-
-        if jit_compile:
-            respond = self.compiled(respond, "forward")
-            gradient_of = self.compiled(gradient_of, "backward")
+    def _in_training(self, inputs):
+        """Has XLA make a loop of the responses, and two of their gradient."""
+        respond = self.compiled(self._respond, "forward")
+        gradient_of = self.compiled(self._gradient_of, "backward")
 
         @tf.custom_gradient
         def normalise(x):
-            y, root = respond(x)
+            # Stopped, or a tape would have XLA hand out all that lies between,
+            # in a loop each.
+            y, factor = respond(tf.stop_gradient(x))
 
-            def named_gradient(upstream):
+            def gradient(upstream):
                 # Named as TensorFlow names others, for traces of a step.
                 with tf.name_scope(f"gradient_tape/{self.name}"):
-                    return gradient_of(x, root, upstream)
+                    return gradient_of(x, factor, upstream)
 
-            return y, named_gradient
+            return y, gradient
 
         return normalise(inputs)
 
-    def _window_sum(self, x):
-        """Sums over the window around each response, where there is any."""
+    def _respond(self, x):
+        """Returns the responses, and what the inputs were multiplied by."""
+        x = tf.cast(x, tf.float32)
+        factor = self._power(self._scale(x))
+        return tf.cast(x * factor, self.compute_dtype), factor
+
+    def _gradient_of(self, x, factor, upstream):
+        """Returns the gradient in closed form."""
+        x, upstream = tf.cast(x, tf.float32), tf.cast(upstream, tf.float32)
+        crossed = self._window_sum(upstream * x * factor / self._scale(x))
+        gradient = (
+            upstream * factor - 2 * self._alpha() * self.beta * x * crossed
+        )
+        return tf.cast(gradient, self.compute_dtype)
+
+    def _scale(self, x):
+        return self.k + self._alpha() * self._window_sum(x, tf.square)
+
+    def _alpha(self):
+        responses = self.size ** len(self.axes)
+        return self.alpha / responses if self.divide_alpha else self.alpha
+
+    def _window_sum(self, x, function=tf.identity):
+        """Sums function(x) over the window around each response.
+
+        Each neighbour is shifted by itself, and before it goes into the
+        function: XLA makes one loop of that, and several of other orders.
+        """
         reach = self.size // 2
         for axis in self.axes:
-            padding = np.zeros((x.shape.rank, 2), np.int32)
-            padding[axis] = reach
-            padded = tf.pad(x, padding)
-            whole = [slice(None)] * x.shape.rank
-            length = x.shape[axis]
-            windows = []
-            for start in range(self.size):
-                whole[axis] = slice(start, start + length)
-                windows.append(padded[tuple(whole)])
-            x = tf.add_n(windows)
+            shifts = range(-reach, reach + 1)
+            x = tf.add_n([function(_shifted(x, by, axis)) for by in shifts])
+            function = tf.identity
         return x
 
-    def _power(self, root):
-        """Returns scale^-beta of root = scale^-1/2; 3/4 needs no logarithm."""
+    def _power(self, scale):
+        """Returns scale^-beta; the paper's 3/4 needs no logarithm."""
         if self.beta == 0.75:
+            root = tf.math.rsqrt(scale)
             return root * tf.sqrt(root)
-        return tf.pow(root, 2 * self.beta)
+        return tf.pow(scale, -self.beta)
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -138,6 +148,16 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         }
 
 
+def _shifted(x, by, axis):
+    """Returns x moved along an axis, with zeros where there is nothing."""
+    by = max(-x.shape[axis], min(x.shape[axis], by))
+    kept = [slice(None)] * x.shape.rank
+    kept[axis] = slice(max(by, 0), x.shape[axis] + min(by, 0))
+    padding = np.zeros((x.shape.rank, 2), np.int32)
+    padding[axis] = (max(-by, 0), max(by, 0))
+    return tf.pad(x[tuple(kept)], padding)
+
+
 @_register
 class SpatialResponseNormalization(LocalResponseNormalization):
     """Response normalisation over neighbouring places of each map.
@@ -149,3 +169,8 @@ class SpatialResponseNormalization(LocalResponseNormalization):
     """
 
     axes = (1, 2)
+
+    def _at_test_time(self, x):
+        """Returns the responses; TensorFlow has no operation for them."""
+        y, _ = self._respond(x)
+        return y

@@ -12,6 +12,8 @@ from alexnet_tf.examples import pipeline_options
 LIMIT = "matrix product"
 MADE_UP = "made-up batches"
 STOCK = "stock Keras layers, float32"
+# Side of the matrices.
+_MATRIX = 4096
 # Steps of a `fit`: enough that what it does once counts for little.
 _FIT_STEPS = 8
 
@@ -65,13 +67,13 @@ def matrix_product(dtype: str, flops: float) -> Callable[[], float]:
         dtype: Of the matrices.
         flops: Operations that an image takes.
     """
-    size = 4096
-    matrix = tf.cast(tf.random.stateless_normal((size, size), (1, 2)), dtype)
+    shape = (_MATRIX, _MATRIX)
+    matrix = tf.cast(tf.random.stateless_normal(shape, (1, 2)), dtype)
     multiply = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
 
     def product():
         multiply().numpy()
-        return 2 * size**3 / flops
+        return 2 * _MATRIX**3 / flops
 
     return product
 

@@ -52,7 +52,8 @@ def imports_of(module):
         if isinstance(node, ast.ImportFrom):
             path = node.module.split(".")
             if path == ["alexnet_tf"]:
-                yield from (alias.name for alias in node.names)
+                names = (alias.name for alias in node.names)
+                yield from (name for name in names if name.islower())
             elif path[0] == "alexnet_tf":
                 yield path[1]
 
