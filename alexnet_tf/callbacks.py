@@ -10,8 +10,8 @@ from alexnet_tf import STARTED
 from alexnet_tf.evaluation import SplitPredictor, measure
 from alexnet_tf.input_clock import InputClock
 from alexnet_tf.plateau import PlateauRule, Verdict
-from alexnet_tf.run_dir import HISTORY_COLUMNS, RunDir
 from alexnet_tf.progress import Progress
+from alexnet_tf.run_dir import HISTORY_COLUMNS, RunDir
 
 
 class Throughput(keras.callbacks.Callback):

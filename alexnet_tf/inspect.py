@@ -16,6 +16,9 @@ from alexnet_tf.run_dir import write_json
 from alexnet_tf.towers import Placement
 from alexnet_tf.traffic import Transfer
 
+# Images a replica that the memory is estimated for.
+_BATCHES = (32, 64, 128, 256, 512)
+
 
 def run(config: Config, words: list[str]) -> int:
     """Prints the tables; trains nothing and reads no images.
@@ -180,6 +183,19 @@ def _print_memory(memory, images):
         print(
             f"{_short(device):16}{weights:10.1f}{momentum:10.1f}"
             f"{activations:13.1f}"
+        )
+    print(
+        "\nAn estimate of all a device needs, by images a replica: three times "
+        "the weights\n(momentum, gradients) and twice the outputs (their "
+        "gradients), megabytes:"
+    )
+    print(f"{'device':16}" + "".join(f"{n:>10}" for n in _BATCHES))
+    for device, row in memory.items():
+        an_image = 2 * row["activations"] / images
+        totals = (3 * row["weights"] + n * an_image for n in _BATCHES)
+        print(
+            f"{_short(device):16}"
+            + "".join(f"{total / 1e6:10.1f}" for total in totals)
         )
 
 

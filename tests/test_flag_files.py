@@ -117,12 +117,15 @@ def test_the_sixth_convolution_at_full_size():
     assert net.count_params() == 60_965_224 + conv6
 
 
-@pytest.mark.parametrize("name", [*GOLDEN, "conv6", "bfloat16", "inverted"])
+@pytest.mark.parametrize(
+    "name", [*GOLDEN, "conv6", "bfloat16", "float16", "inverted"]
+)
 def test_a_step_of_training(name, data_dir, tmp_path):
     """On real images; every kernel gets a gradient, the loss is finite."""
     extra = {
         "conv6": "--conv6",
         "bfloat16": "--precision=bfloat16",
+        "float16": "--precision=float16",
         "inverted": "--dropout_form=inverted",
     }
     config = settings(

@@ -90,3 +90,35 @@ def test_its_config_makes_it_again():
     again = MomentumSGD.from_config(optimizer.get_config())
     assert (again.momentum, again.decay) == (0.8, 0.3)
     assert again.get_config() == optimizer.get_config()
+
+
+def test_a_scaled_loss_makes_the_same_step_bit_by_bit():
+    """A power of two changes no digit."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(20, 3)).astype("float32")
+    found = []
+    for scale in (1.0, 1024.0):
+        variable = keras.Variable(start)
+        optimizer = MomentumSGD(0.01, loss_scale=scale)
+        for _ in range(5):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.sin(variable.value))
+                scaled = optimizer.scale_loss(loss)
+            assert scaled == scale * loss
+            optimizer.apply(tape.gradient(scaled, [variable.value]), [variable])
+        found.append((variable.numpy(), optimizer.gradient_norm()))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1] > 0
+
+
+def test_the_norm_of_the_gradient():
+    rng = np.random.default_rng(0)
+    gradients = [rng.normal(size=shape) for shape in ((20, 3), (3,))]
+    variables = [keras.Variable(np.ones_like(g, "float32")) for g in gradients]
+    optimizer = MomentumSGD(0.01)
+    optimizer.apply([tf.constant(g, tf.float32) for g in gradients], variables)
+    expected = np.sqrt(sum((g**2).sum() for g in gradients))
+    assert optimizer.gradient_norm() == pytest.approx(expected, rel=1e-6)
+    gradients[1][1] = np.nan
+    optimizer.apply([tf.constant(g, tf.float32) for g in gradients], variables)
+    assert np.isnan(optimizer.gradient_norm())
