@@ -81,13 +81,11 @@ class Validation(keras.callbacks.Callback):
     ):
         super().__init__()
         self.predictor = predictor
-        self.after_batch = keras.callbacks.LambdaCallback(
-            on_predict_batch_end=lambda batch, logs: after_batch()
-        )
+        self.after_batch = after_batch
 
     def on_epoch_end(self, epoch, logs=None):
         """Measures the loss and the errors on the centre patches."""
-        predicted = self.predictor.predict(callbacks=[self.after_batch])
+        predicted = self.predictor.predict(after_batch=self.after_batch)
         measured = measure(predicted["center"], predicted["labels"])
         for name in ("loss", "top1_error", "top5_error"):
             logs[f"val_{name}"] = measured[name]

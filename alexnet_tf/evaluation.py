@@ -1,11 +1,11 @@
 """Predictions for a whole split, and their errors (Sec. 4.1 and 6.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
-from alexnet_tf import data
+from alexnet_tf import data, iterators
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.examples import Examples
 from alexnet_tf.preprocessing import Geometry
@@ -37,26 +37,31 @@ class SplitPredictor:
         strategy = model.distribute_strategy
         replicas = strategy.num_replicas_in_sync
         self.num_examples = examples.count
-        self._batches = data.evaluation_batches(
+        batches = data.evaluation_batches(
             examples,
             batch_size=max(1, batch_size // views // replicas) * replicas,
             geometry=geometry,
             bad=bad,
             ten_crops=ten_crops,
         ).map(lambda images, labels: {"images": images, "labels": labels})
+        self._num_batches = int(batches.cardinality())
+        # One for all passes; it goes on reading a little ahead.
+        self._batches = iterators.repeat_forever(batches, strategy)
         with strategy.scope():
-            self._predictor = _make_predictor(model, views)
+            predictor = _make_predictor(model, views)
+        predictor.make_predict_function()
+        self._predict_batches = predictor.predict_function
 
     def predict(
         self,
         verbose: int = 0,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
+        after_batch: Callable[[], None] = lambda: None,
     ) -> dict[str, np.ndarray]:
         """Returns the predictions of the network as it is now.
 
         Args:
             verbose: 1 for a moving bar.
-            callbacks: As for `keras.Model.predict`.
+            after_batch: Called after each batch.
 
         Returns:
             `labels`, (n,) int64, in the split's order; `center`, (n, classes)
@@ -66,9 +71,19 @@ class SplitPredictor:
         Raises:
             RuntimeError: if not exactly all examples were seen.
         """
-        predicted = self._predictor.predict(
-            self._batches, verbose=verbose, callbacks=list(callbacks)
-        )
+        bar = keras.utils.Progbar(self._num_batches, verbose=verbose)
+        predictions = []
+        for done in range(1, self._num_batches + 1):
+            prediction = self._predict_batches([next(self._batches)])
+            predictions.append(
+                {name: value.numpy() for name, value in prediction.items()}
+            )
+            bar.update(done)
+            after_batch()
+        predicted = {
+            name: np.concatenate([some[name] for some in predictions])
+            for name in predictions[0]
+        }
         seen = (predicted["labels"] != data.FILLING).sum()
         if seen != self.num_examples:
             raise RuntimeError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from alexnet_tf import checkpoints
+from alexnet_tf import checkpoints, iterators
 from alexnet_tf.errors import UserError
 from alexnet_tf.saving import Checkpoint
 from alexnet_tf.watchdogs import NonfiniteError
@@ -42,6 +42,7 @@ def fit_to_end(
     """
     progress = checkpoint.progress
     callbacks = [*callbacks, checkpoint]
+    iterators.keep_those_of_fit(model)
     while not progress.stopped and progress.epochs_done < epochs:
         rest = progress.steps_to(progress.epochs_done + 1)
         # An epoch that was begun before has fewer steps than the others.

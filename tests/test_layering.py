@@ -10,6 +10,7 @@ ROWS = [
     {
         "examples",
         "input_clock",
+        "iterators",
         "layer_times",
         "metrics",
         "optimizer",
@@ -29,8 +30,8 @@ ROWS = [
     | {"settings", "sources", "tower_layers"},
     {"config", "data", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
-    {"model", "saving", "shards", "step_benchmark", "watchdogs"},
-    {"assembly", "callbacks", "input_benchmark", "loop", "resuming", "splits"},
+    {"callbacks", "model", "saving", "shards", "step_benchmark", "watchdogs"},
+    {"assembly", "input_benchmark", "loop", "resuming", "splits"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
     | {"prepare", "train"},
     {"main"},
