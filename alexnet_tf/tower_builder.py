@@ -63,9 +63,12 @@ class TowerBuilder:
             return x
         after_pool = self.network.conv1_activation == "after_pool"
         linear = name == "conv1" and after_pool
+        kind = tower_layers.Conv2D
+        if strides > 1:
+            kind = tower_layers.StridedConv2D
 
         def make_layer(**arguments):
-            return tower_layers.Conv2D(
+            return kind(
                 self._share_of(self.kernel_counts[name]),
                 size,
                 strides,

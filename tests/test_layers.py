@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from alexnet_tf.layers import Dropout, Pixels
 from alexnet_tf.normalisation import LocalResponseNormalization
+from alexnet_tf.tower_layers import StridedConv2D, convolve_blocks
 from alexnet_tf.towers import make_strategy, place
 
 
@@ -44,6 +45,70 @@ def test_inverted_dropout_scales_in_training_as_keras_does():
     np.testing.assert_allclose(np.unique(masked), [0.0, 1.25])
     assert abs(masked.mean() - 1) < 0.01
     np.testing.assert_array_equal(layer(ones, training=False), ones)
+
+
+def reference_convolution(images, kernel, stride, upstream=None):
+    """Returns outputs and, given their gradient, those of both factors."""
+    size, width = kernel.shape[0], images.shape[2]
+    rows = (images.shape[1] - size) // stride + 1
+    columns = (width - size) // stride + 1
+    outputs = np.zeros((len(images), rows, columns, kernel.shape[-1]))
+    of_images, of_kernel = np.zeros_like(images), np.zeros_like(kernel)
+    for i in range(rows):
+        for j in range(columns):
+            place = (
+                slice(None),
+                slice(i * stride, i * stride + size),
+                slice(j * stride, j * stride + size),
+            )
+            outputs[:, i, j] = np.tensordot(images[place], kernel, 3)
+            if upstream is not None:
+                of_kernel += np.tensordot(
+                    images[place], upstream[:, i, j], (0, 0)
+                )
+                of_images[place] += np.tensordot(
+                    upstream[:, i, j], kernel, (-1, -1)
+                )
+    return outputs, of_images, of_kernel
+
+
+@pytest.mark.parametrize(
+    "shape, size, stride",
+    [
+        ((2, 227, 227, 3), 11, 4),  # The paper's, padded.
+        ((2, 30, 35, 3), 11, 4),  # Places left over: filled up and cut off.
+        ((3, 13, 12, 2), 3, 2),
+        ((1, 12, 12, 1), 4, 4),  # Nothing to fill up.
+    ],
+)
+def test_a_convolution_of_blocks_is_the_one_with_strides(shape, size, stride):
+    random = np.random.default_rng(3)
+    images = random.normal(size=shape)
+    kernel = random.normal(size=(size, size, shape[-1], 4))
+    with tf.GradientTape() as tape:
+        factors = tf.constant(images), tf.constant(kernel)
+        tape.watch(factors)
+        outputs = convolve_blocks(*factors, stride)
+    upstream = random.normal(size=outputs.shape)
+    gradients = tape.gradient(outputs, factors, tf.constant(upstream))
+    expected = reference_convolution(images, kernel, stride, upstream)
+    for ours, theirs in zip((outputs, *gradients), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "dtype, tolerance",
+    [("float32", 1e-6), ("mixed_float16", 2e-3), ("mixed_bfloat16", 1e-2)],
+)
+def test_conv1_at_each_precision(dtype, tolerance):
+    random = np.random.default_rng(4)
+    images = random.normal(size=(2, 35, 35, 3))
+    layer = StridedConv2D(6, 11, 4, dtype=dtype)
+    outputs = tf.cast(layer(tf.constant(images)), tf.float64)
+    kernel = np.float64(layer.kernel.numpy())
+    expected, _, _ = reference_convolution(images, kernel, 4)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(outputs, expected, atol=tolerance * scale)
 
 
 def run_on_replicas(replicas, layer_of, batch):

@@ -57,18 +57,19 @@ def test_fifty_steps_on_replicas(decay, replicas):
         )
 
 
+@pytest.mark.parametrize("momentum", [0.9, 0.01, 0.0])
 @pytest.mark.parametrize("decay", [0.0, 0.0005, 0.1])
-def test_fifty_steps_with_a_drop_of_the_rate(decay):
+def test_fifty_steps_with_a_drop_of_the_rate(decay, momentum):
     rng = np.random.default_rng(0)
     start = rng.normal(size=(20, 3))
     gradients = rng.normal(size=(50, 20, 3))
     rates = [0.01] * 25 + [0.001] * 25
     variable = keras.Variable(start.astype("float32"))
-    optimizer = MomentumSGD(0.01, momentum=0.9, decay=decay)
+    optimizer = MomentumSGD(0.01, momentum=momentum, decay=decay)
     for gradient, rate in zip(gradients, rates, strict=True):
         optimizer.learning_rate = rate
         optimizer.apply([tf.constant(gradient, tf.float32)], [variable])
-    expected = reference(start, gradients, rates, decay=decay)
+    expected = reference(start, gradients, rates, momentum, decay)
     # 50 float32 roundings of numbers of about 1.
     np.testing.assert_allclose(variable.numpy(), expected, atol=50 * 2**-24)
 

@@ -138,8 +138,8 @@ def test_variables_are_updated_where_they_are(graph, layout):
     assert set(updates) == set(range(devices_per_replica * replicas))
     if devices_per_replica == 2:
         for replica in range(replicas):
-            # 15 variables with momentum; gradients' squares; 3 seeds.
-            assert updates[2 * replica + 1] == 2 * 15 + 3
+            # 15 variables, momenta decayed and used; squares; 3 seeds.
+            assert updates[2 * replica + 1] == 3 * 15 + 3
 
 
 def test_images_reach_each_device_once_and_as_uint8(graph, layout):
