@@ -101,11 +101,11 @@ def make_subjects(
     return {
         **{name: _counting(dataset) for name, dataset in datasets.items()},
         LAYER: _first_layer(
-            Pixels(_MEAN, _NOISE, kernel_size=11, strides=4, seed=1),
+            Pixels(_MEAN, _NOISE, seed=1),
             tf.zeros((batch_size, *geometry.patch_shape), tf.uint8),
         ),
         PLAIN_LAYER: _first_layer(
-            Pixels((0, 0, 0), None, kernel_size=11, strides=4, seed=1),
+            Pixels((0, 0, 0), None, seed=1),
             tf.zeros((batch_size, *geometry.patch_shape)),
         ),
     }

@@ -16,10 +16,7 @@ _register = keras.saving.register_keras_serializable("alexnet_tf")
 class Pixels(OnTower, keras.layers.Layer):
     """Makes the network's input of stored images (Sec. 2 and 4.1).
 
-    Subtracts the mean, adds colour noise in training, and pads with zeros
-    below and on the right, so that a convolution without padding covers the
-    image: 224 pixels become 227, which an 11x11 kernel with stride 4 turns
-    into the 55 positions of the paper.
+    Subtracts the mean and, in training, adds colour noise.
 
     Args:
         mean: Mean colour (3,) or mean image (height, width, 3), in 0..255.
@@ -27,22 +24,18 @@ class Pixels(OnTower, keras.layers.Layer):
             the colour z B added to all its pixels, z being three independent
             standard Gaussians.
         noise_shrink: Training images are divided by this after the noise.
-        kernel_size: Kernel size of the convolution that follows.
-        strides: Its stride.
         seed: Seed of the noise, the same for all towers, which see the same
             image.
         **kwargs: As for any layer.
 
     Input shape: (batch, height, width, 3), uint8 or float in 0..255.
-    Output shape: (batch, height + padding, width + padding, 3), floating.
+    Output shape: the same, floating.
     """
 
     def __init__(
         self,
         mean,
         noise_basis,
-        kernel_size,
-        strides,
         seed,
         noise_shrink=1.0,
         **kwargs,
@@ -51,8 +44,6 @@ class Pixels(OnTower, keras.layers.Layer):
         self.mean = np.asarray(mean, np.float32)
         self.noise_basis = noise_basis and [list(row) for row in noise_basis]
         self.noise_shrink = noise_shrink
-        self.kernel_size = kernel_size
-        self.strides = strides
         self.seed = seed
 
     def build(self, input_shape):
@@ -61,7 +52,7 @@ class Pixels(OnTower, keras.layers.Layer):
         self.built = True
 
     def call(self, images, training=False):
-        """Returns the padded images around zero."""
+        """Returns the images around zero."""
         _, height, width, _ = images.shape
         # Adding whole rows is several times faster than adding to each pixel.
         if self.mean.ndim == 1:
@@ -79,23 +70,19 @@ class Pixels(OnTower, keras.layers.Layer):
                 )
                 colour = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
                 added += tf.tile(colour[:, None], (1, 1, width))
-        make_input = self._add_and_pad
+        make_input = self._add
         if training:
             # XLA makes one loop of it, in less than half the time.
             make_input = self.compiled(make_input, "forward")
         return make_input(images, added, shrink)
 
-    def _add_and_pad(self, images, added, shrink):
+    def _add(self, images, added, shrink):
         _, height, width, channels = images.shape
         rows = tf.reshape(images, (-1, height, width * channels))
         rows = tf.cast(rows, tf.float32) + added
         if shrink != 1:
             rows /= shrink
         images = tf.reshape(rows, (-1, height, width, channels))
-        below, right = (
-            (self.kernel_size - size) % self.strides for size in (height, width)
-        )
-        images = tf.pad(images, ((0, 0), (0, below), (0, right), (0, 0)))
         return tf.cast(images, self.compute_dtype)
 
     def get_config(self):
@@ -105,8 +92,6 @@ class Pixels(OnTower, keras.layers.Layer):
             "mean": self.mean.tolist(),
             "noise_basis": self.noise_basis,
             "noise_shrink": self.noise_shrink,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
             "seed": self.seed,
         }
 

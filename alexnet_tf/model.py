@@ -59,15 +59,13 @@ def alexnet(
         mean=mean,
         noise_basis=noise_basis,
         noise_shrink=noise_shrink,
-        kernel_size=11,
-        strides=4,
         seed=seed,
     )
 
     # x is a list, one tensor a tower; sizes are those of the paper's net.
     images = keras.Input((crop_size, crop_size, 3), dtype="uint8")
     x = [images] * network.towers  # 224x224x3
-    x = each(Pixels, x, "pixels", **pixels)  # 227x227x3
+    x = each(Pixels, x, "pixels", **pixels)
     x = conv(x, "conv1", size=11, strides=4)  # 55x55x48 a tower
     x = build.normalise_and_pool(x, "1")  # 27x27x48
     if network.factorised_conv2:

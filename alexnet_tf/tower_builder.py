@@ -61,20 +61,19 @@ class TowerBuilder:
         """Adds a convolution with its nonlinearity, unless left out."""
         if not self.kernel_counts[name]:
             return x
+        is_first = name == "conv1"
         after_pool = self.network.conv1_activation == "after_pool"
-        linear = name == "conv1" and after_pool
-        kind = tower_layers.Conv2D
-        if strides > 1:
-            kind = tower_layers.StridedConv2D
+        kind = tower_layers.CoveringConv2D if is_first else tower_layers.Conv2D
 
         def make_layer(**arguments):
             return kind(
                 self._share_of(self.kernel_counts[name]),
                 size,
                 strides,
-                # conv1's input is padded already, see `Pixels`.
-                padding="valid" if name == "conv1" else "same",
-                activation=None if linear else self.network.activation,
+                padding="valid" if is_first else "same",
+                activation=None
+                if is_first and after_pool
+                else self.network.activation,
                 **self._initial_values(name),
                 **arguments,
             )

@@ -80,68 +80,72 @@ class Conv2D(OnTower, keras.layers.Conv2D):
 
 
 @_register
-class StridedConv2D(Conv2D):
-    """Convolution with strides and few channels: conv1.
+class CoveringConv2D(Conv2D):
+    """Convolution with strides whose kernel gets to see all places: conv1.
+
+    Zeros below and on the right make room for the last stride: 224 places
+    become 227, which an 11x11 kernel with stride 4 turns into the 55 of the
+    paper.
 
     In 16 bits it is done on the places that a stride passes over, as channels:
     4x4 places of 3 channels are one of 48. Processors multiply longer rows
     faster; in float32 they have less to gain than the zeros cost that make the
     kernel's size a multiple of the stride.
-
-    Input shape: (batch, height, width, channels). No padding.
     """
+
+    def compute_output_shape(self, input_shape):
+        """Returns (batch, rows, columns, kernels)."""
+        batch, height, width, _ = input_shape
+        padded = [_covered(n, *self._size_and_stride) for n in (height, width)]
+        return super().compute_output_shape((batch, *padded, input_shape[-1]))
 
     def convolution_op(self, inputs, kernel):
         """Returns the convolution; Keras calls this."""
+        size, stride = self._size_and_stride
+        sides = [_covered(side, size, stride) for side in inputs.shape[1:3]]
         if self.compute_dtype == "float32":
-            return super().convolution_op(inputs, kernel)
-        return convolve_blocks(inputs, kernel, self.strides[0])
+            # The operation's own padding makes its gradient twice as slow.
+            return tf.nn.conv2d(
+                _fill_up(inputs, sides), kernel, stride, "VALID"
+            )
+        # Zeros that make a kernel's size a multiple of the stride.
+        added = -size % stride
+        images = _blocks(inputs, [side + added for side in sides], stride)
+        # A kernel is like an image, its first and last axes at other places.
+        kernel = tf.transpose(kernel, (3, 0, 1, 2))
+        kernel = _blocks(kernel, 2 * [size + added], stride)
+        kernel = tf.transpose(kernel, (1, 2, 3, 0))
+        return tf.nn.conv2d(images, kernel, 1, "VALID")
+
+    @property
+    def _size_and_stride(self):
+        return self.kernel_size[0], self.strides[0]
 
 
-def convolve_blocks(
-    images: tf.Tensor, kernel: tf.Tensor, stride: int
-) -> tf.Tensor:
-    """Convolves with a stride, as a convolution of blocks without one.
+def _covered(side, size, stride):
+    """Returns `side` and the zeros that the last stride needs."""
+    return side + (size - side) % stride
 
-    Args:
-        images: (batch, height, width, channels).
-        kernel: (size, size, channels, kernels).
-        stride: The stride in both directions; a block has as many places.
 
-    Returns:
-        (batch, rows, columns, kernels), what `tf.nn.conv2d` returns without
-        padding.
-    """
-    size = kernel.shape[0]
-    covered = -(-size // stride) * stride
-    sides = [
-        (side - size) // stride * stride + covered for side in images.shape[1:3]
-    ]
-    # A kernel is like an image, its first and last axes at other places.
-    kernel = tf.transpose(kernel, (3, 0, 1, 2))
-    kernel = _blocks(kernel, (covered, covered), stride)
-    return tf.nn.conv2d(
-        _blocks(images, sides, stride),
-        tf.transpose(kernel, (1, 2, 3, 0)),
-        strides=1,
-        padding="VALID",
+def _fill_up(images, sides):
+    """Adds zeros below and on the right."""
+    below, right = (
+        wanted - side
+        for wanted, side in zip(sides, images.shape[1:3], strict=True)
     )
+    return tf.pad(images, ((0, 0), (0, below), (0, right), (0, 0)))
 
 
 def _blocks(images, sides, stride):
-    """Returns (batch, rows, columns, stride * stride * channels).
-
-    Images are cut off, or filled up with zeros, to `sides`.
-    """
-    height, width, channels = images.shape[1:]
-    below, right = max(0, sides[0] - height), max(0, sides[1] - width)
-    images = tf.pad(images, ((0, 0), (0, below), (0, right), (0, 0)))
-    images = images[:, : sides[0], : sides[1]]
+    """Returns (batch, rows, columns, stride * stride * channels)."""
     rows, columns = (side // stride for side in sides)
     # Faster than `tf.nn.space_to_depth`.
-    images = tf.reshape(images, (-1, rows, stride, columns, stride * channels))
+    images = tf.reshape(
+        _fill_up(images, sides),
+        (-1, rows, stride, columns, stride * images.shape[-1]),
+    )
     images = tf.transpose(images, (0, 1, 3, 2, 4))
-    return tf.reshape(images, (-1, rows, columns, stride**2 * channels))
+    return tf.reshape(images, (-1, rows, columns, stride * images.shape[-1]))
 
 
 @_register

@@ -10,7 +10,7 @@ from alexnet_tf.network import Network
 
 # Layer, output of one tower, parameters of tower 0.
 PAPER = [
-    ("pixels", (227, 227, 3), 0),
+    ("pixels", (224, 224, 3), 0),
     ("conv1", (55, 55, 48), 11 * 11 * 3 * 48 + 48),
     ("norm1", (55, 55, 48), 0),
     ("pool1", (27, 27, 48), 0),
