@@ -28,7 +28,6 @@ FILES = "JPEG files"
 PREPARED = "prepared, JPEG"
 RAW = "prepared, raw"
 LAYER = "the first layer, of patches"
-PLAIN_LAYER = "the first layer, of plain patches"
 
 
 def write_examples(
@@ -104,10 +103,6 @@ def make_subjects(
             Pixels(_MEAN, _NOISE, seed=1),
             tf.zeros((batch_size, *geometry.patch_shape), tf.uint8),
         ),
-        PLAIN_LAYER: _first_layer(
-            Pixels((0, 0, 0), None, seed=1),
-            tf.zeros((batch_size, *geometry.patch_shape)),
-        ),
     }
 
 
@@ -174,7 +169,7 @@ def _counting(dataset):
 
 
 def _first_layer(layer, images):
-    """Makes conv1's input: mean and noise, unless plain, and padding."""
+    """Makes conv1's input: subtracts the mean and adds noise."""
     call = tf.function(lambda images: layer(images, training=True))
 
     def measure():
@@ -207,8 +202,8 @@ def compare(measured: dict[str, np.ndarray]) -> list[dict]:
             row |= {
                 "of_decoding": wall[DECODING] / wall[name],
                 "of_plain": cpu[PLAIN] / cpu[name],
-                "of_plain_with_layer": (cpu[PLAIN] + cpu[PLAIN_LAYER])
-                / (cpu[name] + cpu[LAYER]),
+                # Plain patches are the network's input as they are.
+                "of_plain_with_layer": cpu[PLAIN] / (cpu[name] + cpu[LAYER]),
             }
         rows.append(row)
     return rows

@@ -5,6 +5,7 @@ import math
 import keras
 
 from alexnet_tf import normalisation, tower_layers
+from alexnet_tf.convolution import CoveringConv2D
 from alexnet_tf.errors import UserError
 from alexnet_tf.layers import Dropout
 
@@ -63,7 +64,7 @@ class TowerBuilder:
             return x
         is_first = name == "conv1"
         after_pool = self.network.conv1_activation == "after_pool"
-        kind = tower_layers.CoveringConv2D if is_first else tower_layers.Conv2D
+        kind = CoveringConv2D if is_first else tower_layers.Conv2D
 
         def make_layer(**arguments):
             return kind(

@@ -86,9 +86,10 @@ def test_history_and_tensorboard_agree(finished_run):
             ):
                 shown = scalars[f"epoch_{name}"][epoch]
                 assert shown == pytest.approx(float(row[column]), rel=1e-6)
-        for name in ("learning_rate", "images_per_second"):
+        for name in ("learning_rate", "images_per_second", "input_wait"):
             shown = train_scalars[f"epoch_{name}"][epoch]
             assert shown == pytest.approx(float(row[name]), rel=1e-6)
+        assert 0 <= float(row["input_wait"]) <= 1
 
 
 def test_the_saved_flags_start_the_same_run(finished_run, capsys):
@@ -111,7 +112,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_stopped(
     for row, other in zip(
         read_history(tmp_path / "run"), read_history(finished_run), strict=True
     ):
-        for name in set(HISTORY_COLUMNS) - {"images_per_second"}:
+        for name in set(HISTORY_COLUMNS) - {"images_per_second", "input_wait"}:
             assert row[name] == other[name], name
     ours, theirs = weights_of(tmp_path / "run"), weights_of(finished_run)
     assert ours.keys() == theirs.keys()

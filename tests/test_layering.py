@@ -28,7 +28,7 @@ ROWS = [
     | {"shuffling", "towers"},
     {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
     | {"settings", "sources", "tower_layers"},
-    {"config", "data", "layers", "normalisation"},
+    {"config", "convolution", "data", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
     {"callbacks", "model", "saving", "shards", "step_benchmark", "watchdogs"},
     {"assembly", "input_benchmark", "loop", "resuming", "splits"},

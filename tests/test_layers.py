@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.convolution import CoveringConv2D
 from alexnet_tf.layers import Dropout, Pixels
 from alexnet_tf.normalisation import LocalResponseNormalization
-from alexnet_tf.tower_layers import CoveringConv2D
 from alexnet_tf.towers import make_strategy, place
 
 
