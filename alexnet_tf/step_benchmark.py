@@ -34,7 +34,7 @@ def step_in_loop(
     model: keras.Model, batches: tf.data.Dataset
 ) -> Callable[[], int]:
     """Returns what makes a training step without `fit`, and its images."""
-    if not int(model.optimizer.iterations):  # Keras builds the step in `fit`.
+    if not model.optimizer.iterations.numpy():  # Keras builds it in `fit`.
         model.fit(batches, steps_per_epoch=1, verbose=0, shuffle=False)
     strategy = model.distribute_strategy
     iterator = iter(strategy.experimental_distribute_dataset(batches))
