@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import iterators
 from alexnet_tf.examples import pipeline_options
 
 LIMIT = "matrix product"
@@ -37,7 +38,8 @@ def step_in_loop(
     if not model.optimizer.iterations.numpy():  # Keras builds it in `fit`.
         model.fit(batches, steps_per_epoch=1, verbose=0, shuffle=False)
     strategy = model.distribute_strategy
-    iterator = iter(strategy.experimental_distribute_dataset(batches))
+    distributed = strategy.experimental_distribute_dataset(batches)
+    iterator = iterators.keep(iter(distributed))
     images = _batch_size(batches)
 
     def step():
