@@ -173,7 +173,7 @@ def as_table(rows: list[dict], first: str) -> str:
     """Returns the rows of `compare` as text; `first` is what the first is."""
     lines = [
         f"{'':36}{'images/s':>9}{'(spread)':>18}{'of ' + first:>12}"
-        f"{'of stock':>10}"
+        + (f"{'of stock':>10}" if "of_stock" in rows[0] else "")
     ]
     for row in rows:
         spread = f"({row['lowest']:.1f}-{row['highest']:.1f})"
