@@ -69,8 +69,8 @@ def main(arguments: Sequence[str]) -> int:
         if "--debug" in arguments or error.filename is None:
             raise
         print(
-            f"error: {error.filename}: {error.strerror}. Is it the right path? "
-            "--debug shows where it is used.",
+            f"error: {error.filename}: {error.strerror}. Check the path, its "
+            "permissions and the disk; --debug shows where it is used.",
             file=sys.stderr,
         )
         return 2

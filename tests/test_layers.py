@@ -1,5 +1,7 @@
 """Our own layers against float64 references."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -47,6 +49,17 @@ def test_inverted_dropout_scales_in_training_as_keras_does():
     np.testing.assert_array_equal(layer(ones, training=False), ones)
 
 
+@functools.cache
+def draw_convolution(shape, size, stride, places):
+    """Returns factors and upstream that 16 bits can hold, and the results."""
+    random = np.random.default_rng(3)
+    images = random.integers(-8, 9, shape) / 8
+    kernel = random.integers(-8, 9, (size, size, shape[-1], 4)) / 8
+    upstream = random.integers(-8, 9, (shape[0], *places, 4)) / 8
+    results = reference_convolution(images, kernel, stride, upstream)
+    return (images, kernel), upstream, results
+
+
 def reference_convolution(images, kernel, stride, upstream):
     """Returns outputs and, given their gradient, those of both factors.
 
@@ -89,13 +102,9 @@ def reference_convolution(images, kernel, stride, upstream):
     ],
 )
 def test_conv1_covers_all_places(shape, size, stride, places, dtype, tolerance):
-    random = np.random.default_rng(3)
     layer = CoveringConv2D(4, size, stride, dtype=dtype)
-    # Numbers that 16 bits can hold.
-    images = random.integers(-8, 9, shape) / 8
-    kernel = random.integers(-8, 9, (size, size, shape[-1], 4)) / 8
-    upstream = random.integers(-8, 9, (shape[0], *places, 4)) / 8
-    factors = [tf.constant(x, layer.compute_dtype) for x in (images, kernel)]
+    factors, upstream, expected = draw_convolution(shape, size, stride, places)
+    factors = [tf.constant(x, layer.compute_dtype) for x in factors]
     with tf.GradientTape() as tape:
         tape.watch(factors)
         outputs = layer.convolution_op(*factors)
@@ -103,7 +112,6 @@ def test_conv1_covers_all_places(shape, size, stride, places, dtype, tolerance):
     gradients = tape.gradient(
         outputs, factors, tf.constant(upstream, layer.compute_dtype)
     )
-    expected = reference_convolution(images, kernel, stride, upstream)
     for ours, theirs in zip((outputs, *gradients), expected, strict=True):
         np.testing.assert_allclose(
             tf.cast(ours, tf.float64), theirs, rtol=tolerance, atol=tolerance

@@ -89,9 +89,8 @@ def test_it_and_its_gradient_are_the_papers_formula(case, training):
     # What float32 can hold of the inputs; the formula is exact from there on.
     x, upstream = (a.astype(np.float32).astype(float) for a in (x, upstream))
     np.testing.assert_allclose(outputs, lrn(x, *constants), rtol=1e-5)
-    if training:
-        exact, of_terms = lrn_gradient(x, upstream, *constants)
-        assert np.all(np.abs(gradient - exact) <= 1e-5 * of_terms)
+    exact, of_terms = lrn_gradient(x, upstream, *constants)
+    assert np.all(np.abs(gradient - exact) <= 1e-5 * of_terms)
 
 
 def test_the_gradient_of_the_reference_is_the_derivative_of_the_reference():
@@ -151,8 +150,6 @@ def test_in_bfloat16_it_is_exact_up_to_its_rounding(training):
     outputs, gradient = ours(layer, x, upstream, training)
     constants = (5, 2.0, 1e-4, 0.75)
     np.testing.assert_allclose(outputs, lrn(x, *constants), rtol=2**-8)
-    if not training:
-        return  # TensorFlow's own gradient; nobody asks for it.
     exact, of_terms = lrn_gradient(x, upstream, *constants)
     # One rounding of the result, to 8 bits; the terms are in float32.
     bound = 2**-8 * np.abs(exact) + 1e-5 * of_terms
