@@ -17,7 +17,8 @@ class CoveringConv2D(tower_layers.Conv2D):
     In 16 bits it is done on the places that a stride passes over, as channels:
     4x4 places of 3 channels are one of 48. Processors multiply longer rows
     faster; in float32 they have less to gain than the zeros cost that make the
-    kernel's size a multiple of the stride.
+    kernel's size a multiple of the stride. (float64 is for tests, and goes the
+    way that needs them.)
     """
 
     def compute_output_shape(self, input_shape):

@@ -1,5 +1,7 @@
 """Response normalisation (Sec. 3.3)."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -76,8 +78,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
 
     def _in_training(self, inputs):
         """Has XLA make a loop of the responses, and two of their gradient."""
-        respond = self.compiled(self._respond, "forward")
-        gradient_of = self.compiled(self._gradient_of, "backward")
+        respond, gradient_of = self._compiled
 
         @tf.custom_gradient
         def normalise(x):
@@ -93,6 +94,13 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
             return y, gradient
 
         return normalise(inputs)
+
+    @functools.cached_property
+    def _compiled(self):
+        return (
+            self.compiled(self._respond, "forward"),
+            self.compiled(self._gradient_of, "backward"),
+        )
 
     def _respond(self, x):
         """Returns the responses, and what the inputs were multiplied by."""
