@@ -86,7 +86,9 @@ def _step(config):
     )
     stock = step_benchmark.make_stock_network(config.crop_size, _CLASSES)
     subjects[step_benchmark.STOCK] = step_benchmark.step_in_loop(stock, batches)
-    rows = step_benchmark.compare(_in_turns(subjects, config.rounds))
+    # The first step after another network's takes longer.
+    measured = _in_turns(subjects, config.rounds, uncounted=1)
+    rows = step_benchmark.compare(measured)
     print(f"Batches of {config.batch_size}; {flops / 1e9:.3f} GFLOP an image")
     print(step_benchmark.as_table(rows, "limit"))
     layers = layer_times.measure_layers(models[ours], subjects[ours])
