@@ -1,6 +1,5 @@
 """From a `Config` to the parts it describes; what the workflows share."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -13,7 +12,7 @@ from alexnet_tf.dataset_facts import DatasetFacts, read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation import SplitPredictor
 from alexnet_tf.examples import Examples
-from alexnet_tf.inference import make_classifier
+from alexnet_tf.inference import Endpoints, make_endpoints
 from alexnet_tf.input_clock import InputClock
 from alexnet_tf.metrics import top_k_error
 from alexnet_tf.model import alexnet
@@ -224,13 +223,27 @@ def restore_best(model: keras.Model, run: RunDir) -> dict:
     return checkpoints.read_state(checkpoint)
 
 
-def make_best_classifier(config: Config, run: RunDir) -> Callable:
-    """Returns the classifier with a run's best weights, bound to no device.
+def make_best_network(config: Config, run: RunDir) -> keras.Model:
+    """Returns the network with a run's best weights, in float32.
+
+    It is bound to no device.
 
     Raises:
         UserError: if there is no such run, or it has no checkpoint.
     """
-    facts = read_facts(run)
-    model = make_model(config, facts)
+    model = make_model(config, read_facts(run))
     restore_best(model, run)
-    return make_classifier(model, facts.class_names, make_geometry(config))
+    return model
+
+
+def make_best_endpoints(config: Config, run: RunDir) -> Endpoints:
+    """Returns what a run's best network can be asked, see `inference`.
+
+    Raises:
+        UserError: if there is no such run, or it has no checkpoint.
+    """
+    return make_endpoints(
+        make_best_network(config, run),
+        read_facts(run).class_names,
+        make_geometry(config),
+    )

@@ -97,7 +97,7 @@ def decode_each(
         )
         for decode in decoders
     )
-    decoded, good = _decode_rows(usual, columns, instead)
+    decoded, good = decode_rows(usual, columns, instead)
 
     def note(names, labels, *columns):
         for name, label, *row in zip(names, labels, *columns, strict=True):
@@ -108,7 +108,7 @@ def decode_each(
 
     def with_care():
         rest = tf.where(~good)
-        decoded_rest, good_rest = _decode_rows(
+        decoded_rest, good_rest = decode_rows(
             careful, [tf.gather_nd(c, rest) for c in columns], instead
         )
         good_now = tf.tensor_scatter_nd_update(good, rest, good_rest)
@@ -127,8 +127,21 @@ def decode_each(
     return tf.cond(tf.reduce_all(good), lambda: (decoded, labels), with_care)
 
 
-def _decode_rows(decode, columns, instead):
-    """Decodes rows, `instead` where that fails; returns also where it works."""
+def decode_rows(
+    decode: Callable[..., tf.Tensor],
+    columns: Sequence[tf.Tensor],
+    instead: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes some images, inside a graph, where errors cannot be caught.
+
+    Args:
+        decode: Makes a tensor of a row of `columns`.
+        columns: Tensors of n rows.
+        instead: What stands for an image that cannot be decoded.
+
+    Returns:
+        The n decoded images, and for which of them it worked, (n,) bool.
+    """
     size = tf.size(columns[0])
     # What fails is missing in `decoded`, at the end of which is `instead`.
     decoded, places = (

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from alexnet_tf import assembly, splits
+from alexnet_tf import assembly, reports, splits
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.errors import UserError
@@ -42,11 +42,20 @@ def run(config: Config, runs: list[Config]) -> int:
         for crops, probabilities in predicted.items():
             sums[crops] = sums.get(crops, 0) + probabilities
     averages = results[runs[-1].run_dir]
+    means = {crops: total / len(runs) for crops, total in sums.items()}
     if len(runs) > 1:
-        means = {crops: total / len(runs) for crops, total in sums.items()}
         averages = _report(f"average of {len(runs)} runs", means, labels)
+    print(reports.published_text())
+    # Of the average of all runs, and of ten crops if they were looked at.
+    *_, probabilities = means.values()
+    names = read_facts(assembly.open_run(runs[0])).class_names
+    classes = reports.class_errors(probabilities, labels, names)
+    pairs = reports.confused_pairs(probabilities, labels, names)
+    print(f"\n{reports.as_text(classes, pairs)}")
     if config.json:
-        write_json(Path(config.json), {**averages, "runs": results})
+        details = {"classes": classes, "confused": pairs, "runs": results}
+        write_json(Path(config.json), averages | details)
+        print(f"Written to {config.json}.")
     return 0
 
 

@@ -1,15 +1,24 @@
 """Writes a run's best weights as a SavedModel, and compares it with the run."""
 
+from pathlib import Path
+
 import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import assembly
 from alexnet_tf.config import Config
-from alexnet_tf.inference import load_classifier, save_classifier
+from alexnet_tf.dataset_facts import read_facts
+from alexnet_tf.errors import UserError
+from alexnet_tf.inference import (
+    Endpoints,
+    load_endpoints,
+    make_endpoints,
+    save_endpoints,
+)
 
 
 def run(config: Config, words: list[str]) -> int:
-    """Exports to the run's saved_model directory.
+    """Exports to the run's saved_model directory, and to --keras_file.
 
     Args:
         config: The settings, those of the run among them.
@@ -19,26 +28,41 @@ def run(config: Config, words: list[str]) -> int:
         The exit code: 0, or 1 if the reloaded model answers otherwise.
 
     Raises:
-        UserError: if there is no such run, or it has no checkpoint.
+        UserError: if there is no such run, it has no checkpoint, or
+            --keras_file has another suffix.
     """
     run_dir = assembly.open_run(config)
-    classify = assembly.make_best_classifier(config, run_dir)
-    save_classifier(classify, run_dir.saved_model)
+    keras_file = Path(config.keras_file)
+    if config.keras_file and keras_file.suffix != ".keras":
+        raise UserError(
+            f"--keras_file={keras_file}: Keras wants a name that ends in "
+            ".keras."
+        )
+    model = assembly.make_best_network(config, run_dir)
+    endpoints = make_endpoints(
+        model, read_facts(run_dir).class_names, assembly.make_geometry(config)
+    )
+    save_endpoints(endpoints, run_dir.saved_model)
     difference = _largest_difference(
-        classify, load_classifier(run_dir.saved_model), config.image_size
+        endpoints, load_endpoints(run_dir.saved_model), config.crop_size
     )
     print(
-        f"Exported to {run_dir.saved_model}; reloaded, its scores differ "
-        f"from the run's by at most {difference:.1e}."
+        f"Exported to {run_dir.saved_model}; reloaded, its probabilities "
+        f"differ from the run's by at most {difference:.1e}."
     )
+    if config.keras_file:
+        keras_file.parent.mkdir(parents=True, exist_ok=True)
+        model.save(keras_file)
+        print(f"Written to {keras_file}; import alexnet_tf.model to load it.")
     return 0 if difference < 1e-5 else 1
 
 
-def _largest_difference(classify, reloaded, size):
-    """Compares the scores of two classifiers on a few random images."""
+def _largest_difference(ours: Endpoints, theirs: Endpoints, size: int) -> float:
+    """Compares the answers of two exports on a few images of noise."""
     images = np.random.default_rng(0).integers(0, 256, (4, size, size, 3))
-    encoded = tf.stack(
-        [tf.io.encode_jpeg(image.astype(np.uint8)) for image in images]
-    )
-    scores = [model(encoded)["scores"] for model in (classify, reloaded)]
-    return float(tf.reduce_max(tf.abs(scores[0] - scores[1])))
+    images = tf.constant(images, tf.uint8)
+    answers = [
+        endpoints["probabilities"](images=images)["probabilities"]
+        for endpoints in (ours, theirs)
+    ]
+    return float(tf.reduce_max(tf.abs(answers[0] - answers[1])))

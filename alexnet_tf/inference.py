@@ -1,4 +1,4 @@
-"""From encoded images to labels: what is exported, and what predicts."""
+"""From images to labels: what is exported, and what predicts."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -8,15 +8,19 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from alexnet_tf.bad_examples import decode_rows
 from alexnet_tf.preprocessing import Geometry, decode_patch
 
-_SIGNATURE = [tf.TensorSpec([None], tf.string, name="image_bytes")]
+Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
+_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
+# Classes that are named for an image.
+_BEST = 5
 
 
-def make_classifier(
+def make_endpoints(
     model: keras.Model, class_names: Sequence[str], geometry: Geometry
-) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns a function that names the classes of encoded images.
+) -> Endpoints:
+    """Returns what an exported model can be asked.
 
     Args:
         model: The network; takes uint8 patches, gives logits.
@@ -24,37 +28,85 @@ def make_classifier(
         geometry: Sizes of the patches; the centre one is looked at.
 
     Returns:
-        A tf.function of `image_bytes`, (batch,) strings, each a JPEG or
-        another image file. It returns `labels`, (batch, 5) strings, the best
+        Functions compiled by TensorFlow, with tensors by name for results:
+
+        `classify` takes `image_bytes`, (batch,) strings, each a JPEG or
+        another image file, and returns `labels`, (batch, 5) strings, the best
         classes first (fewer than 5 if there are fewer), and `scores`,
-        (batch, 5) float32, their probabilities.
+        (batch, 5) float32, their probabilities. What is no image has empty
+        labels and scores of 0.
+
+        `probabilities` takes `images`, (batch, crop_size, crop_size, 3) uint8,
+        and returns `probabilities`, (batch, classes) float32.
+
+        `features` takes the same and returns `features`, (batch, neurons)
+        float32, the outputs of fc7, both towers side by side (Sec. 6.1).
+
+        `class_names` takes nothing and returns `class_names`, (classes,)
+        strings.
     """
-    names = list(class_names)
+    names = tf.constant(list(class_names))
+    images = tf.TensorSpec([None, *geometry.patch_shape], tf.uint8, "images")
+    fc7 = keras.Model(model.input, fc7_outputs(model))
 
-    @tf.function(input_signature=_SIGNATURE)
-    def classify(image_bytes):
-        patches = tf.map_fn(
-            lambda encoded: decode_patch(encoded, geometry.centre, geometry),
-            image_bytes,
-            fn_output_signature=tf.uint8,
-        )
+    def probabilities_of(patches):
         logits = model(patches, training=False)
-        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
-        scores, classes = tf.math.top_k(probabilities, k=min(5, len(names)))
-        return {"labels": tf.gather(tf.constant(names), classes),
-                "scores": scores}  # fmt: skip
+        return tf.nn.softmax(tf.cast(logits, tf.float32))
 
-    return classify
+    @tf.function(input_signature=[_BYTES])
+    def classify(image_bytes):
+        patches, good = decode_rows(
+            lambda encoded: decode_patch(encoded, geometry.centre, geometry),
+            [image_bytes],
+            tf.zeros(geometry.patch_shape, tf.uint8),
+        )
+        patches = tf.ensure_shape(patches, images.shape)
+        scores, classes = tf.math.top_k(
+            probabilities_of(patches), k=min(_BEST, len(class_names))
+        )
+        labels = tf.where(good[:, None], tf.gather(names, classes), "")
+        return {
+            "labels": labels,
+            "scores": tf.where(good[:, None], scores, 0.0),
+        }
+
+    @tf.function(input_signature=[images])
+    def probabilities(images):
+        return {"probabilities": probabilities_of(images)}
+
+    @tf.function(input_signature=[images])
+    def features(images):
+        return {"features": tf.cast(fc7(images, training=False), tf.float32)}
+
+    @tf.function(input_signature=[])
+    def class_names():
+        return {"class_names": names}
+
+    return {
+        "classify": classify,
+        "probabilities": probabilities,
+        "features": features,
+        "class_names": class_names,
+    }
 
 
-def save_classifier(classify: Callable, path: Path) -> None:
-    """Writes a SavedModel with `classify` as its serving signature.
+def fc7_outputs(model: keras.Model) -> keras.KerasTensor:
+    """Returns the outputs of a network's fc7, (batch, neurons), all towers."""
+    towers = [
+        layer.output for layer in model.layers if "fc7_tower" in layer.name
+    ]
+    return keras.ops.concatenate(towers, axis=-1)
+
+
+def save_endpoints(endpoints: Endpoints, path: Path) -> None:
+    """Writes a SavedModel; `classify` is its serving signature.
 
     It names no device: it loads on any machine, as it is.
     """
     archive = keras.export.ExportArchive()
     # No archive.track(model): that would write each weight twice.
-    archive.add_endpoint("classify", classify, input_signature=_SIGNATURE)
+    for name, function in endpoints.items():
+        archive.add_endpoint(name, function, function.input_signature)
     archive.write_out(str(path), verbose=False)
     _clear_devices(path / "saved_model.pb")
 
@@ -70,10 +122,12 @@ def _clear_devices(file: Path) -> None:
     file.write_bytes(saved.SerializeToString())
 
 
-def load_classifier(path: Path) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the function that `save_classifier` saved."""
+def load_endpoints(path: Path) -> Endpoints:
+    """Returns what `save_endpoints` saved."""
     loaded = tf.saved_model.load(str(path))
-    signature = loaded.signatures["serving_default"]
-    # The loaded object owns the weights and must live as long.
-    signature.owner = loaded
-    return lambda image_bytes: signature(image_bytes=image_bytes)
+    endpoints = {}
+    for name, signature in loaded.signatures.items():
+        # The loaded object owns the weights and must live as long.
+        signature.owner = loaded
+        endpoints[name] = signature
+    return endpoints

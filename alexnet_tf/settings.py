@@ -242,6 +242,12 @@ class SingleCommands:
     saved_model: str = setting(
         "", "predict: use this exported SavedModel instead of --run_dir."
     )
+    json_lines: bool = setting(
+        False, "predict: print a JSON object a line and file."
+    )
+    keras_file: str = setting(
+        "", "export: also write the network as a .keras file of this name."
+    )
     prepared_format: str = setting(
         "jpeg",
         "prepare: how images are stored. jpeg: quality 95; raw: bytes, which "

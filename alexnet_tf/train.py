@@ -19,7 +19,7 @@ from alexnet_tf.config import Config, to_flagfile
 from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.environment import describe_environment
 from alexnet_tf.errors import UserError
-from alexnet_tf.inference import save_classifier
+from alexnet_tf.inference import save_endpoints
 from alexnet_tf.input_clock import InputClock
 from alexnet_tf.plateau import PlateauRule
 from alexnet_tf.progress import Progress
@@ -205,8 +205,8 @@ def _finish(config, run_dir, model, validator):
     state = assembly.restore_best(model, run_dir)
     predicted = validator.predict()
     measured = evaluation.measure(predicted["center"], predicted["labels"])
-    save_classifier(
-        assembly.make_best_classifier(config, run_dir), run_dir.saved_model
+    save_endpoints(
+        assembly.make_best_endpoints(config, run_dir), run_dir.saved_model
     )
     newest = checkpoints.read_state(checkpoints.newest(run_dir.checkpoints))
     result = {

@@ -4,8 +4,6 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -179,7 +177,13 @@ def test_evaluate_measures_what_training_measured(
     result = json.loads((finished_run / "result.json").read_text())
     for name in ("top1_error", "top5_error", "num_examples"):
         assert center[name] == pytest.approx(result[name])
-    assert f"{center['top1_error']:.4f}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{center['top1_error']:.4f}" in told
+    assert "published" in told and "0.4070" in told
+    evaluation = json.loads(file.read_text())
+    wrong = sum(pair["times"] for pair in evaluation["confused"])
+    assert wrong / 60 == pytest.approx(evaluation["ten_crop"]["top1_error"])
+    assert sum(row["num_examples"] for row in evaluation["classes"]) == 60
 
 
 def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
@@ -188,14 +192,13 @@ def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
     assert main(["evaluate", str(finished_run), f"--json={file}", *flags]) == 0
     center = json.loads(file.read_text())["center"]
     config, _ = parse([f"--flagfile={finished_run}/flags.cfg"])
-    classify = assembly.make_best_classifier(config, assembly.open_run(config))
+    endpoints = assembly.make_best_endpoints(config, assembly.open_run(config))
     split = sources.open_split(
         "shapes/tiny", "train[:50]", data_dir=config.data_dir
     )
     examples = list(split.records.as_numpy_iterator())
-    labels = classify(np.array([e["image"] for e in examples], object))[
-        "labels"
-    ].numpy()
+    images = np.array([e["image"] for e in examples], object)
+    labels = endpoints["classify"](image_bytes=images)["labels"].numpy()
     truth = [split.class_names[e["label"]].encode() for e in examples]
     hits = labels == np.array(truth, object)[:, None]
     assert center["num_examples"] == 50
@@ -307,104 +310,6 @@ def test_a_start_from_nothing_is_refused(
     flags = [f"--init_from={source}", "--width=0.2"]
     assert train(tmp_path / "run", data_dir, *flags) == 2
     assert re.search(message, capsys.readouterr().err)
-
-
-def test_predict_names_bad_files_and_goes_on(
-    finished_run, image_files, tmp_path, capsys
-):
-    bad = tmp_path / "bad.jpg"
-    bad.write_text("this is no picture")
-    file = tmp_path / "predictions.json"
-    words = [str(f) for f in (image_files[0], bad, "none.jpg", image_files[1])]
-    code = main(
-        ["predict", *words, f"--run_dir={finished_run}", f"--json={file}"]
-    )
-    assert code == 1
-    told = capsys.readouterr().out
-    assert "bad.jpg: cannot be read: Unknown image file format" in told
-    assert "none.jpg: cannot be read: No such file or directory" in told
-    predictions = json.loads(file.read_text())
-    assert list(predictions) == [words[0], words[3]]
-    for best in predictions.values():
-        assert len(best) == 5
-        scores = [score for _, score in best]
-        assert scores == sorted(scores, reverse=True)
-
-
-def test_run_and_saved_model_predict_the_same(
-    finished_run, image_files, tmp_path
-):
-    answers = []
-    for model in (
-        f"--run_dir={finished_run}",
-        f"--saved_model={finished_run}/saved_model",
-    ):
-        file = tmp_path / "predictions.json"
-        words = [str(f) for f in image_files]
-        assert main(["predict", *words, model, f"--json={file}"]) == 0
-        answers.append(json.loads(file.read_text()))
-    for name, best in answers[0].items():
-        for (label, score), (label_2, score_2) in zip(
-            best, answers[1][name], strict=True
-        ):
-            assert label == label_2
-            assert score == pytest.approx(score_2, abs=1e-5)
-
-
-STRANGER = """
-import sys
-sys.modules["alexnet_tf"] = None  # Importing it now fails.
-import tensorflow as tf
-tf.config.set_soft_device_placement(False)  # As strict as it gets.
-model = tf.saved_model.load(sys.argv[1])
-serve = model.signatures["serving_default"]
-_, arguments = serve.structured_input_signature
-assert list(arguments) == ["image_bytes"], arguments
-files = [open(name, "rb").read() for name in sys.argv[2:]]
-best = serve(image_bytes=tf.constant(files))
-for labels, scores in zip(best["labels"].numpy(), best["scores"].numpy()):
-    print(labels[0].decode(), scores[0])
-"""
-
-
-def test_the_saved_model_works_without_the_package(
-    finished_run, image_files, tmp_path
-):
-    process = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(finished_run / "saved_model")]
-        + [str(file) for file in image_files],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    file = tmp_path / "predictions.json"
-    words = [str(f) for f in image_files]
-    main(["predict", *words, f"--run_dir={finished_run}", f"--json={file}"])
-    expected = [best[0] for best in json.loads(file.read_text()).values()]
-    answers = [line.split() for line in process.stdout.splitlines()]
-    assert len(answers) == 5
-    for (label, score), (label_2, score_2) in zip(
-        answers, expected, strict=True
-    ):
-        assert label == label_2
-        assert float(score) == pytest.approx(score_2, abs=1e-5)
-
-
-def test_the_saved_model_has_no_devices_and_each_weight_once(finished_run):
-    saved = finished_run / "saved_model"
-    assert b"device:" not in (saved / "saved_model.pb").read_bytes()
-    result = json.loads((finished_run / "result.json").read_text())
-    (weights,) = (saved / "variables").glob("*.data-*")
-    assert weights.stat().st_size < 1.05 * 4 * result["parameters"]
-
-
-def test_export_writes_the_model_again_and_compares(finished_run, tmp_path):
-    run_dir = tmp_path / "run"
-    shutil.copytree(finished_run, run_dir)
-    shutil.rmtree(run_dir / "saved_model")
-    assert main(["export", f"--run_dir={run_dir}"]) == 0
-    assert (run_dir / "saved_model" / "saved_model.pb").exists()
 
 
 def test_inspect_shows_the_papers_network(tmp_path, capsys):

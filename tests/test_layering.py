@@ -30,7 +30,8 @@ ROWS = [
     | {"settings", "sources", "tower_layers"},
     {"config", "convolution", "data", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
-    {"callbacks", "model", "saving", "shards", "step_benchmark", "watchdogs"},
+    {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}
+    | {"watchdogs"},
     {"assembly", "input_benchmark", "loop", "resuming", "splits"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
     | {"prepare", "train"},
