@@ -1,5 +1,6 @@
 """Draws what runs have recorded, as PNG and SVG."""
 
+import dataclasses
 import json
 import math
 import os
@@ -8,11 +9,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from alexnet_tf import plots
+from alexnet_tf import assembly, gallery, plots, splits
 from alexnet_tf.config import Config
+from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.run_dir import RunDir
 
+# Images looked at: of the validation split, and among which neighbours are.
+_TESTED, _POOL, _BATCH = 500, 2000, 50
 _COLUMNS = (
     "step",
     "learning_rate",
@@ -23,12 +27,12 @@ _COLUMNS = (
 )
 
 
-def run(config: Config, words: list[str]) -> int:
-    """Draws the learning curves of runs over one another.
+def run(config: Config, runs: list[Config]) -> int:
+    """Draws the learning curves of runs, and pictures of each.
 
     Args:
-        config: The settings; `run_dir`, if there are no words.
-        words: The run directories.
+        config: The settings of the command line.
+        runs: For each run its own settings, and those of the command line.
 
     Returns:
         The exit code, 0.
@@ -37,20 +41,51 @@ def run(config: Config, words: list[str]) -> int:
         UserError: if no run is given, a directory is not that of a run with
             a finished epoch, or the figures cannot be written.
     """
-    directories = words or [config.run_dir]
+    directories = [settings.run_dir for settings in runs]
     if not directories[0]:
         raise UserError("figures RUN_DIR...: give at least one run directory.")
-    figure = draw_learning_curves(directories)
     target = Path(config.figures_dir or Path(directories[0]) / "figures")
+    _save(draw_learning_curves(directories), target, "curves")
+    if config.curves_only:
+        return 0
+    names = _short_names([Path(os.path.abspath(d)) for d in directories])
+    for settings, name in zip(runs, names, strict=True):
+        suffix = f"-{name.replace('/', '-')}" if len(runs) > 1 else ""
+        for kind, figure in _draw_pictures(settings).items():
+            _save(figure, target, f"{kind}{suffix}")
+    return 0
+
+
+def _draw_pictures(config):
+    run_dir = assembly.open_run(config)
+    model = assembly.make_best_network(config, run_dir)
+    batches = []
+    for split, count in (
+        (config.validation_split, _TESTED),
+        (config.train_split, _POOL),
+    ):
+        examples = splits.open_split(config, split)
+        splits.check_run_classes(run_dir, examples)
+        bad = splits.note_bad_examples(config, run_dir, examples)
+        # As in training, in an order of their own, but as they are.
+        size = min(_BATCH, examples.count)
+        plain = dataclasses.replace(
+            config, random_crop=False, horizontal_flip=False, batch_size=size
+        )
+        steps = range(min(count, examples.count) // size)
+        batches.append(assembly.training_batches(plain, examples, steps, bad))
+    return gallery.draw(model, read_facts(run_dir).class_names, *batches)
+
+
+def _save(figure, target, name):
     try:
-        files = plots.save(figure, target, name="curves")
+        files = plots.save(figure, target, name=name)
     except OSError as error:
         raise UserError(
             f"cannot write to {target}: {error.strerror}; give another "
             "directory with --figures_dir=DIR."
         ) from error
-    print("\n".join(map(str, files)))
-    return 0
+    print("\n".join(map(str, files)), flush=True)
 
 
 def draw_learning_curves(directories: Sequence[str]) -> Figure:

@@ -25,17 +25,20 @@ _USAGE = """usage: python -m alexnet_tf.main [COMMAND] [--flag=value ...]
 
   train                 train the network (the default); on the --run_dir of
                         an interrupted run it goes on
-  evaluate RUN_DIR...   top-1 and top-5 error of runs' best checkpoints, and
-                        of the average of their predictions
-  predict FILE...       five best labels of image files, by --run_dir or
+  evaluate RUN_DIR...   top-1 and top-5 error of runs' best checkpoints, of
+                        the average of their predictions, and of each class
+  predict FILE...       five best labels of image files, of folders of them,
+                        or of a list on standard input (-), by --run_dir or
                         --saved_model
   prepare               --dataset rescaled once, into --prepared_dir, where
                         train and evaluate look for it
   benchmark             speed of --what beside the machine's own limits
-  export                --run_dir's best weights as a SavedModel
+  export                --run_dir's best weights as a SavedModel, and as
+                        --keras_file
   inspect               layers, parameters and devices; trains nothing
-  figures RUN_DIR...    learning curves of runs laid over one another, as PNG
-                        and SVG
+  figures RUN_DIR...    learning curves of runs laid over one another, and of
+                        each its first kernels, some answers, and images with
+                        their nearest neighbours, as PNG and SVG
 
   --flagfile=FILE reads flags from a file; of a flag given twice the last one
   counts: --flagfile=flags/paper.cfg --batch_size=256
@@ -83,13 +86,13 @@ def _run(arguments):
     config, words = config_lib.parse(arguments)
     command, *words = words or ["train"]
     _check_words(command, words)
-    if command == "evaluate":
-        # Its words are run directories; it takes the settings of each.
+    if command in ("evaluate", "figures"):
+        # Their words are run directories; they take the settings of each.
         words = [
             _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
             for w in words or [config.run_dir]
         ]
-    elif command not in ("train", "figures"):
+    elif command != "train":
         config = _settings_of_run(config, arguments)
     workflow = importlib.import_module(f"alexnet_tf.{command}")
     return workflow.run(config, words)

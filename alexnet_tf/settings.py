@@ -264,6 +264,9 @@ class SingleCommands:
     rounds: int = setting(
         5, "benchmark: times that each figure is measured, in turns.", lower=2
     )
+    curves_only: bool = setting(
+        False, "figures: learning curves only, which need no data set."
+    )
     figures_dir: str = setting(
         "",
         "figures: directory to draw into; empty: RUN_DIR/figures of the first "

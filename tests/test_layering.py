@@ -14,6 +14,7 @@ ROWS = [
         "layer_times",
         "metrics",
         "optimizer",
+        "picture_plots",
         "plateau",
         "plots",
         "preprocessing",
@@ -28,7 +29,7 @@ ROWS = [
     | {"shuffling", "towers"},
     {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
     | {"settings", "sources", "tower_layers"},
-    {"config", "convolution", "data", "layers", "normalisation"},
+    {"config", "convolution", "data", "gallery", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
     {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}
     | {"watchdogs"},
