@@ -18,8 +18,8 @@ def kernels(towers: Sequence[np.ndarray]) -> Figure:
             is stretched to the full range of colours by itself, with zero in
             the middle.
     """
-    sheets = [_sheet(tower) for tower in towers]
-    height, width, _ = np.sum([sheet.shape for sheet in sheets], axis=0)
+    sheets = [sheet(tower) for tower in towers]
+    height = sum(len(image) for image in sheets)
     width = sheets[0].shape[1]
     figure = Figure(
         figsize=(10, 10 * height / width + 0.5 * len(sheets) + 0.4),
@@ -28,26 +28,30 @@ def kernels(towers: Sequence[np.ndarray]) -> Figure:
     )
     figure.suptitle("Kernels of conv1", x=0.005, horizontalalignment="left")
     panels = figure.subplots(len(sheets), 1, squeeze=False)[:, 0]
-    for number, (axes, sheet) in enumerate(zip(panels, sheets, strict=True)):
-        axes.imshow(sheet, interpolation="nearest")
+    for number, (axes, image) in enumerate(zip(panels, sheets, strict=True)):
+        axes.imshow(image, interpolation="nearest")
         axes.set_title(f"tower {number}", loc="left", fontsize="medium")
         axes.set_axis_off()
     return figure
 
 
-def _sheet(tower):
-    """Returns kernels side by side in rows, as an image in 0..1."""
+def sheet(tower: np.ndarray) -> np.ndarray:
+    """Returns kernels side by side in rows, as an image in 0..1.
+
+    Args:
+        tower: (size, size, 3, kernels), see `kernels`.
+    """
     size, _, _, count = tower.shape
     columns = min(count, 16)
     rows = -(-count // columns)
     step = size + _GAP
-    sheet = np.ones((rows * step - _GAP, columns * step - _GAP, 3))
+    image = np.ones((rows * step - _GAP, columns * step - _GAP, 3))
     for number in range(count):
         kernel = tower[..., number]
         largest = np.abs(kernel).max() or 1.0
         y, x = step * (number // columns), step * (number % columns)
-        sheet[y : y + size, x : x + size] = 0.5 + 0.5 * kernel / largest
-    return sheet
+        image[y : y + size, x : x + size] = 0.5 + 0.5 * kernel / largest
+    return image
 
 
 def answers(

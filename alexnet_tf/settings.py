@@ -214,6 +214,12 @@ class Output:
         "epoch anyway. 0: none.",
         lower=0,
     )
+    profile_steps: int = setting(
+        0,
+        "Steps to trace, from the tenth on, for TensorBoard's profiler (pip "
+        "install tensorboard-plugin-profile). 0: none.",
+        lower=0,
+    )
     keep_checkpoints: int = setting(
         2, "Newest checkpoints kept beside the best one.", lower=1
     )

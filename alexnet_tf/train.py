@@ -12,6 +12,7 @@ from alexnet_tf import (
     loop,
     resuming,
     splits,
+    tensorboard_pages,
     variables,
     watchdogs,
 )
@@ -26,6 +27,26 @@ from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir, write_json, write_whole
 from alexnet_tf.saving import Checkpoint
 from alexnet_tf.stopping import StopRequest
+
+# Settings by which TensorBoard compares runs.
+_COMPARED = (
+    "dataset",
+    "batch_size",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "width",
+    "towers",
+    "activation",
+    "lrn",
+    "dropout_rate",
+    "initialisation",
+    "random_crop",
+    "horizontal_flip",
+    "colour_noise_std",
+    "precision",
+    "seed",
+)
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -92,21 +113,32 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
 
     validator = assembly.make_predictor(model, config, validation, bad)
     clock = InputClock()
+
     # Each may use what those before it add to the logs.
+    def make_batches(steps):
+        return assembly.training_batches(config, training, steps, bad, clock)
+
     parts = [
         watchdogs.NonfiniteCheck(),
         watchdogs.BadExampleLimit(bad),
         callbacks.Throughput(config.batch_size, clock, checkpoint.progress),
         callbacks.Validation(validator, checkpoint.stop_if_asked),
         stuck,
-        keras.callbacks.TensorBoard(run_dir.tensorboard, write_graph=False),
+        keras.callbacks.TensorBoard(
+            run_dir.tensorboard,
+            # After the first steps, which take longer.
+            profile_batch=(10, 9 + config.profile_steps)
+            if config.profile_steps
+            else 0,
+        ),
+        tensorboard_pages.Pages(
+            run_dir,
+            assembly.training_batches(config, training, range(1), bad),
+            {name: getattr(config, name) for name in _COMPARED},
+        ),
         callbacks.History(run_dir),
         callbacks.PlateauSchedule(rule, config.plateau_factor),
     ]
-
-    def make_batches(steps):
-        return assembly.training_batches(config, training, steps, bad, clock)
-
     with stop.listening():
         _fit(config, run_dir, model, training, make_batches, parts, checkpoint)
     _finish(config, run_dir, model, validator)

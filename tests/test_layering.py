@@ -32,7 +32,7 @@ ROWS = [
     {"config", "convolution", "data", "gallery", "layers", "normalisation"},
     {"evaluation", "pixel_statistics", "tower_builder"},
     {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}
-    | {"watchdogs"},
+    | {"tensorboard_pages", "watchdogs"},
     {"assembly", "input_benchmark", "loop", "resuming", "splits"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
     | {"prepare", "train"},
