@@ -79,14 +79,14 @@ def make_endpoints(
         return {"features": tf.cast(fc7(images, training=False), tf.float32)}
 
     @tf.function(input_signature=[])
-    def class_names():
+    def all_names():
         return {"class_names": names}
 
     return {
         "classify": classify,
         "probabilities": probabilities,
         "features": features,
-        "class_names": class_names,
+        "class_names": all_names,
     }
 
 
