@@ -1,6 +1,6 @@
 """Draws what runs have recorded, as PNG and SVG."""
 
-import dataclasses
+import importlib
 import json
 import math
 import os
@@ -9,14 +9,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from alexnet_tf import assembly, gallery, plots, splits
+from alexnet_tf import plots
 from alexnet_tf.config import Config
-from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.run_dir import RunDir
 
-# Images looked at: of the validation split, and among which neighbours are.
-_TESTED, _POOL, _BATCH = 500, 2000, 50
 _COLUMNS = (
     "step",
     "learning_rate",
@@ -46,35 +43,21 @@ def run(config: Config, runs: list[Config]) -> int:
         raise UserError("figures RUN_DIR...: give at least one run directory.")
     target = Path(config.figures_dir or Path(directories[0]) / "figures")
     _save(draw_learning_curves(directories), target, "curves")
-    if config.curves_only:
+    with_weights = [
+        settings
+        for settings in runs
+        if any(RunDir(Path(settings.run_dir)).checkpoints.glob("step-*"))
+    ]
+    if config.curves_only or not with_weights:
         return 0
-    names = _short_names([Path(os.path.abspath(d)) for d in directories])
-    for settings, name in zip(runs, names, strict=True):
-        suffix = f"-{name.replace('/', '-')}" if len(runs) > 1 else ""
-        for kind, figure in _draw_pictures(settings).items():
+    # It needs TensorFlow, which takes seconds; curves do not.
+    pictures = importlib.import_module("alexnet_tf.pictures")
+    names = _short_names([_absolute(s.run_dir) for s in with_weights])
+    for settings, name in zip(with_weights, names, strict=True):
+        suffix = f"-{name.replace('/', '-')}" if len(with_weights) > 1 else ""
+        for kind, figure in pictures.draw(settings).items():
             _save(figure, target, f"{kind}{suffix}")
     return 0
-
-
-def _draw_pictures(config):
-    run_dir = assembly.open_run(config)
-    model = assembly.make_best_network(config, run_dir)
-    batches = []
-    for split, count in (
-        (config.validation_split, _TESTED),
-        (config.train_split, _POOL),
-    ):
-        examples = splits.open_split(config, split)
-        splits.check_run_classes(run_dir, examples)
-        bad = splits.note_bad_examples(config, run_dir, examples)
-        # As in training, in an order of their own, but as they are.
-        size = min(_BATCH, examples.count)
-        plain = dataclasses.replace(
-            config, random_crop=False, horizontal_flip=False, batch_size=size
-        )
-        steps = range(min(count, examples.count) // size)
-        batches.append(assembly.training_batches(plain, examples, steps, bad))
-    return gallery.draw(model, read_facts(run_dir).class_names, *batches)
 
 
 def _save(figure, target, name):
@@ -95,13 +78,17 @@ def draw_learning_curves(directories: Sequence[str]) -> Figure:
         UserError: if a directory is not that of a run with a finished epoch.
     """
     # By absolute path: "." has a name then, and a run given twice is one.
-    runs = {Path(os.path.abspath(d)): RunDir(Path(d)) for d in directories}
+    runs = {_absolute(d): RunDir(Path(d)) for d in directories}
     names = _short_names(list(runs))
     histories = [_read_columns(run) for run in runs.values()]
     return plots.learning_curves(
         dict(zip(names, histories, strict=True)),
         num_classes=_common_num_classes(runs.values()),
     )
+
+
+def _absolute(directory):
+    return Path(os.path.abspath(directory))
 
 
 def _read_columns(run):

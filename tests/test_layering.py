@@ -34,11 +34,12 @@ ROWS = [
     {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}
     | {"tensorboard_pages", "watchdogs"},
     {"assembly", "input_benchmark", "loop", "resuming", "splits"},
+    {"pictures"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
     | {"prepare", "train"},
     {"main"},
 ]
-SEES_CONFIG = {"assembly", "resuming", "splits", "main", *ROWS[-2]}
+SEES_CONFIG = {"assembly", "pictures", "resuming", "splits", "main"} | ROWS[-2]
 PACKAGE = Path("alexnet_tf")
 MODULES = sorted(path.stem for path in PACKAGE.glob("[a-z]*.py"))
 
