@@ -1,5 +1,6 @@
 """From a `Config` to the parts it describes; what the workflows share."""
 
+import collections
 from pathlib import Path
 
 import keras
@@ -120,6 +121,7 @@ def make_trainer(
         model = make_model(
             config, facts, placement, dtype=_DTYPES[config.precision]
         )
+        _freeze(model, config.freeze)
         model.compile(
             optimizer=MomentumSGD(
                 config.learning_rate,
@@ -140,6 +142,26 @@ def make_trainer(
         # A checkpoint can only be restored into slots that exist.
         model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _freeze(model, names):
+    """Excludes layers from training, by their names without the tower."""
+    layers = collections.defaultdict(list)
+    for layer in model.layers:
+        if layer.trainable_variables:
+            layers[layer.name.split("_tower")[0]].append(layer)
+    for name in filter(None, names.split(",")):
+        if name not in layers:
+            raise UserError(
+                f"--freeze={names}: there is no layer {name!r} with weights; "
+                f"this network has {', '.join(layers)}."
+            )
+        for layer in layers[name]:
+            layer.trainable = False
+    if not model.trainable_variables:
+        raise UserError(
+            f"--freeze={names} leaves nothing to train; leave fc8 out."
+        )
 
 
 def training_batches(

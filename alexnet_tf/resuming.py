@@ -18,7 +18,7 @@ _FIXED = {
     field.name
     for group in (Data, Network)
     for field in dataclasses.fields(group)
-} | {"batch_size", "seed"}
+} | {"batch_size", "freeze", "seed"}
 # Where the data lie, and how bad they may be.
 _FREE = {"data_dir", "max_bad_fraction"}
 # Of environment.json: what numbers do not depend on.

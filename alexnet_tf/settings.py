@@ -159,6 +159,11 @@ class Training:
         "Run directory whose best weights a new run starts from, layer by "
         "layer where the shapes are the same. Sec. 6.",
     )
+    freeze: str = setting(
+        "",
+        "Layers whose weights stay as they start, in both towers, as "
+        "conv1,conv2; with --init_from.",
+    )
     seed: int = setting(
         1,
         "Seed of the weights, the order and augmentation of the images and "

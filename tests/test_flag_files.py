@@ -75,7 +75,7 @@ GOLDEN = {
 FILES = {
     file.stem: file
     for file in Path("flags").rglob("*.cfg")
-    if file.stem != "quickstart"
+    if file.stem not in ("quickstart", "finetune")
 }
 
 
