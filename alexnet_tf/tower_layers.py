@@ -39,7 +39,7 @@ class OnTower:
         Inputs and weights are cast to the layer's compute dtype.
         """
         tensors = tf.nest.flatten(inputs)
-        variables = self.trainable_variables
+        variables = self.weights  # Frozen ones, too.
 
         def of_tensors(*all_tensors):
             cast = [

@@ -61,7 +61,7 @@ def restore_fitting(
     taken, left = [], []
     with np.load(checkpoint / VARIABLES) as saved:
         for layer in model.layers:
-            weights = layer.trainable_variables
+            weights = layer.weights  # Frozen ones, too.
             fits = all(
                 v.path in saved and saved[v.path].shape == tuple(v.shape)
                 for v in weights
