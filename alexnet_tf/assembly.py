@@ -1,12 +1,11 @@
 """From a `Config` to the parts it describes; what the workflows share."""
 
-import collections
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, data, towers, variables
+from alexnet_tf import data, towers, weights
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts
@@ -121,7 +120,7 @@ def make_trainer(
         model = make_model(
             config, facts, placement, dtype=_DTYPES[config.precision]
         )
-        _freeze(model, config.freeze)
+        weights.freeze(model, config.freeze)
         model.compile(
             optimizer=MomentumSGD(
                 config.learning_rate,
@@ -144,34 +143,17 @@ def make_trainer(
     return model
 
 
-def _freeze(model, names):
-    """Excludes layers from training, by their names without the tower."""
-    layers = collections.defaultdict(list)
-    for layer in model.layers:
-        if layer.trainable_variables:
-            layers[layer.name.split("_tower")[0]].append(layer)
-    for name in filter(None, names.split(",")):
-        if name not in layers:
-            raise UserError(
-                f"--freeze={names}: there is no layer {name!r} with weights; "
-                f"this network has {', '.join(layers)}."
-            )
-        for layer in layers[name]:
-            layer.trainable = False
-    if not model.trainable_variables:
-        raise UserError(
-            f"--freeze={names} leaves nothing to train; leave fc8 out."
-        )
-
-
 def training_batches(
     config: Config,
     examples: Examples,
     steps: range,
-    bad: BadExamples,
+    bad: BadExamples | None = None,
     clock: InputClock | None = None,
 ) -> tf.data.Dataset:
-    """Returns the batches of some steps, see `data.training_batches`."""
+    """Returns the batches of some steps, see `data.training_batches`.
+
+    Bad examples are left out without a word if nothing shall note them.
+    """
     return data.training_batches(
         examples,
         batch_size=config.batch_size,
@@ -181,7 +163,7 @@ def training_batches(
         flip=config.horizontal_flip,
         shuffle_buffer=config.shuffle_buffer,
         seed=config.seed,
-        bad=bad,
+        bad=bad or BadExamples(),
         clock=clock,
     )
 
@@ -216,35 +198,6 @@ def make_predictor(
     )
 
 
-def best_checkpoint(run: RunDir) -> Path:
-    """Returns the best checkpoint of a run.
-
-    Raises:
-        UserError: if it has none.
-    """
-    checkpoint = checkpoints.best(run.checkpoints)
-    if checkpoint is None:
-        raise UserError(
-            f"{run.path} has no checkpoint yet; the first one is written "
-            "after the first epoch."
-        )
-    return checkpoint
-
-
-def restore_best(model: keras.Model, run: RunDir) -> dict:
-    """Gives a model the weights of a run's best checkpoint.
-
-    Returns:
-        The checkpoint's state.
-
-    Raises:
-        UserError: if there is none, or it is of another network.
-    """
-    checkpoint = best_checkpoint(run)
-    variables.restore(checkpoint, model.variables)
-    return checkpoints.read_state(checkpoint)
-
-
 def make_best_network(config: Config, run: RunDir) -> keras.Model:
     """Returns the network with a run's best weights, in float32.
 
@@ -254,7 +207,7 @@ def make_best_network(config: Config, run: RunDir) -> keras.Model:
         UserError: if there is no such run, or it has no checkpoint.
     """
     model = make_model(config, read_facts(run))
-    restore_best(model, run)
+    weights.restore_best(model, run)
     return model
 
 

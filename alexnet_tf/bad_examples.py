@@ -1,6 +1,7 @@
 """Examples that cannot be used: left out, counted and named."""
 
 import csv
+import math
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,16 +19,17 @@ class BadExamples:
     """The bad examples of a run, in its bad_examples.csv, once each.
 
     Args:
-        file: The file; those that it names already are not named again.
+        file: The file; those that it names already are not named again. None
+            to name them nowhere.
         limit: More of them end the run.
     """
 
-    def __init__(self, file: Path, *, limit: float):
+    def __init__(self, file: Path | None = None, *, limit: float = math.inf):
         self.file = file
         self.limit = limit
         self.reasons = {}
         self._lock = threading.Lock()
-        if file.exists():
+        if file and file.exists():
             with file.open(newline="") as lines:
                 self.reasons = {
                     row["name"]: row["reason"] for row in csv.DictReader(lines)
@@ -38,9 +40,11 @@ class BadExamples:
         with self._lock:
             if name in self.reasons:
                 return
+            self.reasons[name] = reason
+            if not self.file:
+                return
             is_new_file = not self.file.exists()
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.reasons[name] = reason
             with self.file.open("a", newline="") as lines:
                 writer = csv.writer(lines)
                 if is_new_file:

@@ -20,7 +20,7 @@ from alexnet_tf import (
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
-from alexnet_tf.run_dir import write_json
+from alexnet_tf.run_dir import write_report
 from alexnet_tf.towers import Placement
 
 _OURS = "this network, {}"
@@ -51,8 +51,7 @@ def run(config: Config, words: list[str]) -> int:
         for name, part in parts.items()
         if config.what in (name, "all")
     }
-    if config.json:
-        write_json(Path(config.json), results)
+    write_report(config.json, results)
     return 0
 
 

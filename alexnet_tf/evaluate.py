@@ -1,14 +1,13 @@
 """Measures the top-1 and top-5 error of runs, and of their average."""
 
 import sys
-from pathlib import Path
 
-from alexnet_tf import assembly, reports, splits
+from alexnet_tf import assembly, reports, splits, weights
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation import measure
-from alexnet_tf.run_dir import write_json
+from alexnet_tf.run_dir import write_report
 
 _TITLES = {"center": "centre crop", "ten_crop": "ten crops"}
 
@@ -52,10 +51,8 @@ def run(config: Config, runs: list[Config]) -> int:
     classes = reports.class_errors(probabilities, labels, names)
     pairs = reports.confused_pairs(probabilities, labels, names)
     print(f"\n{reports.as_text(classes, pairs)}")
-    if config.json:
-        details = {"classes": classes, "confused": pairs, "runs": results}
-        write_json(Path(config.json), averages | details)
-        print(f"Written to {config.json}.")
+    details = {"classes": classes, "confused": pairs, "runs": results}
+    write_report(config.json, averages | details)
     return 0
 
 
@@ -63,7 +60,7 @@ def _check(settings, first):
     """Checks that a run exists and can be averaged with the first one."""
     run_dir = assembly.open_run(settings)
     names = read_facts(run_dir).class_names
-    assembly.best_checkpoint(run_dir)
+    weights.best_checkpoint(run_dir)
     if names != read_facts(assembly.open_run(first)).class_names:
         raise UserError(
             f"{settings.run_dir} has other classes than {first.run_dir}; "
@@ -86,7 +83,7 @@ def _predict(settings):
     examples = splits.open_split(settings, split)
     splits.check_run_classes(run_dir, examples)
     model = assembly.make_trainer(settings, read_facts(run_dir), placement)
-    state = assembly.restore_best(model, run_dir)
+    state = weights.restore_best(model, run_dir)
     bad = splits.note_bad_examples(settings, run_dir, examples)
     predictor = assembly.make_predictor(
         model, settings, examples, bad, ten_crops=settings.ten_crops

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import math
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -12,7 +11,7 @@ from alexnet_tf import assembly, sources, traffic
 from alexnet_tf.claims import count_claims
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
-from alexnet_tf.run_dir import write_json
+from alexnet_tf.run_dir import write_report
 from alexnet_tf.towers import Placement
 from alexnet_tf.traffic import Transfer
 
@@ -49,15 +48,14 @@ def run(config: Config, words: list[str]) -> int:
     _print_traffic(transfers, placement)
     _print_weights_away_from_lead(memory, placement)
     _print_memory(memory, images_per_replica)
-    if config.json:
-        content = {
-            "parameters": model.count_params(),
-            "layers": layers,
-            "devices": [list(devices) for devices in placement.devices],
-            "traffic": [dataclasses.asdict(t) for t in transfers],
-            "memory": memory,
-        }
-        write_json(Path(config.json), content)
+    content = {
+        "parameters": model.count_params(),
+        "layers": layers,
+        "devices": [list(devices) for devices in placement.devices],
+        "traffic": [dataclasses.asdict(t) for t in transfers],
+        "memory": memory,
+    }
+    write_report(config.json, content)
     return 0
 
 
@@ -73,9 +71,8 @@ def _show_facts(config, names):
         )
         if claim.note:
             print(f"{'':38}({claim.note})")
-    if config.json:
-        facts = [dataclasses.asdict(claim) for claim in claims]
-        write_json(Path(config.json), {"facts": facts})
+    facts = [dataclasses.asdict(claim) for claim in claims]
+    write_report(config.json, {"facts": facts})
     return 0
 
 

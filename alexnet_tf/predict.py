@@ -11,7 +11,7 @@ from alexnet_tf import assembly
 from alexnet_tf.config import Config
 from alexnet_tf.errors import UserError
 from alexnet_tf.inference import Endpoints, load_endpoints
-from alexnet_tf.run_dir import write_json
+from alexnet_tf.run_dir import write_report
 
 # Files that are looked at together.
 _BATCH = 32
@@ -48,9 +48,7 @@ def run(config: Config, words: list[str]) -> int:
             predictions[file] = best
             _show(file, best, as_json=config.json_lines)
         _show_progress(min(start + _BATCH, len(files)), len(files))
-    if config.json:
-        write_json(Path(config.json), predictions)
-        print(f"Written to {config.json}.", file=sys.stderr)
+    write_report(config.json, predictions)
     return 1 if failed else 0
 
 

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,18 @@ def write_whole(path: Path, content: str | bytes) -> None:
             f"{path} cannot be written: {error.strerror}. Make room, or give "
             "a place that can be written to."
         ) from error
+
+
+def write_report(file: str, content: dict) -> None:
+    """Writes what a command found to its --json file, and says so.
+
+    Args:
+        file: The file; empty for none.
+        content: JSON values.
+    """
+    if file:
+        write_json(Path(file), content)
+        print(f"Written to {file}.", file=sys.stderr)
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -1,5 +1,7 @@
 """What TensorBoard shows beside the figures of each epoch."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,6 +12,48 @@ from alexnet_tf.run_dir import RunDir
 
 # Training images on the page, in as many rows as columns.
 _SIDE = 6
+# Settings by which runs are compared.
+_COMPARED = (
+    "dataset",
+    "batch_size",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "width",
+    "towers",
+    "activation",
+    "lrn",
+    "dropout_rate",
+    "initialisation",
+    "random_crop",
+    "horizontal_flip",
+    "colour_noise_std",
+    "precision",
+    "seed",
+)
+
+
+def make_callbacks(
+    run: RunDir,
+    batches: tf.data.Dataset,
+    *,
+    settings: Mapping[str, int | float | str | bool],
+    profile_steps: int,
+) -> list[keras.callbacks.Callback]:
+    """Returns what writes all of TensorBoard's pages.
+
+    Args:
+        run: The run directory.
+        batches: Training batches; some of the first one's images are shown.
+        settings: All settings by name.
+        profile_steps: Steps to trace; 0 for none.
+    """
+    # After the first steps, which take longer.
+    profiled = (10, 9 + profile_steps) if profile_steps else 0
+    return [
+        keras.callbacks.TensorBoard(run.tensorboard, profile_batch=profiled),
+        Pages(run, batches, {name: settings[name] for name in _COMPARED}),
+    ]
 
 
 class Pages(keras.callbacks.Callback):

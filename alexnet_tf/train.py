@@ -1,8 +1,7 @@
 """The main job: trains the network and leaves a run directory behind."""
 
+import dataclasses
 from pathlib import Path
-
-import keras
 
 from alexnet_tf import (
     assembly,
@@ -13,13 +12,11 @@ from alexnet_tf import (
     resuming,
     splits,
     tensorboard_pages,
-    variables,
     watchdogs,
+    weights,
 )
 from alexnet_tf.config import Config, to_flagfile
-from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.environment import describe_environment
-from alexnet_tf.errors import UserError
 from alexnet_tf.inference import save_endpoints
 from alexnet_tf.input_clock import InputClock
 from alexnet_tf.plateau import PlateauRule
@@ -27,26 +24,6 @@ from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir, write_json, write_whole
 from alexnet_tf.saving import Checkpoint
 from alexnet_tf.stopping import StopRequest
-
-# Settings by which TensorBoard compares runs.
-_COMPARED = (
-    "dataset",
-    "batch_size",
-    "learning_rate",
-    "momentum",
-    "weight_decay",
-    "width",
-    "towers",
-    "activation",
-    "lrn",
-    "dropout_rate",
-    "initialisation",
-    "random_crop",
-    "horizontal_flip",
-    "colour_noise_std",
-    "precision",
-    "seed",
-)
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -68,7 +45,10 @@ def run(config: Config, words: list[str]) -> int:
         print(f"{run_dir.path} is finished:\n{run_dir.result.read_text()}")
         return 0
     earlier = resuming.earlier_settings(config, run_dir)
-    source = _find_source(config, run_dir)
+    # Found before work starts; once a run has begun it goes on by itself.
+    source = None
+    if config.init_from and not checkpoints.newest(run_dir.checkpoints):
+        source = weights.best_checkpoint(RunDir(Path(config.init_from)))
     placement = assembly.make_placement(config)
     training = splits.open_split(config, config.train_split)
     validation = splits.open_split(config, config.validation_split)
@@ -107,7 +87,7 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
             config, earlier, model, checkpoint.progress
         )
     if source:
-        _start_from(source, model)
+        weights.start_from(source, model)
     _write_settings(config, run_dir, placement, facts)
     _announce(run_dir, model, placement, facts, checkpoint.progress)
 
@@ -124,17 +104,11 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
         callbacks.Throughput(config.batch_size, clock, checkpoint.progress),
         callbacks.Validation(validator, checkpoint.stop_if_asked),
         stuck,
-        keras.callbacks.TensorBoard(
-            run_dir.tensorboard,
-            # After the first steps, which take longer.
-            profile_batch=(10, 9 + config.profile_steps)
-            if config.profile_steps
-            else 0,
-        ),
-        tensorboard_pages.Pages(
+        *tensorboard_pages.make_callbacks(
             run_dir,
-            assembly.training_batches(config, training, range(1), bad),
-            {name: getattr(config, name) for name in _COMPARED},
+            make_batches(range(1)),
+            settings=dataclasses.asdict(config),
+            profile_steps=config.profile_steps,
         ),
         callbacks.History(run_dir),
         callbacks.PlateauSchedule(rule, config.plateau_factor),
@@ -190,26 +164,6 @@ def _write_settings(config, run_dir, placement, facts):
     write_json(run_dir.environment, environment)
 
 
-def _find_source(config, run_dir):
-    """Returns the checkpoint that a new run starts from, None for none."""
-    if not config.init_from or checkpoints.newest(run_dir.checkpoints):
-        return None
-    source = RunDir(Path(config.init_from))
-    read_facts(source)  # An error if it is not a run.
-    return assembly.best_checkpoint(source)
-
-
-def _start_from(source, model):
-    taken, left = variables.restore_fitting(source, model)
-    if not taken:
-        raise UserError(
-            f"--init_from: no layer of {source} fits this network; its names "
-            "and shapes come from --width, --towers, --kernels and --crop_size."
-        )
-    print(f"Weights from {source}: {', '.join(taken)}")
-    print(f"Weights drawn anew: {', '.join(left) or 'none'}")
-
-
 def _announce(run_dir, model, placement, facts, progress):
     print(
         f"Network: {model.count_params():,} parameters, "
@@ -234,7 +188,7 @@ def _announce(run_dir, model, placement, facts, progress):
 
 def _finish(config, run_dir, model, validator):
     """Measures and exports the best checkpoint; result.json comes last."""
-    state = assembly.restore_best(model, run_dir)
+    state = weights.restore_best(model, run_dir)
     predicted = validator.predict()
     measured = evaluation.measure(predicted["center"], predicted["labels"])
     save_endpoints(

@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
-from alexnet_tf import assembly, checkpoints, sources
+from alexnet_tf import assembly, checkpoints, sources, weights
 from alexnet_tf.config import parse
 from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.main import main
@@ -210,7 +210,7 @@ def probabilities_of(run_dir, split):
     """Returns ten views' probabilities an image, by slicing in NumPy."""
     config, _ = parse([f"--flagfile={run_dir}/flags.cfg"])
     model = assembly.make_model(config, read_facts(RunDir(run_dir)))
-    assembly.restore_best(model, RunDir(run_dir))
+    weights.restore_best(model, RunDir(run_dir))
     geometry = Geometry(config.image_size, config.crop_size)
     views = []
     for example in split.in_order(1).unbatch().as_numpy_iterator():

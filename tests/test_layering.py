@@ -29,7 +29,8 @@ ROWS = [
     | {"shuffling", "towers"},
     {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
     | {"settings", "sources", "tower_layers"},
-    {"config", "convolution", "data", "gallery", "layers", "normalisation"},
+    {"config", "convolution", "data", "gallery", "layers", "normalisation"}
+    | {"weights"},
     {"evaluation", "pixel_statistics", "tower_builder"},
     {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}
     | {"tensorboard_pages", "watchdogs"},
