@@ -45,14 +45,9 @@ def run(config: Config, runs: list[Config]) -> int:
     if len(runs) > 1:
         averages = _report(f"average of {len(runs)} runs", means, labels)
     print(reports.published_text())
-    # Of the average of all runs, and of ten crops if they were looked at.
-    *_, probabilities = means.values()
     names = read_facts(assembly.open_run(runs[0])).class_names
-    classes = reports.class_errors(probabilities, labels, names)
-    pairs = reports.confused_pairs(probabilities, labels, names)
-    print(f"\n{reports.as_text(classes, pairs)}")
-    details = {"classes": classes, "confused": pairs, "runs": results}
-    write_report(config.json, averages | details)
+    details = _report_classes(means, labels, names)
+    write_report(config.json, {**averages, **details, "runs": results})
     return 0
 
 
@@ -109,3 +104,12 @@ def _report(name, predicted, labels):
             f"{errors['top5_error']:12.4f}"
         )
     return measured
+
+
+def _report_classes(predicted, labels, names):
+    """Prints and returns what goes wrong, for ten crops if they are there."""
+    *_, probabilities = predicted.values()
+    classes = reports.class_errors(probabilities, labels, names)
+    pairs = reports.confused_pairs(probabilities, labels, names)
+    print(f"\n{reports.as_text(classes, pairs)}")
+    return {"classes": classes, "confused": pairs}

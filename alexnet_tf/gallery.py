@@ -1,6 +1,7 @@
 """What a network has learned, as figures with pictures."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 
 import keras
@@ -59,7 +60,9 @@ def conv1_kernels(model: keras.Model) -> list[np.ndarray]:
 
 
 def _look(network, batches):
-    bar = keras.utils.Progbar(int(batches.cardinality()))
+    # A moving bar on a screen, nothing in a log file.
+    verbose = int(sys.stdout.isatty())
+    bar = keras.utils.Progbar(int(batches.cardinality()), verbose=verbose)
     seen = []
     for images, labels in batches:
         answer = network(images, training=False)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 # Vermilion and blue of Okabe and Ito's palette: the right class, and others.
 _RIGHT, _OTHER = "#D55E00", "#56B4E9"
 _GAP = 1  # Pixels between kernels.
+_LONGEST, _SIZE = 28, 8  # A title's characters and their size [points].
 
 
 def kernels(towers: Sequence[np.ndarray]) -> Figure:
@@ -22,7 +23,7 @@ def kernels(towers: Sequence[np.ndarray]) -> Figure:
     height = sum(len(image) for image in sheets)
     width = sheets[0].shape[1]
     figure = Figure(
-        figsize=(10, 10 * height / width + 0.5 * len(sheets) + 0.4),
+        figsize=(10, 10 * height / width + 0.25 * len(sheets) + 0.4),
         dpi=125,
         layout="constrained",
     )
@@ -74,7 +75,7 @@ def answers(
         layout="constrained",
     )
     figure.suptitle(
-        "Images with their five most probable classes; the right one is darker",
+        "Images with their five most probable classes; the right one in orange",
         x=0.005,
         horizontalalignment="left",
     )
@@ -117,7 +118,7 @@ def neighbours(queries: np.ndarray, found: np.ndarray, labels) -> Figure:
     """
     rows, count = found.shape[:2]
     figure = Figure(
-        figsize=(1.5 * (count + 1), 1.75 * rows + 0.5),
+        figsize=(1.7 * (count + 1), 1.95 * rows + 0.5),
         dpi=125,
         layout="constrained",
     )
@@ -144,5 +145,8 @@ def neighbours(queries: np.ndarray, found: np.ndarray, labels) -> Figure:
 
 
 def _title(axes, name, *, wrong=False):
-    title = axes.set_title(name, fontsize="small")
+    # No longer than a picture is wide.
+    if len(name) > _LONGEST:
+        name = name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    title = axes.set_title(name, fontsize=_SIZE)
     title.set(parse_math=False, style="italic" if wrong else "normal")
