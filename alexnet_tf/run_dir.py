@@ -23,6 +23,7 @@ HISTORY_COLUMNS = (
     "val_loss",
     "val_top1_error",
     "val_top5_error",
+    "gradient_norm",
     "images_per_second",
     "input_wait",
 )

@@ -11,7 +11,6 @@ from alexnet_tf import (
     loop,
     resuming,
     splits,
-    tensorboard_pages,
     watchdogs,
     weights,
 )
@@ -24,6 +23,7 @@ from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir, write_json, write_whole
 from alexnet_tf.saving import Checkpoint
 from alexnet_tf.stopping import StopRequest
+from alexnet_tf.tensorboard_pages import TensorBoardPages
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -104,13 +104,13 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
         callbacks.Throughput(config.batch_size, clock, checkpoint.progress),
         callbacks.Validation(validator, checkpoint.stop_if_asked),
         stuck,
-        *tensorboard_pages.make_callbacks(
+        callbacks.History(run_dir),
+        TensorBoardPages(
             run_dir,
             make_batches(range(1)),
             settings=dataclasses.asdict(config),
             profile_steps=config.profile_steps,
         ),
-        callbacks.History(run_dir),
         callbacks.PlateauSchedule(rule, config.plateau_factor),
     ]
     with stop.listening():

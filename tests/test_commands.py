@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
@@ -73,21 +74,51 @@ def test_history_and_tensorboard_agree(finished_run):
     rows = read_history(finished_run)
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
     assert tuple(rows[0]) == HISTORY_COLUMNS
-    train_scalars = read_scalars(finished_run / "tensorboard" / "train")
-    validation = read_scalars(finished_run / "tensorboard" / "validation")
-    for row in rows:
-        epoch = int(row["epoch"])
-        for name in ("loss", "top1_error", "top5_error"):
-            for scalars, column in (
-                (train_scalars, name),
-                (validation, f"val_{name}"),
-            ):
-                shown = scalars[f"epoch_{name}"][epoch]
-                assert shown == pytest.approx(float(row[column]), rel=1e-6)
-        for name in ("learning_rate", "images_per_second", "input_wait"):
-            shown = train_scalars[f"epoch_{name}"][epoch]
-            assert shown == pytest.approx(float(row[name]), rel=1e-6)
-        assert 0 <= float(row["input_wait"]) <= 1
+    tags = {
+        "loss": "loss",
+        "errors/top1": "top1_error",
+        "errors/top5": "top5_error",
+    }
+    more = {
+        "training/learning_rate": "learning_rate",
+        "training/gradient_norm": "gradient_norm",
+        "speed/images_per_second": "images_per_second",
+        "speed/input_wait": "input_wait",
+    }
+    for part, columns in (
+        ("train", tags | more),
+        ("validation", {tag: f"val_{name}" for tag, name in tags.items()}),
+    ):
+        shown = read_scalars(finished_run / "tensorboard" / part)
+        assert set(shown) == set(columns)
+        for tag, column in columns.items():
+            expected = [float(row[column]) for row in rows]
+            assert list(shown[tag]) == [0, 1, 2]
+            assert list(shown[tag].values()) == pytest.approx(expected)
+    assert all(0 <= float(row["input_wait"]) <= 1 for row in rows)
+
+
+def test_tensorboard_has_images_the_graph_and_settings(finished_run):
+    events = event_accumulator.EventAccumulator(
+        str(finished_run / "tensorboard"), size_guidance={"tensors": 0}
+    )
+    events.Reload()
+    tags = events.Tags()["tensors"]
+    sizes = {}
+    for tag in ("training_images", "conv1_kernels/tower0"):
+        assert tag in tags
+        *_, last = events.Tensors(tag)
+        _, _, encoded = tensor_util.make_ndarray(last.tensor_proto)
+        image = tf.image.decode_png(encoded).numpy()
+        sizes[tag] = image.shape
+        assert image.std() > 10
+    # Six by six patches but for the places of those that 16 leave empty.
+    assert sizes["training_images"] == (6 * 64, 6 * 64, 3)
+    assert sizes["conv1_kernels/tower0"][0] == 4 * 11
+    nodes = {node.name for node in events.Graph().node}
+    assert any("conv3_tower1/" in name for name in nodes)
+    plugins = events.summary_metadata.values()
+    assert "hparams" in {data.plugin_data.plugin_name for data in plugins}
 
 
 def test_the_saved_flags_start_the_same_run(finished_run, capsys):

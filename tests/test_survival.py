@@ -108,7 +108,7 @@ def whole(request, tmp_path_factory, data_dir):
     run_dir = tmp_path_factory.mktemp("whole")
     end(start(run_dir, data_dir, LAYOUTS[request.param]))
     result = outcome(run_dir)
-    assert result[2]["step"] == 30 and ("epoch_loss", 1) in result[3]
+    assert result[2]["step"] == 30 and ("loss", 1) in result[3]
     return result, LAYOUTS[request.param]
 
 
