@@ -130,7 +130,7 @@ def newest(directory: Path) -> Path | None:
 
 
 def best(directory: Path) -> Path | None:
-    """Returns the whole one with the lowest error, the older of equals.
+    """Returns the whole one with the lowest error, of equals that of loss.
 
     Raises:
         UserError: if all are damaged.
@@ -183,11 +183,13 @@ def _order(checkpoint):
 
 
 def _error(checkpoint):
-    """Returns the validation error, None if there is none to be read."""
+    """Returns the validation error and loss, None if they cannot be read."""
     try:
-        return read_state(checkpoint)["val_top1_error"]
+        state = read_state(checkpoint)
+        error = state["val_top1_error"]
     except (OSError, ValueError, KeyError):
         return None
+    return None if error is None else (error, state.get("val_loss", 0.0))
 
 
 def read_state(checkpoint: Path) -> dict:

@@ -110,24 +110,24 @@ class Checkpoint(keras.callbacks.Callback):
         )
         self.stop_if_asked()
         if is_due:
-            self._save(val_top1_error=None)
+            self._save({})
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves the run with the epoch's error."""
         self.progress.epochs_done = epoch + 1
         self.progress.logs = {}
         self.progress.stopped = self.model.stop_training
-        self._save(val_top1_error=logs["val_top1_error"])
+        self._save(logs)
         if self.stop.signal:
             self.stop.exit(self.progress.step)
 
     def stop_if_asked(self) -> None:
         """Saves the run in the middle of an epoch and ends the process."""
         if self.stop.signal:
-            self._save(val_top1_error=None)
+            self._save({})
             self.stop.exit(self.progress.step)
 
-    def _save(self, val_top1_error):
+    def _save(self, logs):
         values = variables.values_of(
             self.model.variables + self.model.optimizer.variables
         )
@@ -135,7 +135,8 @@ class Checkpoint(keras.callbacks.Callback):
             values |= _get_sums(self.model)
         state = {
             **self.progress.get_state(),
-            "val_top1_error": val_top1_error,
+            "val_top1_error": logs.get("val_top1_error"),
+            "val_loss": logs.get("val_loss"),
             "parts": {n: part.get_state() for n, part in self.parts.items()},
         }
         checkpoints.save(self.run.checkpoints, values, state)

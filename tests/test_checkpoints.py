@@ -20,11 +20,11 @@ def make_variables(scale):
     ]
 
 
-def save(directory, step, error, scale=1):
+def save(directory, step, error, scale=1, loss=1.0):
     checkpoints.save(
         directory,
         variables.values_of(make_variables(scale)),
-        {"step": step, "val_top1_error": error},
+        {"step": step, "val_top1_error": error, "val_loss": loss},
     )
 
 
@@ -56,6 +56,15 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert names == ["step-00000001", "step-00000004", "step-00000005"]
     assert checkpoints.best(tmp_path).name == "step-00000001"
     assert checkpoints.newest(tmp_path).name == "step-00000005"
+
+
+def test_of_equal_errors_the_lowest_loss_is_the_best(tmp_path):
+    for step, loss in enumerate([0.9, 0.4, 0.6]):
+        save(tmp_path, step, 0.25, loss=loss)
+    save(tmp_path, 3, 0.5, loss=0.1)
+    assert checkpoints.best(tmp_path).name == "step-00000001"
+    checkpoints.prune(tmp_path, keep=1)
+    assert checkpoints.best(tmp_path).name == "step-00000001"
 
 
 def test_an_interrupted_write_is_no_checkpoint(tmp_path):
