@@ -97,10 +97,19 @@ def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
     return Config(**values), words
 
 
-def flag_help() -> str:
-    """Returns the help text of all flags, group by group."""
+def flag_help(groups: Sequence[type] = GROUPS, *, command: str = "") -> str:
+    """Returns the help text of flags, group by group.
+
+    Args:
+        groups: The groups of settings; all, if not given.
+        command: If given, its own flags come first, and those that every
+            command takes last.
+    """
     flag_values = _flag_values()
-    return "".join(flag_values.module_help(_title(group)) for group in GROUPS)
+    titles = [_title(g, f) for g in groups for f in dataclasses.fields(g)]
+    if command:
+        titles = [f"Only {command}", *titles, _title(SingleCommands)]
+    return "".join(map(flag_values.module_help, dict.fromkeys(titles)))
 
 
 def to_flagfile(config: Config) -> str:
@@ -119,11 +128,16 @@ def _flag_values():
     flag_values.set_gnu_getopt(True)  # Flags and words in any order.
     for group in GROUPS:
         for field in dataclasses.fields(group):
-            _define_flag(field, flag_values, title=_title(group))
+            _define_flag(field, flag_values, title=_title(group, field))
     return flag_values
 
 
-def _title(group):
+def _title(group, field=None):
+    """Returns a heading of --help; flags of one command have their own."""
+    if field and group is SingleCommands:
+        command, colon, _ = field.metadata["help"].partition(": ")
+        if colon:
+            return f"Only {command}"
     return group.__doc__.rstrip(".")
 
 

@@ -17,43 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet_tf import config as config_lib
+from alexnet_tf.commands import COMMANDS, usage
 from alexnet_tf.errors import UserError
 from alexnet_tf.run_dir import RunDir
 from alexnet_tf.stopping import ending_on_signals
 
-_USAGE = """usage: python -m alexnet_tf.main [COMMAND] [--flag=value ...]
-
-  train                 train the network (the default); on the --run_dir of
-                        an interrupted run it goes on
-  evaluate RUN_DIR...   top-1 and top-5 error of runs' best checkpoints, of
-                        the average of their predictions, and of each class
-  predict FILE...       five best labels of image files, of folders of them,
-                        or of a list on standard input (-), by --run_dir or
-                        --saved_model
-  prepare               --dataset rescaled once, into --prepared_dir, where
-                        train and evaluate look for it
-  benchmark             speed of --what beside the machine's own limits
-  export                --run_dir's best weights as a SavedModel, and as
-                        --keras_file
-  inspect               layers, parameters and devices; trains nothing
-  figures RUN_DIR...    learning curves of runs laid over one another, and of
-                        each its first kernels, some answers, and images with
-                        their nearest neighbours, as PNG and SVG
-
-  --flagfile=FILE reads flags from a file; of a flag given twice the last one
-  counts: --flagfile=flags/paper.cfg --batch_size=256
-"""
-# Commands, and how many words may follow each.
-_COMMANDS = {
-    "train": 0,
-    "evaluate": sys.maxsize,
-    "predict": sys.maxsize,
-    "prepare": 0,
-    "benchmark": 0,
-    "export": 0,
-    "inspect": 0,
-    "figures": sys.maxsize,
-}
+_HELP = {"--help", "-help", "-h"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,6 +37,10 @@ def main(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Who read the output is gone, as `head` after ten lines.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if "--debug" in arguments or error.filename is None:
             raise
@@ -80,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments):
-    if {"--help", "-help", "-h"} & set(arguments):
-        print(_USAGE + config_lib.flag_help())
+    if _HELP & set(arguments):
+        print(_help(arguments))
         return 0
     config, words = config_lib.parse(arguments)
     command, *words = words or ["train"]
@@ -98,15 +71,23 @@ def _run(arguments):
     return workflow.run(config, words)
 
 
+def _help(arguments):
+    asked = [word for word in arguments if word in COMMANDS]
+    if not asked:
+        return usage() + config_lib.flag_help()
+    groups = COMMANDS[asked[0]].groups
+    return usage(asked[0]) + config_lib.flag_help(groups, command=asked[0])
+
+
 def _check_words(command, words):
-    if command not in _COMMANDS:
-        near = difflib.get_close_matches(command, _COMMANDS, n=1)
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UserError(
             f"{command!r} is not a command; use one of "
-            f"{', '.join(_COMMANDS)}.{hint}"
+            f"{', '.join(COMMANDS)}.{hint}"
         )
-    if len(words) > _COMMANDS[command]:
+    if words and not COMMANDS[command].words:
         raise UserError(
             f"{command} does not take {' '.join(words)!r}; flags begin with "
             "--. See --help."

@@ -232,7 +232,7 @@ class Output:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SingleCommands:
-    """One command at a time, not kept with a run."""
+    """Any command, not kept with a run."""
 
     override_learning_rate: bool = setting(
         False,

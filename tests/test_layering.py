@@ -29,7 +29,15 @@ ROWS = [
     | {"shuffling", "towers"},
     {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
     | {"settings", "sources", "tower_layers"},
-    {"config", "convolution", "data", "gallery", "layers", "normalisation"}
+    {
+        "commands",
+        "config",
+        "convolution",
+        "data",
+        "gallery",
+        "layers",
+        "normalisation",
+    }
     | {"weights"},
     {"evaluation", "pixel_statistics", "tower_builder"},
     {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}

@@ -1,16 +1,22 @@
 """The command line as a user meets it, in processes of its own."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+from alexnet_tf.commands import COMMANDS
+from alexnet_tf.config import parse
+from alexnet_tf.main import main
 
-def call(*arguments):
+
+def call(*arguments, stdout=subprocess.PIPE):
     return subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "alexnet_tf.main"]
         + list(arguments),
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
@@ -27,6 +33,30 @@ def test_help_shows_commands_and_flags_without_importing_tensorflow():
     for word in ("evaluate RUN_DIR", "--batch_size", "Sec. 5", "[images]"):
         assert word in process.stdout
     assert "tensorflow" not in process.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_stands_alone(command, capsys):
+    assert main([command, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("usage: python -m alexnet_tf.main " + command)
+    assert "--json" in told
+    for other in COMMANDS:
+        assert (f"Only {other}:" in told) <= (other == command)
+    # Its examples are command lines that can be read.
+    for line in told.splitlines():
+        if line.startswith("  python -m alexnet_tf.main "):
+            _, words = parse(line.split()[3:])
+            assert words[:1] == ([] if command == "train" else [command])
+
+
+def test_a_reader_that_leaves_is_no_error():
+    """As in `--help | head`: the rest of 9,000 letters has no reader."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        process = call("--help", stdout=pipe)
+    assert process.returncode == 1 and not said(process)
 
 
 @pytest.mark.parametrize(
