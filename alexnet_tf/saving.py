@@ -89,7 +89,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Saves a run that may have to come back to its start."""
         if self.from_start and self.progress.step == 0:
-            self._save(val_top1_error=None)
+            self._save({})
 
     def on_epoch_begin(self, epoch, logs=None):
         """Gives the metrics of an epoch that was interrupted their sums."""

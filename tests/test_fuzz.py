@@ -118,7 +118,7 @@ def settings(count):
     )
 
 
-@settings(300)
+@settings(120)
 @hypothesis.given(
     st.sampled_from(COMMANDS), st.lists(flags(), min_size=1, max_size=4)
 )
@@ -150,7 +150,7 @@ def mangled(draw):
     return content
 
 
-@settings(200)
+@settings(100)
 @hypothesis.given(mangled())
 def test_mangled_flag_files(capfd, places, content):
     file = places[0]["RUN"].parent / "mangled.cfg"
