@@ -65,8 +65,9 @@ def test_flag_files_of_the_project_are_valid(file):
     config, words = parse([f"--flagfile={file}"])
     assert words == []
     assert config.run_dir == f"runs/{file.stem}"
-    on_top = "" if file in WHOLE else "--flagfile=flags/paper.cfg "
-    command = f"python -m alexnet_tf.main {on_top}--flagfile={file}\n"
+    base = "quickstart" if file.stem == "finetune" else "paper"
+    on_top = "" if file in WHOLE else f"--flagfile=flags/{base}.cfg "
+    command = f"python -m alexnet_tf.main {on_top}--flagfile={file}"
     assert command in file.read_text()
 
 
