@@ -22,12 +22,9 @@ def kernels(towers: Sequence[np.ndarray]) -> Figure:
     sheets = [sheet(tower) for tower in towers]
     height = sum(len(image) for image in sheets)
     width = sheets[0].shape[1]
-    figure = Figure(
-        figsize=(10, 10 * height / width + 0.25 * len(sheets) + 0.4),
-        dpi=125,
-        layout="constrained",
+    figure = _make_figure(
+        "Kernels of conv1", (10, 10 * height / width + 0.25 * len(sheets) + 0.4)
     )
-    figure.suptitle("Kernels of conv1", x=0.005, horizontalalignment="left")
     panels = figure.subplots(len(sheets), 1, squeeze=False)[:, 0]
     for number, (axes, image) in enumerate(zip(panels, sheets, strict=True)):
         axes.imshow(image, interpolation="nearest")
@@ -69,15 +66,9 @@ def answers(
     """
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(
-        figsize=(2.6 * columns, 3.9 * rows + 0.5),
-        dpi=125,
-        layout="constrained",
-    )
-    figure.suptitle(
+    figure = _make_figure(
         "Images with their five most probable classes; the right one in orange",
-        x=0.005,
-        horizontalalignment="left",
+        (2.6 * columns, 3.9 * rows + 0.5),
     )
     grid = figure.subplots(
         2 * rows,
@@ -117,15 +108,9 @@ def neighbours(queries: np.ndarray, found: np.ndarray, labels) -> Figure:
         labels: n rows of 1 + k class names, the query's first.
     """
     rows, count = found.shape[:2]
-    figure = Figure(
-        figsize=(1.7 * (count + 1), 1.95 * rows + 0.5),
-        dpi=125,
-        layout="constrained",
-    )
-    figure.suptitle(
+    figure = _make_figure(
         "Validation images, and the training images nearest by fc7",
-        x=0.005,
-        horizontalalignment="left",
+        (1.7 * (count + 1), 1.95 * rows + 0.5),
     )
     grid = figure.subplots(
         rows,
@@ -150,3 +135,9 @@ def _title(axes, name, *, wrong=False):
         name = name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
     title = axes.set_title(name, fontsize=_SIZE)
     title.set(parse_math=False, style="italic" if wrong else "normal")
+
+
+def _make_figure(title, inches):
+    figure = Figure(figsize=inches, dpi=125, layout="constrained")
+    figure.suptitle(title, x=0.005, horizontalalignment="left")
+    return figure
