@@ -31,6 +31,12 @@ def pytest_configure():
     tf.config.list_logical_devices()  # From here on it cannot be changed.
 
 
+def pytest_collection_modifyitems(items):
+    """Begins with what takes longest, so that no process ends long after."""
+    first = ("test_survival.py", "test_fuzz.py")
+    items.sort(key=lambda item: item.path.name not in first)
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """A TFDS directory with shapes/tiny in it."""

@@ -117,8 +117,17 @@ def test_the_sixth_convolution_at_full_size():
     assert net.count_params() == 60_965_224 + conv6
 
 
+# Whose steps have no operation that the others do not have.
+ALIKE = ("glorot", "no_augmentation", "no_colour_noise", "no_dropout", "no_lrn")
+ALIKE += ("non_overlapping_pooling", "tanh", "without_conv4", "without_conv5")
+
+
 @pytest.mark.parametrize(
-    "name", [*GOLDEN, "conv6", "bfloat16", "float16", "inverted"]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE))
+        for name in [*GOLDEN, "conv6", "bfloat16", "float16", "inverted"]
+    ],
 )
 def test_a_step_of_training(name, data_dir, tmp_path):
     """On real images; every kernel gets a gradient, the loss is finite."""

@@ -118,11 +118,21 @@ def settings(count):
     )
 
 
-@settings(120)
-@hypothesis.given(
+COMMAND_LINES = hypothesis.given(
     st.sampled_from(COMMANDS), st.lists(flags(), min_size=1, max_size=4)
 )
+
+
+@settings(50)
+@COMMAND_LINES
 def test_flags_at_random(capfd, places, command, some):
+    try_out(capfd, places, [*command.split(), *TINY, *some, *TOO_LITTLE])
+
+
+@pytest.mark.slow
+@settings(300)
+@COMMAND_LINES
+def test_more_flags_at_random(capfd, places, command, some):
     try_out(capfd, places, [*command.split(), *TINY, *some, *TOO_LITTLE])
 
 
