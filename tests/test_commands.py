@@ -119,6 +119,8 @@ def test_tensorboard_has_images_the_graph_and_settings(finished_run):
     assert any("conv3_tower1/" in name for name in nodes)
     plugins = events.summary_metadata.values()
     assert "hparams" in {data.plugin_data.plugin_name for data in plugins}
+    (profile,) = finished_run.glob("tensorboard/plugins/profile/*/*.xplane.pb")
+    assert b"conv3_tower1" in profile.read_bytes()
 
 
 def test_the_saved_flags_start_the_same_run(finished_run, capsys):
