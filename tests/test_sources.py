@@ -128,7 +128,7 @@ def test_a_class_that_training_does_not_have_is_told(folder):
 def test_a_damaged_record_file_is_named(data_dir, tmp_path, capsys, damage):
     root = tmp_path / "tfds"
     shutil.copytree(data_dir, root)
-    (file,) = root.glob("**/shapes-train.tfrecord*")
+    (file,) = root.glob("**/tiny/*/shapes-train.tfrecord*")
     content = bytearray(file.read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
