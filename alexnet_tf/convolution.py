@@ -1,12 +1,42 @@
-"""The first convolution, which has strides and few channels (Sec. 3.5)."""
+"""What convolutions have of their own: the first one's strides, and ReLU."""
+
+import functools
 
 import keras
 import tensorflow as tf
 
 from alexnet_tf import tower_layers
 
+_register = keras.saving.register_keras_serializable("alexnet_tf")
 
-@keras.saving.register_keras_serializable("alexnet_tf")
+
+@_register
+def relu(x: tf.Tensor) -> tf.Tensor:
+    """Returns max(0, x) (Sec. 3.1).
+
+    In 16 bits XLA makes its gradient, which takes two thirds of the time of
+    TensorFlow's own.
+    """
+    return _relu_of_16_bits(x) if x.dtype.size == 2 else tf.nn.relu(x)
+
+
+@tf.custom_gradient
+def _relu_of_16_bits(x):
+    y = tf.nn.relu(x)
+    # The last part is the layer's name.
+    mask = _compiled_mask(tf.get_current_name_scope().split("/")[-1])
+    return y, lambda upstream: mask(y, upstream)
+
+
+@functools.cache
+def _compiled_mask(layer):
+    def mask(y, upstream):
+        return tf.where(y > 0, upstream, tf.zeros_like(upstream))
+
+    return tower_layers.compiled(mask, f"{layer}_backward")
+
+
+@_register
 class CoveringConv2D(tower_layers.Conv2D):
     """Convolution with strides whose kernel gets to see all places: conv1.
 

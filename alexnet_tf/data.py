@@ -36,6 +36,7 @@ def training_batches(
     seed: int,
     bad: BadExamples,
     clock: InputClock | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Returns the training batches of some steps.
 
@@ -55,16 +56,20 @@ def training_batches(
         seed: Seed of the order and of the patches.
         bad: Where examples are noted that cannot be used.
         clock: Notes when batches are ready.
+        share: Which part of each batch, from 0, of how many equal ones.
 
     Returns:
         Dataset of (images, labels): uint8 (batch_size, crop_size, crop_size,
-        3) and int64 (batch_size,). The place of a bad example is taken by
-        another one of its batch.
+        3) and int64 (batch_size,), or the wanted part of that. The place of a
+        bad example is taken by another one of its batch.
     """
 
-    def random_patches(seeds, rows):
-        offsets, mirrored = draw_places(
-            rows["label"].shape[0], geometry, crop=crop, flip=flip, seed=seeds
+    def random_patches(seeds, places, rows):
+        offsets, mirrored = (
+            tf.gather(of_batch, places)
+            for of_batch in draw_places(
+                batch_size, geometry, crop=crop, flip=flip, seed=seeds
+            )
         )
         if examples.cut:
             images = examples.cut(
@@ -95,11 +100,12 @@ def training_batches(
             steps=steps,
             shuffle_buffer=shuffle_buffer,
             seed=seed,
+            share=share,
         )
         # 2. A random patch of each: bytes -> uint8 (rows, crop, crop, 3).
         .map(random_patches, num_parallel_calls=_CORES)
         # 3. Whole batches of them.
-        .rebatch(batch_size, drop_remainder=True)
+        .rebatch(batch_size // share[1], drop_remainder=True)
         # 4. Not a batch more or less, or it is an error.
         .apply(tf.data.experimental.assert_cardinality(len(steps)))
     )
@@ -127,7 +133,7 @@ def names_of_step(
     )
     return [
         name.decode(errors="replace")
-        for _, some in rows
+        for *_, some in rows
         for name in some["name"].numpy()
     ]
 

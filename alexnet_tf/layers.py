@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.tower_layers import OnTower
+from alexnet_tf.tower_layers import OnTower, compiled
 
 _register = keras.saving.register_keras_serializable("alexnet_tf")
 
@@ -73,7 +73,7 @@ class Pixels(OnTower, keras.layers.Layer):
         make_input = self._add
         if training:
             # XLA makes one loop of it, in less than half the time.
-            make_input = self.compiled(make_input, "forward")
+            make_input = compiled(make_input, f"{self.name}_forward")
         return make_input(images, added, shrink)
 
     def _add(self, images, added, shrink):

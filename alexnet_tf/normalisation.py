@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.tower_layers import OnTower
+from alexnet_tf.tower_layers import OnTower, compiled
 
 _register = keras.saving.register_keras_serializable("alexnet_tf")
 
@@ -98,8 +98,8 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
     @functools.cached_property
     def _compiled(self):
         return (
-            self.compiled(self._respond, "forward"),
-            self.compiled(self._gradient_of, "backward"),
+            compiled(self._respond, f"{self.name}_forward"),
+            compiled(self._gradient_of, f"{self.name}_backward"),
         )
 
     def _respond(self, x):
@@ -140,8 +140,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
     def _power(self, scale):
         """Returns scale^-beta; the paper's 3/4 needs no logarithm."""
         if self.beta == 0.75:
-            root = tf.math.rsqrt(scale)
-            return root * tf.sqrt(root)
+            return tf.sqrt(tf.sqrt(scale)) / scale
         return tf.pow(scale, -self.beta)
 
     def get_config(self):

@@ -18,6 +18,7 @@ def shuffled_rows(
     steps: range,
     shuffle_buffer: int,
     seed: int,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Returns the training examples of some steps, in their order.
 
@@ -31,32 +32,40 @@ def shuffled_rows(
         steps: The steps, counted from the start of the run.
         shuffle_buffer: Examples in the buffer.
         seed: Seed of the order.
+        share: Which part of each batch, from 0, of how many equal ones.
 
     Returns:
-        Dataset of (seeds, rows): int64 (2,), for random draws of the rows'
-        own, and n examples with n a divisor of `batch_size`.
+        Dataset of (seeds, places, rows): int64 (2,), for random draws of the
+        step's own; int64 (n,), the examples' places in the whole batch; and n
+        examples, with n a divisor of the part's size.
     """
-    size = max(n for n in range(1, _ROWS + 1) if batch_size % n == 0)
-    epoch = examples.count // batch_size * batch_size // size
-    first = steps.start * batch_size // size
-    last = steps.stop * batch_size // size
+    part, parts = share
+    wanted = batch_size // parts
+    size = max(n for n in range(1, _ROWS + 1) if wanted % n == 0)
+    in_batch = batch_size // size  # Chunks of rows in a batch,
+    in_part = wanted // size  # and in the part of it.
+    epoch = examples.count // batch_size  # Steps.
 
     def seeds(number):
         return tf.stack((tf.constant(seed, tf.int64), number))
 
+    def places(chunk):
+        return chunk * size + tf.range(size, dtype=tf.int64)
+
     def fetch(number):
-        places = tf.range(size, dtype=tf.int64) + number % epoch * size
+        step = number // in_part
+        in_step = places(number % in_part) + part * wanted
         indices = tf.random.experimental.index_shuffle(
-            places,
-            seeds(number // epoch),
+            step % epoch * batch_size + in_step,
+            seeds(step // epoch),
             max_index=tf.constant(examples.count - 1, tf.int64),
         )
-        return seeds(number), examples.fetch(indices)
+        return seeds(step), in_step, examples.fetch(indices)
 
     def read(number):
         """Returns the rows of an epoch; number is the epoch's."""
-        start = tf.maximum(number * epoch, first)
-        stop = tf.minimum((number + 1) * epoch, last)
+        start = tf.maximum(number * epoch, steps.start)
+        stop = tf.minimum((number + 1) * epoch, steps.stop)
         return (
             examples.records.shuffle(
                 shuffle_buffer,
@@ -65,15 +74,25 @@ def shuffled_rows(
             )
             .batch(size, drop_remainder=True)
             # Skipped before they are decoded.
-            .skip(start - number * epoch)
-            .take(stop - start)
-            .enumerate(start)
-            .map(lambda place, rows: (seeds(place), rows))
+            .skip((start - number * epoch) * in_batch)
+            .take((stop - start) * in_batch)
+            .enumerate(start * in_batch)
+            .filter(lambda chunk, _: chunk % in_batch // in_part == part)
+            .map(
+                lambda chunk, rows: (
+                    seeds(chunk // in_batch),
+                    places(chunk % in_batch),
+                    rows,
+                )
+            )
         )
 
     if examples.fetch:
-        return tf.data.Dataset.range(first, last).map(
-            fetch, num_parallel_calls=_CORES
+        chunks = tf.data.Dataset.range(
+            steps.start * in_part, steps.stop * in_part
         )
-    epochs = tf.data.Dataset.range(first // epoch, -(-last // epoch))
+        return chunks.map(fetch, num_parallel_calls=_CORES)
+    epochs = tf.data.Dataset.range(
+        steps.start // epoch, -(-steps.stop // epoch)
+    )
     return epochs.flat_map(read)

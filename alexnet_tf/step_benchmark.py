@@ -16,7 +16,7 @@ STOCK = "stock Keras layers, float32"
 # Side of the matrices.
 _MATRIX = 4096
 # Steps of a `fit`: enough that what it does once counts for little.
-_FIT_STEPS = 8
+_FIT_STEPS = 16
 
 
 def make_batches(

@@ -5,7 +5,7 @@ import math
 import keras
 
 from alexnet_tf import normalisation, tower_layers
-from alexnet_tf.convolution import CoveringConv2D
+from alexnet_tf.convolution import CoveringConv2D, relu
 from alexnet_tf.errors import UserError
 from alexnet_tf.layers import Dropout
 
@@ -64,6 +64,9 @@ class TowerBuilder:
             return x
         is_first = name == "conv1"
         after_pool = self.network.conv1_activation == "after_pool"
+        activation = self.network.activation
+        if activation == "relu":
+            activation = relu
         kind = CoveringConv2D if is_first else tower_layers.Conv2D
 
         def make_layer(**arguments):
@@ -72,9 +75,7 @@ class TowerBuilder:
                 size,
                 strides,
                 padding="valid" if is_first else "same",
-                activation=None
-                if is_first and after_pool
-                else self.network.activation,
+                activation=None if is_first and after_pool else activation,
                 **self._initial_values(name),
                 **arguments,
             )

@@ -1,11 +1,28 @@
 """Layers on the device of their tower: Keras's own, and what joins towers."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
 from alexnet_tf.towers import Placement
 
 _register = keras.saving.register_keras_serializable("alexnet_tf")
+
+
+def compiled(function: Callable, name: str) -> Callable:
+    """Returns a function of tensors compiled by XLA, as one loop or few.
+
+    Args:
+        function: The function.
+        name: Its name in traces of a step.
+    """
+
+    def named(*arguments):
+        return function(*arguments)
+
+    named.__name__ = name
+    return tf.function(named, jit_compile=True)
 
 
 class OnTower:
@@ -54,20 +71,6 @@ class OnTower:
         # Not v.value, which would be cast here and not in the function.
         values = [tf.convert_to_tensor(v._value) for v in variables]
         return self.placement.run(self.tower, of_tensors, *tensors, *values)
-
-    def compiled(self, function, name):
-        """Returns a function of tensors compiled by XLA, as one loop or few.
-
-        Args:
-            function: The function.
-            name: What it does, which traces of a step tell with the layer.
-        """
-
-        def named(*arguments):
-            return function(*arguments)
-
-        named.__name__ = f"{self.name}_{name}"
-        return tf.function(named, jit_compile=True)
 
     def get_config(self):
         """Returns the constructor's arguments, less the placement."""

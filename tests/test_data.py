@@ -56,6 +56,26 @@ def assert_equal(some, others):
         np.testing.assert_array_equal(labels, labels_2)
 
 
+@pytest.mark.parametrize("rows", [128, 10])
+@pytest.mark.parametrize(("batch_size", "parts"), [(50, 2), (90, 3)])
+def test_parts_are_those_of_the_whole_batch(
+    split, batch_size, parts, rows, monkeypatch
+):
+    steps = range(1, 7)  # Of several epochs.
+    assert split.count // batch_size < 7
+    whole = batches(split, steps, batch_size=batch_size)
+    monkeypatch.setattr(shuffling, "_ROWS", rows)
+    shares = [
+        batches(split, steps, batch_size=batch_size, share=(part, parts))
+        for part in range(parts)
+    ]
+    joined = [
+        tuple(np.concatenate(arrays) for arrays in zip(*step, strict=True))
+        for step in zip(*shares, strict=True)
+    ]
+    assert_equal(whole, joined)
+
+
 def test_batches_are_full_uint8_and_the_same_each_time(split):
     once = batches(split, range(8))
     assert len(once) == 8

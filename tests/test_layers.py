@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.convolution import CoveringConv2D
+from alexnet_tf.convolution import CoveringConv2D, relu
 from alexnet_tf.layers import Dropout, Pixels
 from alexnet_tf.normalisation import LocalResponseNormalization
 from alexnet_tf.towers import make_strategy, place
@@ -47,6 +47,23 @@ def test_inverted_dropout_scales_in_training_as_keras_does():
     np.testing.assert_allclose(np.unique(masked), [0.0, 1.25])
     assert abs(masked.mean() - 1) < 0.01
     np.testing.assert_array_equal(layer(ones, training=False), ones)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_relu_has_the_gradient_of_tensorflows_own(dtype):
+    x = tf.constant([-np.inf, -2, -1e-30, -0.0, 0.0, 1e-3, 2, np.nan], dtype)
+    upstream = tf.constant([1, 2, 3, 4, 5, np.inf, 7, 8], dtype)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        ours, theirs = relu(x), tf.nn.relu(x)
+    gradients = [tape.gradient(y, x, upstream) for y in (ours, theirs)]
+    ours, theirs, *gradients = (
+        tf.cast(tensor, "float32") for tensor in (ours, theirs, *gradients)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(*gradients)
+    expected = [0, 0, 0, 0, 0, np.inf, 7, 0]
+    np.testing.assert_array_equal(gradients[0], expected)
 
 
 @functools.cache
