@@ -5,9 +5,9 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from alexnet_tf import data, towers, weights
+from alexnet_tf import data, multi_worker, towers, weights
 from alexnet_tf.bad_examples import BadExamples
-from alexnet_tf.config import Config
+from alexnet_tf.config import Config, to_flagfile
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation import SplitPredictor
@@ -50,21 +50,38 @@ def make_geometry(config: Config) -> Geometry:
     return Geometry(config.image_size, config.crop_size)
 
 
-def make_placement(config: Config) -> Placement:
+def make_placement(config: Config, run: RunDir | None = None) -> Placement:
     """Returns the devices of the run.
 
+    Args:
+        config: The settings.
+        run: The run, if several workers may deal with it together.
+
     Raises:
-        UserError: if devices are missing, or the towers or the batch cannot
-            be divided among them.
+        UserError: if devices are missing, the towers or the batch cannot be
+            divided among them, or the other workers cannot be joined.
     """
-    placement = towers.place(
-        towers.find_devices(
+    if run and config.distribution == "multi_worker":
+        placement = multi_worker.join(
+            run.path,
+            settings=to_flagfile(config),
+            timeout=config.startup_timeout,
+            gpus=config.gpus,
+            virtual_devices=config.virtual_devices,
+            num_towers=config.towers,
+            devices_per_replica=config.devices_per_replica,
+        )
+        replicas = placement.strategy.num_replicas_in_sync
+    else:
+        devices = towers.find_devices(
             gpus=config.gpus, virtual_devices=config.virtual_devices
-        ),
-        towers=config.towers,
-        devices_per_replica=config.devices_per_replica,
-    )
-    replicas = len(placement.devices)
+        )
+        placement = towers.place(
+            devices,
+            towers=config.towers,
+            devices_per_replica=config.devices_per_replica,
+        )
+        replicas = len(placement.devices)
     if config.batch_size % replicas:
         raise UserError(
             f"--batch_size={config.batch_size} cannot be divided among "
@@ -112,26 +129,20 @@ def make_model(
     )
 
 
+def dtype_of(config: Config) -> str:
+    """Returns Keras's dtype policy for --precision."""
+    return _DTYPES[config.precision]
+
+
 def make_trainer(
     config: Config, facts: DatasetFacts, placement: Placement
 ) -> keras.Model:
     """Builds and compiles the network under MirroredStrategy."""
     with towers.make_strategy(placement).scope():
-        model = make_model(
-            config, facts, placement, dtype=_DTYPES[config.precision]
-        )
+        model = make_model(config, facts, placement, dtype=dtype_of(config))
         weights.freeze(model, config.freeze)
         model.compile(
-            optimizer=MomentumSGD(
-                config.learning_rate,
-                config.momentum,
-                config.weight_decay,
-                decay_biases=config.decay_biases,
-                bias_learning_rate=config.bias_learning_rate,
-                loss_scale=_FLOAT16_SCALE
-                if config.precision == "float16"
-                else 1.0,
-            ),
+            optimizer=_make_optimizer(config, facts),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[top_k_error(1), top_k_error(5)],
             # XLA cannot compile a step that spans several devices.
@@ -143,12 +154,28 @@ def make_trainer(
     return model
 
 
+def _make_optimizer(config, facts):
+    is_half = config.precision == "float16"
+    steps_per_epoch = facts.train_examples // config.batch_size
+    return MomentumSGD(
+        config.full_learning_rate,
+        config.momentum,
+        config.weight_decay,
+        decay_biases=config.decay_biases,
+        bias_learning_rate=config.bias_learning_rate,
+        loss_scale=_FLOAT16_SCALE if is_half else 1.0,
+        trust=config.lars_trust if config.optimizer == "lars" else 0.0,
+        warmup_steps=round(config.warmup_epochs * steps_per_epoch),
+    )
+
+
 def training_batches(
     config: Config,
     examples: Examples,
     steps: range,
     bad: BadExamples | None = None,
     clock: InputClock | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Returns the batches of some steps, see `data.training_batches`.
 
@@ -165,6 +192,7 @@ def training_batches(
         seed=config.seed,
         bad=bad or BadExamples(),
         clock=clock,
+        share=share,
     )
 
 

@@ -111,7 +111,7 @@ class History(keras.callbacks.Callback):
         row = {
             "epoch": epoch,
             "step": int(optimizer.iterations.numpy()),
-            "learning_rate": float(optimizer.learning_rate.numpy()),
+            "learning_rate": optimizer.current_rate(),
             **logs,
         }
         rows.append({column: row[column] for column in HISTORY_COLUMNS})

@@ -48,6 +48,17 @@ COMMANDS = {
         ],
         (Data, Network, Training, Hardware, Output),
     ),
+    "launch": Command(
+        "",
+        "train with --workers processes on this machine, as on so many "
+        "machines; if one is lost all start again",
+        "What the first one says is shown, what worker 1 says is in "
+        "worker-1.log of the run directory. Flags are those of train; "
+        "--virtual_devices and --gpus count for each worker. For machines of "
+        "their own see train --distribution.",
+        ["launch --workers=2 --flagfile=flags/quickstart.cfg"],
+        (Data, Network, Training, Hardware, Output),
+    ),
     "evaluate": Command(
         "RUN_DIR...",
         "top-1 and top-5 error of runs' best checkpoints, of the average of "
@@ -98,6 +109,7 @@ COMMANDS = {
         [
             "inspect --flagfile=flags/paper.cfg --virtual_devices=4",
             "inspect --facts",
+            "inspect --scale --measured=benchmark.json",
         ],
         (Network, Training, Hardware),
     ),

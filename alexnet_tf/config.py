@@ -122,6 +122,14 @@ def to_flagfile(config: Config) -> str:
     )
 
 
+def to_arguments(config: Config) -> list[str]:
+    """Returns the command line that `parse` makes the same `Config` of."""
+    return [
+        f"--{name}={value}"
+        for name, value in dataclasses.asdict(config).items()
+    ]
+
+
 def _flag_values():
     """Makes the flags anew, so that parsing leaves nothing behind."""
     flag_values = flags.FlagValues()

@@ -145,6 +145,7 @@ def evaluation_batches(
     geometry: Geometry,
     bad: BadExamples,
     ten_crops: bool = False,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Returns the centre patch, or the ten, of each example, exactly once.
 
@@ -157,12 +158,15 @@ def evaluation_batches(
         geometry: Sizes of the patches.
         bad: Where examples are noted that cannot be used.
         ten_crops: Whether to return `preprocessing.ten_patches`.
+        share: Which part of each batch, from 0, of how many equal ones.
 
     Returns:
         As for `training_batches`; with ten crops the images have the shape
         (batch_size, 10, crop_size, crop_size, 3). The label of a bad example
         is BAD.
     """
+    part, parts = share
+    rows = batch_size // parts
     shape = geometry.patch_shape
     if ten_crops:
         shape = (10, *shape)
@@ -184,19 +188,24 @@ def evaluation_batches(
         )
 
     def fill_up(images, labels):
-        missing = batch_size - tf.size(labels)
+        missing = rows - tf.size(labels)
         labels = tf.pad(labels, [[0, missing]], constant_values=FILLING)
         images = tf.pad(images, [[0, missing], *([[0, 0]] * len(shape))])
         return (
-            tf.ensure_shape(images, (batch_size, *shape)),
-            tf.ensure_shape(labels, (batch_size,)),
+            tf.ensure_shape(images, (rows, *shape)),
+            tf.ensure_shape(labels, (rows,)),
         )
 
+    # Of the last batch there may be nothing left for the last parts.
+    nothing = tf.zeros((0, *shape), tf.uint8), tf.zeros((0,), tf.int64)
     num_batches = -(-examples.count // batch_size)
     return (
-        examples.in_order(batch_size)
+        examples.in_order(rows)
+        .shard(parts, part)
         .map(patches, num_parallel_calls=_CORES)
+        .concatenate(tf.data.Dataset.from_tensors(nothing))
         .map(fill_up)
+        .take(num_batches)
         .apply(tf.data.experimental.assert_cardinality(num_batches))
         .prefetch(2)
         .with_options(pipeline_options())

@@ -1,4 +1,6 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that mean "the user can mend this"."""
+
+import os
 
 
 class UserError(ValueError):
@@ -8,3 +10,11 @@ class UserError(ValueError):
     `main.py` prints it without a stack trace and exits with code 2; from a
     notebook it is an ordinary ValueError.
     """
+
+    exit_code = 2
+
+
+class LostWorkerError(UserError):
+    """Another worker of the run is gone; all must be started again."""
+
+    exit_code = os.EX_TEMPFAIL

@@ -8,6 +8,7 @@ import numpy as np
 from alexnet_tf import data, iterators
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.examples import Examples
+from alexnet_tf.multi_worker import Workers
 from alexnet_tf.preprocessing import Geometry
 
 
@@ -43,6 +44,7 @@ class SplitPredictor:
             geometry=geometry,
             bad=bad,
             ten_crops=ten_crops,
+            share=Workers(strategy).share,
         ).map(lambda images, labels: {"images": images, "labels": labels})
         self._num_batches = int(batches.cardinality())
         # One for all passes; it goes on reading a little ahead.

@@ -7,7 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
-from alexnet_tf import assembly, sources, traffic
+from alexnet_tf import assembly, scaling_report, sources, traffic
 from alexnet_tf.claims import count_claims
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
@@ -32,10 +32,13 @@ def run(config: Config, words: list[str]) -> int:
     Raises:
         UserError: if the settings do not fit the machine.
     """
-    placement = assembly.make_placement(config)
     names = sources.class_names(config.dataset, data_dir=config.data_dir)
+    if config.scale:
+        scaling_report.report(config, names)
+        return 0
     if config.facts:
         return _show_facts(config, names)
+    placement = assembly.make_placement(config)
     model = assembly.make_trainer(config, unknown_facts(names), placement)
     graph = traffic.trace_training_step(model, images_per_replica=1)
     transfers = traffic.find_transfers(graph)

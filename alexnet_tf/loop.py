@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from alexnet_tf import checkpoints, iterators
 from alexnet_tf.errors import UserError
+from alexnet_tf.multi_worker import Workers
 from alexnet_tf.saving import Checkpoint
 from alexnet_tf.watchdogs import NonfiniteError
 
@@ -60,16 +61,23 @@ def _fit(model, batches, last_epoch, callbacks, progress):
         _end_epoch(model, progress, callbacks)
         return
     first_epoch = progress.epochs_done
+    workers = Workers(model.distribute_strategy)
     model.fit(
-        _concatenate(map(batches, steps)),
+        workers.distribute(_concatenate(map(batches, steps))),
         steps_per_epoch=sum(map(len, steps)) // (last_epoch - first_epoch),
         initial_epoch=first_epoch,
         epochs=last_epoch,
         callbacks=callbacks,
         shuffle=False,  # The batches are in their order already.
-        # A moving bar on a screen, a line an epoch in a log file.
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=_verbosity(workers),
     )
+
+
+def _verbosity(workers):
+    """Returns a moving bar on a screen, a line an epoch in a log file."""
+    if not workers.is_chief:
+        return 0
+    return 1 if sys.stdout.isatty() else 2
 
 
 def _concatenate(datasets):

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except BrokenPipeError:
         # Who read the output is gone, as `head` after ten lines.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,7 +65,7 @@ def _run(arguments):
             _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
             for w in words or [config.run_dir]
         ]
-    elif command != "train":
+    elif command not in ("train", "launch"):
         config = _settings_of_run(config, arguments)
     workflow = importlib.import_module(f"alexnet_tf.{command}")
     return workflow.run(config, words)

@@ -16,6 +16,13 @@ class MomentumSGD(keras.optimizers.SGD):
     Keras's own `weight_decay` shrinks the weights outside the momentum, which
     is another rule.
 
+    With `trust` it is LARS, "layer-wise adaptive rate scaling" for large
+    batches: the rate of a kernel, of each tower's for itself, is multiplied by
+
+        trust |w| / (|gradient| + decay |w|)
+
+    which makes its step a share of the kernel; biases keep the rate.
+
     Args:
         learning_rate: The rate; float.
         momentum: Share of the last step that is kept, in [0, 1).
@@ -25,10 +32,17 @@ class MomentumSGD(keras.optimizers.SGD):
         loss_scale: The loss is multiplied by this and its gradient divided by
             it: gradients of float16 layers would be rounded to zero. (Keras's
             own `loss_scale_factor` divides on the lead.)
+        trust: LARS's trust coefficient; 0 for plain gradient descent.
+        warmup_steps: Steps for which the rate grows in proportion to their
+            number, up to `learning_rate` in the last one.
         **kwargs: As for `keras.optimizers.SGD`.
 
     Reference:
         Krizhevsky, Sutskever and Hinton, 2012, Sec. 5.
+        You, Gitman and Ginsburg, 2017, "Large Batch Training of Convolutional
+        Networks", arXiv:1708.03888: LARS, Algorithm 1.
+        Goyal et al., 2017, "Accurate, Large Minibatch SGD: Training ImageNet
+        in 1 Hour", arXiv:1706.02677, Sec. 2.2: warm-up.
     """
 
     def __init__(
@@ -39,6 +53,8 @@ class MomentumSGD(keras.optimizers.SGD):
         decay_biases=True,
         bias_learning_rate=1.0,
         loss_scale=1.0,
+        trust=0.0,
+        warmup_steps=0,
         **kwargs,
     ):
         # A name of its own: Keras would number optimizers, and with them the
@@ -49,6 +65,8 @@ class MomentumSGD(keras.optimizers.SGD):
         self.decay_biases = decay_biases
         self.bias_learning_rate = bias_learning_rate
         self.loss_scale = loss_scale
+        self.trust = trust
+        self.warmup_steps = warmup_steps
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Makes the momentum, and notes which variables are biases.
@@ -91,11 +109,15 @@ class MomentumSGD(keras.optimizers.SGD):
         index = self._get_variable_index(variable)
         if self.loss_scale != 1:
             gradient /= self.loss_scale
-        self.assign(self._squares[index], 2 * tf.nn.l2_loss(gradient))
+        square = 2 * tf.nn.l2_loss(gradient)
+        self.assign(self._squares[index], square)
+        learning_rate *= self._warmth()
         decay = self.decay
         if self._is_bias[index]:
             learning_rate *= self.bias_learning_rate
             decay *= self.decay_biases
+        elif self.trust:
+            learning_rate *= self._trust_in(variable, tf.sqrt(square))
         if not self.momentum:
             step = learning_rate * (gradient + decay * variable)
             self.assign_sub(variable, step)
@@ -117,6 +139,23 @@ class MomentumSGD(keras.optimizers.SGD):
             grad=gradient,
             momentum=self.momentum,
         )
+
+    def current_rate(self) -> float:
+        """Returns the learning rate of the next step."""
+        return float(self.learning_rate.numpy() * self._warmth())
+
+    def _warmth(self):
+        """Returns the share of the learning rate that the next step has."""
+        if not self.warmup_steps:
+            return 1.0
+        step = tf.cast(self.iterations.value, tf.float32) + 1
+        return tf.minimum(step / self.warmup_steps, 1.0)
+
+    def _trust_in(self, variable, gradient_norm):
+        """Returns LARS's factor; 1 for a kernel of zeros, which must grow."""
+        norm = tf.norm(variable)
+        factor = self.trust * norm / (gradient_norm + self.decay * norm)
+        return tf.where((norm > 0) & (gradient_norm > 0), factor, 1.0)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Sums the gradients over the replicas, device by device.
@@ -148,4 +187,6 @@ class MomentumSGD(keras.optimizers.SGD):
             "decay_biases": self.decay_biases,
             "bias_learning_rate": self.bias_learning_rate,
             "loss_scale": self.loss_scale,
+            "trust": self.trust,
+            "warmup_steps": self.warmup_steps,
         }

@@ -94,17 +94,21 @@ def settle_learning_rate(
         `config`, with the learning rate that counts.
     """
     reached = float(model.optimizer.learning_rate.numpy())
-    new = config.learning_rate
+    new = config.full_learning_rate
     if config.override_learning_rate and progress.forced_rate != new:
         model.optimizer.learning_rate = new
         progress.forced_rate = new
         print(
             f"Learning rate {reached:g} -> {new:g}: --override_learning_rate."
         )
-    elif not config.override_learning_rate and new != old.learning_rate:
+    elif not config.override_learning_rate and new != old.full_learning_rate:
         print(
             f"Learning rate {reached:g}, which the run had reached, and not "
             f"--learning_rate={new:g}; --override_learning_rate forces that."
         )
-        return dataclasses.replace(config, learning_rate=old.learning_rate)
+        return dataclasses.replace(
+            config,
+            learning_rate=old.learning_rate,
+            base_batch_size=old.base_batch_size,
+        )
     return config

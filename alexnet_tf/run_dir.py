@@ -35,21 +35,33 @@ class RunDir:
 
     Args:
         path: The directory; it need not exist yet.
+        worker: Which of the processes of the run this is. The first one
+            writes all but what each has for itself.
     """
 
     path: Path
+    worker: int = 0
 
     lock = property(lambda self: self.path / ".lock")
     flags = property(lambda self: self.path / "flags.cfg")
     environment = property(lambda self: self.path / "environment.json")
     dataset = property(lambda self: self.path / "dataset.json")
     mean_image = property(lambda self: self.path / "mean_image.npy")
-    bad_examples = property(lambda self: self.path / "bad_examples.csv")
     history = property(lambda self: self.path / "history.csv")
     checkpoints = property(lambda self: self.path / "checkpoints")
     tensorboard = property(lambda self: self.path / "tensorboard")
     saved_model = property(lambda self: self.path / "saved_model")
     result = property(lambda self: self.path / "result.json")
+
+    @property
+    def bad_examples(self) -> Path:
+        """The file that names the examples that cannot be used."""
+        worker = f"-worker{self.worker}" if self.worker else ""
+        return self.path / f"bad_examples{worker}.csv"
+
+    def worker_log(self, index: int) -> Path:
+        """Returns the file with what `launch` lets a worker say."""
+        return self.path / f"worker-{index}.log"
 
     def nonfinite(self, step: int) -> Path:
         """Returns the file that names the examples of a step gone wrong."""

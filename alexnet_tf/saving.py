@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import checkpoints, variables
+from alexnet_tf.multi_worker import Workers
 from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir
 from alexnet_tf.stopping import StopRequest
@@ -94,7 +95,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Gives the metrics of an epoch that was interrupted their sums."""
         if self.sums:
-            _set_sums(self.model, self.sums)
+            _set_sums(self.model, self._workers(), self.sums)
             self.sums = {}
 
     def on_train_batch_end(self, batch, logs=None):
@@ -118,21 +119,32 @@ class Checkpoint(keras.callbacks.Callback):
         self.progress.logs = {}
         self.progress.stopped = self.model.stop_training
         self._save(logs)
-        if self.stop.signal:
-            self.stop.exit(self.progress.step)
+        if self.stop.is_made():
+            self._exit()
 
     def stop_if_asked(self) -> None:
         """Saves the run in the middle of an epoch and ends the process."""
-        if self.stop.signal:
+        if self.stop.is_made():
             self._save({})
-            self.stop.exit(self.progress.step)
+            self._exit()
+
+    def _exit(self):
+        # Not before the chief has saved, who would miss the others.
+        self._workers().wait()
+        self.stop.exit(self.progress.step)
+
+    def _workers(self):
+        return Workers(self.model.distribute_strategy)
 
     def _save(self, logs):
+        workers = self._workers()
         values = variables.values_of(
             self.model.variables + self.model.optimizer.variables
         )
         if self.progress.batches and not self.progress.logs:
-            values |= _get_sums(self.model)
+            values |= _get_sums(self.model, workers)
+        if not workers.is_chief:
+            return
         state = {
             **self.progress.get_state(),
             "val_top1_error": logs.get("val_top1_error"),
@@ -155,18 +167,20 @@ def _replica_sums(model):
     }
 
 
-def _get_sums(model):
+def _get_sums(model, workers):
     return {
-        name: tf.stack(replicas).numpy()
+        name: workers.gather(tf.stack(replicas).numpy())
         for name, replicas in _replica_sums(model).items()
     }
 
 
-def _set_sums(model, sums):
+def _set_sums(model, workers, sums):
     for name, replicas in _replica_sums(model).items():
         saved = sums[name]
-        if len(saved) != len(replicas):  # Other devices than before.
+        count = len(replicas) * workers.count
+        if len(saved) != count:  # Other devices than before.
             first = saved.sum(axis=0, keepdims=True)
-            saved = [*first, *([0 * first[0]] * (len(replicas) - 1))]
-        for replica, value in zip(replicas, saved, strict=True):
+            saved = [*first, *([0 * first[0]] * (count - 1))]
+        own = saved[len(replicas) * workers.index :]
+        for replica, value in zip(replicas, own, strict=False):
             replica.assign(value)

@@ -112,8 +112,34 @@ class Training:
     epochs: int = setting(
         90, "Passes over the training set, at most [epochs]. Sec. 5.", lower=1
     )
+    optimizer: str = setting(
+        "momentum",
+        "momentum: the paper's gradient descent, Sec. 5. lars: the same with a "
+        "rate for each kernel, for batches of thousands (You, Gitman and "
+        "Ginsburg, 2017, arXiv:1708.03888).",
+        choices=("momentum", "lars"),
+    )
+    lars_trust: float = setting(
+        0.001,
+        "LARS: what a step changes of a kernel, as a share of it, at a "
+        "learning rate of 1.",
+        lower=0.0,
+    )
     learning_rate: float = setting(
         0.01, "Learning rate at the start. Sec. 5.", lower=0.0
+    )
+    base_batch_size: int = setting(
+        0,
+        "The batch that --learning_rate is meant for: with another it is "
+        "multiplied by batch_size / base_batch_size (Goyal et al., 2017, "
+        "arXiv:1706.02677). 0: it is meant for every batch [images].",
+        lower=0,
+    )
+    warmup_epochs: float = setting(
+        0.0,
+        "The learning rate grows step by step for so long at the start "
+        "[epochs]; for large batches.",
+        lower=0.0,
     )
     momentum: float = setting(0.9, "Momentum. Sec. 5.", lower=0.0, upper=1.0)
     weight_decay: float = setting(
@@ -171,6 +197,13 @@ class Training:
         lower=1,
         upper=2**31 - 1,
     )
+
+    @property
+    def full_learning_rate(self) -> float:
+        """The learning rate at the start, made to fit the batch size."""
+        if not self.base_batch_size:
+            return self.learning_rate
+        return self.learning_rate * self.batch_size / self.base_batch_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -234,6 +267,23 @@ class Output:
 class SingleCommands:
     """Any command, not kept with a run."""
 
+    distribution: str = setting(
+        "mirrored",
+        "train: mirrored: all devices of this process; multi_worker: those of "
+        "several processes, on as many machines, that TF_CONFIG names.",
+        choices=("mirrored", "multi_worker"),
+    )
+    startup_timeout: float = setting(
+        300.0,
+        "train: time to wait for the other workers [seconds].",
+        lower=0.0,
+    )
+    workers: int = setting(2, "launch: number of processes.", lower=1, upper=64)
+    max_restarts: int = setting(
+        3,
+        "launch: how often all are started again since one was lost.",
+        lower=0,
+    )
     override_learning_rate: bool = setting(
         False,
         "train: go on with --learning_rate, not with the rate that the run "
@@ -249,6 +299,25 @@ class SingleCommands:
     )
     facts: bool = setting(
         False, "inspect: what the paper says of the network, counted here."
+    )
+    scale: bool = setting(
+        False,
+        "inspect: predict the speed of 1 to 1,024 devices from --measured, and "
+        "draw it into --figures_dir (default: figures).",
+    )
+    measured: str = setting(
+        "", "inspect: what benchmark --what=all --json wrote; with --scale."
+    )
+    devices_per_machine: int = setting(
+        8, "inspect: devices of a machine; with --scale.", lower=1
+    )
+    link: float = setting(
+        25.0, "inspect: speed of a machine's network [Gbit/s].", lower=0.001
+    )
+    device_link: float = setting(
+        200.0,
+        "inspect: speed between devices of a machine [Gbit/s].",
+        lower=0.001,
     )
     saved_model: str = setting(
         "", "predict: use this exported SavedModel instead of --run_dir."
@@ -280,8 +349,8 @@ class SingleCommands:
     )
     figures_dir: str = setting(
         "",
-        "figures: directory to draw into; empty: RUN_DIR/figures of the first "
-        "run named.",
+        "Directory to draw into; empty: RUN_DIR/figures of the first run named "
+        "for figures.",
     )
     json: str = setting("", "Also write what the command prints to this file.")
     debug: bool = setting(False, "Show the stack trace of a user's error.")

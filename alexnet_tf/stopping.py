@@ -24,16 +24,33 @@ def ending_on_signals() -> Iterator[None]:
 class StopRequest:
     """A wish to stop, for a loop that asks after each step.
 
-    `signal` is the one received while this was listening, None if there was
-    none.
+    Args:
+        total: Sums a number over all workers of the run; these must then ask
+            equally often. They learn of a wish of one of them a few steps
+            later.
     """
 
-    def __init__(self):
-        self.signal = None
+    # Asking for a sum takes time.
+    _INTERVAL = 10
+
+    def __init__(self, total: Callable[[int], int] | None = None):
+        self._total = total
+        self._signal = None
+        self._asked = 0
+        self._is_agreed = False
 
     def listening(self) -> contextlib.AbstractContextManager:
         """Returns a context in which signals are noted."""
         return _handling(self._receive)
+
+    def is_made(self) -> bool:
+        """Returns whether to stop now."""
+        if not self._total:
+            return self._signal is not None
+        self._asked += 1
+        if self._asked % self._INTERVAL == 0:
+            self._is_agreed |= self._total(self._signal is not None) > 0
+        return self._is_agreed
 
     def exit(self, step: int) -> None:
         """Ends the process as the signal would have, after a checkpoint.
@@ -48,14 +65,14 @@ class StopRequest:
             f"Stopped after step {step}. The same command goes on from there.",
             flush=True,
         )
-        raise SystemExit(_code(self.signal))
+        raise SystemExit(_code(self._signal or signal.SIGTERM))
 
     def _receive(self, number, frame):
-        if self.signal is not None:
+        if self._signal is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.signal = signal.Signals(number)
-        print(f"\n{self.signal.name}: stopping after this step.", flush=True)
+        self._signal = signal.Signals(number)
+        print(f"\n{self._signal.name}: stopping after this step.", flush=True)
 
 
 def _code(number):

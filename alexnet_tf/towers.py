@@ -22,10 +22,13 @@ class Placement:
     Args:
         devices: For each replica the names of its devices, lead first; either
             one device or as many as there are towers. No replicas: nothing is
-            placed, as for an exported model.
+            placed, as for an exported model. With several workers: those of
+            this one.
+        strategy: The strategy of several workers.
     """
 
     devices: tuple[tuple[str, ...], ...] = ()
+    strategy: tf.distribute.Strategy | None = None
 
     @property
     def leads(self) -> list[str]:
@@ -89,9 +92,10 @@ class Placement:
         context = tf.distribute.get_replica_context()
         if not self.devices or context is None:
             return None
-        # While a step is traced this is a constant tensor.
+        # While a step is traced this is a constant tensor. It counts the
+        # replicas of all workers, who have as many each.
         replica = tf.get_static_value(context.replica_id_in_sync_group)
-        return self.device(int(replica), tower)
+        return self.device(int(replica) % len(self.devices), tower)
 
     def _creator(self, tower):
         devices = [
@@ -133,7 +137,7 @@ def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
             CPU was divided otherwise before.
     """
     if virtual_devices:
-        return _divide_cpu(virtual_devices)
+        return _find_virtual_devices(virtual_devices)
     seen = tf.config.list_logical_devices("GPU")
     cpu = tf.config.list_logical_devices("CPU")[:1]
     try:
@@ -151,12 +155,16 @@ def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
     return [device.name for device in chosen]
 
 
-def _divide_cpu(count):
+def divide_cpu(count: int) -> None:
+    """Divides the CPU into devices, unless TensorFlow has started."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     parts = [tf.config.LogicalDeviceConfiguration()] * count
-    # Once TensorFlow has started, the division can no longer be changed.
     with contextlib.suppress(RuntimeError):
         tf.config.set_logical_device_configuration(cpu, parts)
+
+
+def _find_virtual_devices(count):
+    divide_cpu(count)
     devices = tf.config.list_logical_devices("CPU")[:count]
     if len(devices) < count:
         raise UserError(
@@ -194,8 +202,10 @@ def place(
     )
 
 
-def make_strategy(placement: Placement) -> tf.distribute.MirroredStrategy:
+def make_strategy(placement: Placement) -> tf.distribute.Strategy:
     """Returns the strategy that copies the network onto the leads."""
+    if placement.strategy:
+        return placement.strategy
     on_gpus = "GPU" in placement.leads[0]
     # The default for CPUs is a collective that needs one group a process.
     return tf.distribute.MirroredStrategy(

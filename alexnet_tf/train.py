@@ -1,5 +1,6 @@
 """The main job: trains the network and leaves a run directory behind."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from alexnet_tf.config import Config, to_flagfile
 from alexnet_tf.environment import describe_environment
 from alexnet_tf.inference import save_endpoints
 from alexnet_tf.input_clock import InputClock
+from alexnet_tf.multi_worker import Workers
 from alexnet_tf.plateau import PlateauRule
 from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir, write_json, write_whole
@@ -49,7 +51,23 @@ def run(config: Config, words: list[str]) -> int:
     source = None
     if config.init_from and not checkpoints.newest(run_dir.checkpoints):
         source = weights.best_checkpoint(RunDir(Path(config.init_from)))
-    placement = assembly.make_placement(config)
+    placement = assembly.make_placement(config, run_dir)
+    workers = Workers(placement.strategy)
+    run_dir = dataclasses.replace(run_dir, worker=workers.index)
+    lock = run_dir.locked() if workers.is_chief else contextlib.nullcontext()
+    with workers.naming_lost_ones(), lock:
+        # The chief makes a data set that is not there yet.
+        examples = workers.chief_first(lambda: _open_splits(config, run_dir))
+        with splits.naming_damaged_files(*examples):
+            _train(
+                config, earlier, run_dir, placement, workers, source, *examples
+            )
+            workers.wait()  # For the chief, without whom they could not end.
+    return 0
+
+
+def _open_splits(config, run_dir):
+    """Returns the training and the validation split, checked."""
     training = splits.open_split(config, config.train_split)
     validation = splits.open_split(config, config.validation_split)
     splits.check_splits(config, training, validation)
@@ -61,20 +79,20 @@ def run(config: Config, words: list[str]) -> int:
     if run_dir.dataset.exists():
         splits.check_run_classes(run_dir, training)
         resuming.check_data(run_dir, training, validation)
-    with run_dir.locked(), splits.naming_damaged_files(training, validation):
-        _train(
-            config, earlier, run_dir, placement, source, training, validation
-        )
-    return 0
+    return training, validation
 
 
-def _train(config, earlier, run_dir, placement, source, training, validation):
+def _train(
+    config, earlier, run_dir, placement, workers, source, training, validation
+):
     bad = splits.note_bad_examples(config, run_dir, training, validation)
-    facts = splits.learn_facts(config, run_dir, training, validation, bad)
+    facts = workers.chief_first(
+        lambda: splits.learn_facts(config, run_dir, training, validation, bad)
+    )
     model = assembly.make_trainer(config, facts, placement)
     rule = PlateauRule(config.plateau_patience, config.plateau_drops)
     stuck = watchdogs.StuckLoss(len(facts.class_names))
-    stop = StopRequest()
+    stop = StopRequest(workers.total if workers.count > 1 else None)
     checkpoint = _make_checkpoint(
         config,
         run_dir,
@@ -88,7 +106,9 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
         )
     if source:
         weights.start_from(source, model)
-    _write_settings(config, run_dir, placement, facts)
+    workers.wait()  # Until all have read what the chief will write anew.
+    if workers.is_chief:
+        _write_settings(config, run_dir, placement, facts)
     _announce(run_dir, model, placement, facts, checkpoint.progress)
 
     validator = assembly.make_predictor(model, config, validation, bad)
@@ -96,7 +116,9 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
 
     # Each may use what those before it add to the logs.
     def make_batches(steps):
-        return assembly.training_batches(config, training, steps, bad, clock)
+        return assembly.training_batches(
+            config, training, steps, bad, clock, workers.share
+        )
 
     parts = [
         watchdogs.NonfiniteCheck(),
@@ -104,6 +126,17 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
         callbacks.Throughput(config.batch_size, clock, checkpoint.progress),
         callbacks.Validation(validator, checkpoint.stop_if_asked),
         stuck,
+        *(_records(config, run_dir, make_batches) if workers.is_chief else ()),
+        callbacks.PlateauSchedule(rule, config.plateau_factor),
+    ]
+    with stop.listening():
+        _fit(config, run_dir, model, training, make_batches, parts, checkpoint)
+    _finish(config, run_dir, workers, model, validator)
+
+
+def _records(config, run_dir, make_batches):
+    """Returns the callbacks that write what people look at."""
+    return (
         callbacks.History(run_dir),
         TensorBoardPages(
             run_dir,
@@ -111,18 +144,14 @@ def _train(config, earlier, run_dir, placement, source, training, validation):
             settings=dataclasses.asdict(config),
             profile_steps=config.profile_steps,
         ),
-        callbacks.PlateauSchedule(rule, config.plateau_factor),
-    ]
-    with stop.listening():
-        _fit(config, run_dir, model, training, make_batches, parts, checkpoint)
-    _finish(config, run_dir, model, validator)
+    )
 
 
 def _make_checkpoint(config, run_dir, steps_per_epoch, parts, stop):
     progress = Progress(steps_per_epoch)
     if config.override_learning_rate:
         # A new run begins with it; started again, it is not set back to it.
-        progress.forced_rate = config.learning_rate
+        progress.forced_rate = config.full_learning_rate
     return Checkpoint(
         run_dir,
         progress,
@@ -151,7 +180,8 @@ def _note_batch(config, run_dir, training, step):
     """Writes down which examples are in a step's batch, and says so."""
     names = assembly.names_of_step(config, training, step)
     file = run_dir.nonfinite(step)
-    write_whole(file, "\n".join(names) + "\n")
+    if not run_dir.worker:
+        write_whole(file, "\n".join(names) + "\n")
     return f"Its {len(names)} examples, {names[0]} and others, are in {file}."
 
 
@@ -186,10 +216,13 @@ def _announce(run_dir, model, placement, facts, progress):
         )
 
 
-def _finish(config, run_dir, model, validator):
+def _finish(config, run_dir, workers, model, validator):
     """Measures and exports the best checkpoint; result.json comes last."""
+    workers.wait()  # Until the last one is written.
     state = weights.restore_best(model, run_dir)
     predicted = validator.predict()
+    if not workers.is_chief:
+        return
     measured = evaluation.measure(predicted["center"], predicted["labels"])
     save_endpoints(
         assembly.make_best_endpoints(config, run_dir), run_dir.saved_model

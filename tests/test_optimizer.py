@@ -74,6 +74,80 @@ def test_fifty_steps_with_a_drop_of_the_rate(decay, momentum):
     np.testing.assert_allclose(variable.numpy(), expected, atol=50 * 2**-24)
 
 
+def lars_reference(w, gradients, rates, *, trust, decay):
+    v = np.zeros_like(w)
+    for gradient, rate in zip(gradients, rates, strict=True):
+        norms = np.linalg.norm(w), np.linalg.norm(gradient)
+        if all(norms):
+            rate = rate * trust * norms[0] / (norms[1] + decay * norms[0])
+        v = 0.9 * v - rate * (gradient + decay * w)
+        w = w + v
+    return w
+
+
+@pytest.mark.parametrize("start_at", [0.0, 1.0])
+@pytest.mark.parametrize("decay", [0.0, 0.0005, 0.1])
+def test_fifty_steps_of_lars(decay, start_at):
+    """Kernels have rates of their own, biases the one of all."""
+    rng = np.random.default_rng(0)
+    start = {
+        name: start_at * rng.normal(size=shape)
+        for name, shape in [("kernel", (20, 3)), ("bias", (3,))]
+    }
+    gradients = {
+        name: rng.normal(size=(50, *value.shape))
+        for name, value in start.items()
+    }
+    rates = np.array([5.0] * 25 + [0.5] * 25)
+    variables = {
+        name: keras.Variable(value.astype("float32"), name=name)
+        for name, value in start.items()
+    }
+    optimizer = MomentumSGD(5.0, decay=decay, decay_biases=False, trust=0.001)
+    for step, rate in enumerate(rates):
+        optimizer.learning_rate = rate
+        optimizer.apply(
+            [tf.constant(g[step], tf.float32) for g in gradients.values()],
+            list(variables.values()),
+        )
+    expected = {
+        "kernel": lars_reference(
+            start["kernel"], gradients["kernel"], rates, trust=1e-3, decay=decay
+        ),
+        "bias": reference(start["bias"], gradients["bias"], rates, decay=0.0),
+    }
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(
+            variables[name].numpy(), wanted, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("trust", [0.0, 0.01])
+def test_the_rate_grows_during_warm_up_and_survives_a_restart(trust):
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=(20, 3)), rng.normal(size=(8, 20, 3))
+    rates = [0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, 0.1]
+    variable = keras.Variable(start.astype("float32"), name="kernel")
+    optimizer = MomentumSGD(0.1, warmup_steps=5, trust=trust)
+    optimizer.build([variable])
+    for step, rate in enumerate(rates):
+        assert optimizer.current_rate() == pytest.approx(rate)
+        if step == 3:  # As a checkpoint does.
+            values = [v.numpy() for v in optimizer.variables]
+            optimizer = MomentumSGD.from_config(optimizer.get_config())
+            optimizer.build([variable])
+            for v, value in zip(optimizer.variables, values, strict=True):
+                v.assign(value)
+        optimizer.apply([tf.constant(gradients[step], tf.float32)], [variable])
+    if trust:
+        wanted = lars_reference(
+            start, gradients, rates, trust=trust, decay=0.0005
+        )
+    else:
+        wanted = reference(start, gradients, rates)
+    np.testing.assert_allclose(variable.numpy(), wanted, atol=1e-5)
+
+
 def test_keras_own_weight_decay_is_another_rule():
     start, gradients = np.ones((1,)), np.zeros((50, 1))
     variable = keras.Variable(start.astype("float32"))

@@ -1,0 +1,123 @@
+"""What `inspect --scale` says: measured parts, predicted speeds."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from alexnet_tf import assembly, plots, scaling, scaling_plot
+from alexnet_tf.config import Config
+from alexnet_tf.dataset_facts import unknown_facts
+from alexnet_tf.errors import UserError
+from alexnet_tf.run_dir import write_report
+from alexnet_tf.tower_layers import Fork
+
+_GIGABIT = 1e9 / 8
+_ALONE = "data parallel, one device a replica"
+_TOWERS = "data parallel, one device a tower"
+
+
+def report(config: Config, class_names: tuple[str, ...]) -> None:
+    """Prints the prediction, and draws it into --figures_dir.
+
+    Args:
+        config: The settings.
+        class_names: Classes of the data set.
+
+    Raises:
+        UserError: if there are no measurements.
+    """
+    rates = _read_rates(config.measured)
+    model = assembly.make_model(
+        config, unknown_facts(class_names), dtype=assembly.dtype_of(config)
+    )
+    traffic = scaling.Traffic(
+        gradients=4.0 * model.count_params(),
+        between_towers=bytes_between_towers(model),
+    )
+    machines = scaling.Machines(
+        *rates,
+        devices=config.devices_per_machine,
+        link=config.link * _GIGABIT,
+        device_link=config.device_link * _GIGABIT,
+    )
+    layouts = {
+        name: [
+            scaling.predict(
+                traffic,
+                machines,
+                devices=devices,
+                towers=towers,
+                batch=config.batch_size,
+            )
+            for devices in scaling.DEVICES
+            if devices >= towers
+        ]
+        for name, towers in ((_ALONE, 1), (_TOWERS, config.towers))
+    }
+    _print(config, traffic, machines, layouts)
+    target = Path(config.figures_dir or "figures")
+    figure = scaling_plot.speeds(layouts, config.batch_size)
+    for file in plots.save(figure, target, name="scaling"):
+        print(f"Written to {file}.")
+    content = {
+        "traffic": dataclasses.asdict(traffic),
+        "machines": dataclasses.asdict(machines),
+        "layouts": {
+            name: [dataclasses.asdict(p) for p in predictions]
+            for name, predictions in layouts.items()
+        },
+    }
+    write_report(config.json, content)
+
+
+def _read_rates(file):
+    """Returns images a second of the step and of the input."""
+    try:
+        measured = json.loads(Path(file).read_text())
+        return [measured[p]["images_per_second"] for p in ("step", "input")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--measured={file!r} is not what `benchmark --what=all "
+            "--json=FILE` wrote on one device of the machine; measure first."
+        ) from error
+
+
+def bytes_between_towers(model: keras.Model) -> int:
+    """Returns the bytes of an image that a tower sends to another one.
+
+    What the other one reads, the gradient of what it read itself, and the
+    logits or their gradient. tests/test_scaling.py counts the same in the
+    graph of a step.
+    """
+    forks = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, Fork) and layer.tower == 0
+    ]
+    outputs = [output for layer in forks for output in layer.output[1:]]
+    numbers = [2 * math.prod(output.shape[1:]) for output in outputs]
+    sizes = [tf.as_dtype(output.dtype).size for output in outputs]
+    of_logits = 4 * model.output_shape[-1]
+    return sum(map(math.prod, zip(numbers, sizes, strict=True))) + of_logits
+
+
+def _print(config, traffic, machines, layouts):
+    print(
+        f"A device trains {machines.rate:,.1f} images a second at a batch of "
+        f"{config.batch_size}, a machine reads\n{machines.input_rate:,.0f} "
+        f"(measured, {config.measured}). {machines.devices} devices a machine, "
+        f"links of {config.link:g} Gbit/s\nbetween machines and "
+        f"{config.device_link:g} between devices (given). A replica's "
+        f"gradients are\n{traffic.gradients:,.0f} bytes a step, an image "
+        f"{traffic.between_towers:,} between towers, each way\n(counted)."
+    )
+    for name, predictions in layouts.items():
+        print(f"\n{name}:\n{scaling.as_table(predictions)}")
+    print("\nGlobal batches that kept AlexNet's accuracy, as published:")
+    for size, source in scaling.PUBLISHED_BATCHES.items():
+        print(f"{size:9,}  {source}")
+    print("None of this was run: see `launch` for what one machine can do.")
