@@ -66,25 +66,13 @@ def _gather(cluster, directory, digest, deadline, server):
     print(f"Waiting for {count - 1} other workers...", flush=True)
     with contextlib.ExitStack() as stack:
         peers = {}
-        while len(peers) < count - 1:
+        while len(peers) < count - 1 and time.monotonic() < deadline:
             server.settimeout(max(_PAUSE, deadline - time.monotonic()))
-            try:
+            with contextlib.suppress(TimeoutError):
                 connection, _ = server.accept()
                 peer = _Line(connection, timeout=_ANSWERED_WITHIN)
                 stack.enter_context(peer)
-                hello = peer.read()
-                peers[int(hello["index"])] = peer
-            except TimeoutError:
-                break
-            except (OSError, ValueError, KeyError):
-                continue  # Somebody else's.
-            if hello["digest"] != digest:
-                _refuse(
-                    peers,
-                    f"worker {hello['index']} was started with other flags, or "
-                    f"another number of workers, than the chief; give all the "
-                    "same ones.",
-                )
+                _greet(peer, peers, digest)
         missing = sorted(set(range(1, count)) - set(peers))
         if missing:
             names = ", ".join(f"{n} ({cluster.addresses[n]})" for n in missing)
@@ -95,6 +83,22 @@ def _gather(cluster, directory, digest, deadline, server):
                 "--startup_timeout.",
             )
         _show_file(directory, peers)
+
+
+def _greet(peer, peers, digest):
+    """Adds whoever has come to the peers, if it is a worker."""
+    try:
+        hello = peer.read()
+        index, other = int(hello["index"]), hello["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # Somebody else.
+    peers[index] = peer
+    if other != digest:
+        _refuse(
+            peers,
+            f"worker {index} was started with other flags, or versions of "
+            "TensorFlow and Keras, than the chief; give all the same ones.",
+        )
 
 
 def _show_file(directory, peers):
@@ -133,6 +137,8 @@ def _report(cluster, directory, digest, deadline):
             token = _answer(chief)["token"]
             chief.write(sees=_is_seen(directory / token))
             _answer(chief)
+        except UserError:
+            raise
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"the chief at {cluster.addresses[0]} ended before all "
