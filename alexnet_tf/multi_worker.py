@@ -109,11 +109,8 @@ class Workers:
 
     def total(self, number: int) -> int:
         """Returns the sum of the workers' numbers; waits for all of them."""
-        return int(
-            self.gather(np.full(self._replicas, number))[
-                :: self._replicas
-            ].sum()
-        )
+        once = np.array([number] + [0] * (self._replicas - 1), np.int32)
+        return int(self.gather(once).sum())
 
     def wait(self) -> None:
         """Waits until all workers are here."""

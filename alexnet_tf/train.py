@@ -109,7 +109,7 @@ def _train(
     workers.wait()  # Until all have read what the chief will write anew.
     if workers.is_chief:
         _write_settings(config, run_dir, placement, facts)
-    _announce(run_dir, model, placement, facts, checkpoint.progress)
+    _announce(run_dir, workers, model, placement, facts, checkpoint.progress)
 
     validator = assembly.make_predictor(model, config, validation, bad)
     clock = InputClock()
@@ -194,7 +194,9 @@ def _write_settings(config, run_dir, placement, facts):
     write_json(run_dir.environment, environment)
 
 
-def _announce(run_dir, model, placement, facts, progress):
+def _announce(run_dir, workers, model, placement, facts, progress):
+    if workers.count > 1:
+        print(f"Worker {workers.index} of {workers.count}.")
     print(
         f"Network: {model.count_params():,} parameters, "
         f"{len(facts.class_names)} classes\n"

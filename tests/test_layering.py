@@ -8,9 +8,9 @@ import pytest
 ROWS = [
     {"errors"},
     {
+        "cluster",
         "examples",
         "input_clock",
-        "iterators",
         "layer_times",
         "metrics",
         "optimizer",
@@ -20,21 +20,23 @@ ROWS = [
         "preprocessing",
         "progress",
         "run_dir",
+        "scaling",
         "setting",
         "stopping",
         "traffic",
         "variables",
     },
-    {"bad_examples", "datasets", "folders", "network", "prepared"}
-    | {"shuffling", "towers"},
+    {"bad_examples", "command_settings", "datasets", "folders", "network"}
+    | {"meeting", "prepared", "scaling_plot", "shuffling", "towers"},
     {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
-    | {"settings", "sources", "tower_layers"},
+    | {"multi_worker", "settings", "sources", "tower_layers"},
     {
         "commands",
         "config",
         "convolution",
         "data",
         "gallery",
+        "iterators",
         "layers",
         "normalisation",
     }
@@ -43,12 +45,19 @@ ROWS = [
     {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}
     | {"tensorboard_pages", "watchdogs"},
     {"assembly", "input_benchmark", "loop", "resuming", "splits"},
-    {"pictures"},
+    {"pictures", "scaling_report"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
-    | {"prepare", "train"},
+    | {"launch", "prepare", "train"},
     {"main"},
 ]
-SEES_CONFIG = {"assembly", "pictures", "resuming", "splits", "main"} | ROWS[-2]
+SEES_CONFIG = {
+    "assembly",
+    "pictures",
+    "resuming",
+    "scaling_report",
+    "splits",
+    "main",
+} | ROWS[-2]
 PACKAGE = Path("alexnet_tf")
 MODULES = sorted(path.stem for path in PACKAGE.glob("[a-z]*.py"))
 
