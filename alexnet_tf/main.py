@@ -18,7 +18,7 @@ from pathlib import Path
 
 from alexnet_tf import config as config_lib
 from alexnet_tf.commands import COMMANDS, usage
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import LostWorkerError, UserError
 from alexnet_tf.run_dir import RunDir
 from alexnet_tf.stopping import ending_on_signals
 
@@ -36,6 +36,10 @@ def main(arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, LostWorkerError):
+            # Threads of TensorFlow still wait for the lost one.
+            sys.stdout.flush()
+            os._exit(error.exit_code)
         return error.exit_code
     except BrokenPipeError:
         # Who read the output is gone, as `head` after ten lines.

@@ -33,7 +33,7 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(items):
     """Begins with what takes longest, so that no process ends long after."""
-    first = ("test_survival.py", "test_fuzz.py")
+    first = ("test_survival.py", "test_multi_worker.py", "test_fuzz.py")
     items.sort(key=lambda item: item.path.name not in first)
 
 
