@@ -19,6 +19,7 @@ class SingleCommands:
         300.0,
         "train: time to wait for the other workers [seconds].",
         lower=0.0,
+        upper=1e6,
     )
     workers: int = setting(2, "launch: number of processes.", lower=1, upper=64)
     max_restarts: int = setting(

@@ -21,7 +21,8 @@ class MomentumSGD(keras.optimizers.SGD):
 
         trust |w| / (|gradient| + decay |w|)
 
-    which makes its step a share of the kernel; biases keep the rate.
+    which makes its step a share of the kernel. Biases, which begin at zero,
+    have trust times the rate, as have kernels of zeros.
 
     Args:
         learning_rate: The rate; float.
@@ -113,11 +114,11 @@ class MomentumSGD(keras.optimizers.SGD):
         self.assign(self._squares[index], square)
         learning_rate *= self._warmth()
         decay = self.decay
+        if self.trust:
+            learning_rate *= self._trust_in(index, variable, tf.sqrt(square))
         if self._is_bias[index]:
             learning_rate *= self.bias_learning_rate
             decay *= self.decay_biases
-        elif self.trust:
-            learning_rate *= self._trust_in(variable, tf.sqrt(square))
         if not self.momentum:
             step = learning_rate * (gradient + decay * variable)
             self.assign_sub(variable, step)
@@ -151,11 +152,14 @@ class MomentumSGD(keras.optimizers.SGD):
         step = tf.cast(self.iterations.value, tf.float32) + 1
         return tf.minimum(step / self.warmup_steps, 1.0)
 
-    def _trust_in(self, variable, gradient_norm):
-        """Returns LARS's factor; 1 for a kernel of zeros, which must grow."""
+    def _trust_in(self, index, variable, gradient_norm):
+        """Returns LARS's factor on the learning rate."""
+        if self._is_bias[index]:
+            return self.trust
         norm = tf.norm(variable)
-        factor = self.trust * norm / (gradient_norm + self.decay * norm)
-        return tf.where((norm > 0) & (gradient_norm > 0), factor, 1.0)
+        ratio = norm / (gradient_norm + self.decay * norm)
+        has_both = (norm > 0) & (gradient_norm > 0)
+        return self.trust * tf.where(has_both, ratio, 1.0)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Sums the gradients over the replicas, device by device.

@@ -142,6 +142,7 @@ class Training:
         "The learning rate grows step by step for so long at the start "
         "[epochs]; for large batches.",
         lower=0.0,
+        upper=10_000.0,
     )
     momentum: float = setting(0.9, "Momentum. Sec. 5.", lower=0.0, upper=1.0)
     weight_decay: float = setting(

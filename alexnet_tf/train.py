@@ -55,10 +55,10 @@ def run(config: Config, words: list[str]) -> int:
     workers = Workers(placement.strategy)
     run_dir = dataclasses.replace(run_dir, worker=workers.index)
     lock = run_dir.locked() if workers.is_chief else contextlib.nullcontext()
-    with workers.naming_lost_ones(), lock:
+    with workers.naming_lost_ones():
         # The chief makes a data set that is not there yet.
         examples = workers.chief_first(lambda: _open_splits(config, run_dir))
-        with splits.naming_damaged_files(*examples):
+        with lock, splits.naming_damaged_files(*examples):
             _train(
                 config, earlier, run_dir, placement, workers, source, *examples
             )

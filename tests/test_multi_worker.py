@@ -28,6 +28,9 @@ FLAGS = (
 )
 
 
+ONE_DEVICE = "--virtual_devices=1"
+
+
 def free_addresses(count):
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
     addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
@@ -93,12 +96,14 @@ def history(run_dir):
     return [{name: float(row[name]) for name in row} for row in rows]
 
 
-@pytest.fixture(scope="module")
-def three(tmp_path_factory, data_dir):
-    """A run of three workers that was left alone."""
-    run_dir = tmp_path_factory.mktemp("three")
-    told = end(start_all(run_dir, data_dir, 3, "--virtual_devices=1"))
-    return run_dir, told
+@pytest.fixture(
+    scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)]
+)
+def whole(request, tmp_path_factory, data_dir):
+    """A run that was left alone: workers, directory, what they said."""
+    run_dir = tmp_path_factory.mktemp("whole")
+    told = end(start_all(run_dir, data_dir, request.param, ONE_DEVICE))
+    return request.param, run_dir, told
 
 
 def assert_same_results(run_dir, other):
@@ -121,17 +126,17 @@ def assert_identical(run_dir, other):
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-def test_three_workers_do_what_three_replicas_do(three, tmp_path, data_dir):
-    """20 validation images for each worker, in batches of 18, 18, 18 and 6."""
-    flags = ["--virtual_devices=3", "--devices_per_replica=1"]
+def test_workers_do_what_replicas_do(whole, tmp_path, data_dir):
+    """The last of their batches of 18 has 6 of the 60 validation images."""
+    count, run_dir, told = whole
+    flags = [f"--virtual_devices={count}", "--devices_per_replica=1"]
     end([start(tmp_path, data_dir, *flags)])
-    run_dir, told = three
     assert_same_results(run_dir, tmp_path)
     result = json.loads((run_dir / "result.json").read_text())
     assert result["num_examples"] == 60
     assert (run_dir / "saved_model" / "saved_model.pb").exists()
     for index, (output, _) in enumerate(told):
-        assert f"Worker {index} of 3" in output
+        assert f"Worker {index} of {count}" in output
 
 
 @pytest.mark.slow
@@ -144,11 +149,11 @@ def test_two_workers_with_two_towers_each(tmp_path, data_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize(("step", "lost"), [(5, 1), (13, 0)])
 def test_all_end_when_one_is_killed_and_go_on_exactly(
-    three, tmp_path, data_dir, step, lost
+    whole, tmp_path, data_dir, step, lost
 ):
     """In the middle of an epoch a worker, and between two the chief."""
-    flags = ["--virtual_devices=1"]
-    workers = start_all(tmp_path, data_dir, 3, *flags)
+    count, other, _ = whole
+    workers = start_all(tmp_path, data_dir, count, ONE_DEVICE)
     wait_for(tmp_path / "checkpoints" / f"step-{step:08d}", workers)
     workers[lost].kill()
     killed = time.monotonic()
@@ -161,15 +166,16 @@ def test_all_end_when_one_is_killed_and_go_on_exactly(
             assert f"error: worker {index} lost another one" in errors
             assert "Traceback" not in errors
     assert checkpoints.newest(tmp_path / "checkpoints")
-    end(start_all(tmp_path, data_dir, 3, *flags))
-    assert_identical(tmp_path, three[0])
+    end(start_all(tmp_path, data_dir, count, ONE_DEVICE))
+    assert_identical(tmp_path, other)
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_stops_all_at_the_same_step(three, tmp_path, data_dir):
-    workers = start_all(tmp_path, data_dir, 3, "--virtual_devices=1")
+def test_a_signal_to_one_stops_all_at_the_same_step(whole, tmp_path, data_dir):
+    count, other, _ = whole
+    workers = start_all(tmp_path, data_dir, count, ONE_DEVICE)
     wait_for(tmp_path / "checkpoints" / "step-00000005", workers)
-    workers[2].send_signal(signal.SIGTERM)
+    workers[1].send_signal(signal.SIGTERM)
     told = end(workers, code=128 + signal.SIGTERM)
     steps = {
         line
@@ -178,20 +184,21 @@ def test_a_signal_to_one_stops_all_at_the_same_step(three, tmp_path, data_dir):
         if line.startswith("Stopped after step")
     }
     assert len(steps) == 1
-    end(start_all(tmp_path, data_dir, 3, "--virtual_devices=1"))
-    assert_identical(tmp_path, three[0])
+    end(start_all(tmp_path, data_dir, count, ONE_DEVICE))
+    assert_identical(tmp_path, other)
 
 
 @pytest.mark.slow
-def test_a_run_of_workers_goes_on_in_one_process(three, tmp_path, data_dir):
-    workers = start_all(tmp_path, data_dir, 3, "--virtual_devices=1")
+def test_a_run_of_workers_goes_on_in_one_process(whole, tmp_path, data_dir):
+    count, other, _ = whole
+    workers = start_all(tmp_path, data_dir, count, ONE_DEVICE)
     wait_for(tmp_path / "checkpoints" / "step-00000010", workers)
     for worker in workers:
         worker.kill()
         worker.communicate()
-    flags = ["--virtual_devices=3", "--devices_per_replica=1"]
+    flags = [f"--virtual_devices={count}", "--devices_per_replica=1"]
     end([start(tmp_path, data_dir, *flags)])
-    assert_same_results(tmp_path, three[0])
+    assert_same_results(tmp_path, other)
 
 
 def test_workers_that_do_not_fit_end_before_any_work(tmp_path, data_dir):
@@ -199,7 +206,6 @@ def test_workers_that_do_not_fit_end_before_any_work(tmp_path, data_dir):
     mistakes = {
         "does not name": [None, ()],
         "did not come in time: 1": [addresses, ("--startup_timeout=1",)],
-        "cannot be divided": [addresses[:1], ("--virtual_devices=3",)],
         "on CPUs a worker has one": [addresses[:1], ("--virtual_devices=4",)],
         "CUDA_VISIBLE_DEVICES": [
             addresses[:1],
@@ -218,11 +224,11 @@ def test_workers_that_do_not_fit_end_before_any_work(tmp_path, data_dir):
     assert not list(tmp_path.iterdir())
 
 
-def launch(run_dir, data_dir, *flags):
+def launch(run_dir, data_dir, count, *flags):
     command = [sys.executable, "-m", "alexnet_tf.main", "launch", *FLAGS]
     command += [*flags, f"--run_dir={run_dir}", f"--data_dir={data_dir}"]
     return subprocess.Popen(
-        [*command, "--workers=3", "--virtual_devices=1"],
+        [*command, f"--workers={count}", ONE_DEVICE],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -235,33 +241,36 @@ def children(process):
     return [int(pid) for pid in file.read_text().split()]
 
 
-def test_launch_starts_all_again_when_one_is_lost(three, tmp_path, data_dir):
-    launched = launch(tmp_path, data_dir)
+def test_launch_starts_all_again_when_one_is_lost(whole, tmp_path, data_dir):
+    count, other, _ = whole
+    launched = launch(tmp_path, data_dir, count)
     wait_for(tmp_path / "checkpoints" / "step-00000005", [launched])
     os.kill(children(launched)[1], signal.SIGKILL)
     ((told, _),) = end([launched])
     assert "Worker 1 ended with code -9." in told
     assert "restart 1 of at most 3" in told
-    assert "Worker 2 of 3" in (tmp_path / "worker-2.log").read_text()
-    assert_identical(tmp_path, three[0])
+    assert f"Worker 1 of {count}" in (tmp_path / "worker-1.log").read_text()
+    assert_identical(tmp_path, other)
 
 
 def test_launch_does_not_repeat_what_cannot_work(tmp_path, data_dir):
-    ((told, errors),) = end([launch(tmp_path, data_dir, "--towers=5")], code=2)
+    launched = launch(tmp_path, data_dir, 1, "--towers=5")
+    ((told, errors),) = end([launched], code=2)
     assert "restart" not in told and "--towers=5" in errors
 
 
 @pytest.mark.slow
-def test_stopping_launch_stops_all(three, tmp_path, data_dir):
-    launched = launch(tmp_path, data_dir)
+def test_stopping_launch_stops_all(whole, tmp_path, data_dir):
+    count, other, _ = whole
+    launched = launch(tmp_path, data_dir, count)
     wait_for(tmp_path / "checkpoints" / "step-00000005", [launched])
     pids = children(launched)
     launched.send_signal(signal.SIGINT)
     ((told, _),) = end([launched], code=128 + signal.SIGINT)
     assert "Stopped after step" in told
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    end([launch(tmp_path, data_dir)])
-    assert_identical(tmp_path, three[0])
+    end([launch(tmp_path, data_dir, count)])
+    assert_identical(tmp_path, other)
 
 
 FIT = """

@@ -201,7 +201,10 @@ def many_files(tmp_path):
     return in_a_folder(root, images, copies=367), tmp_path
 
 
-@pytest.mark.parametrize("after", ["manifest.json", "train-00001.npy"])
+@pytest.mark.parametrize(
+    "after",
+    ["manifest.json", pytest.param("train-00001.npy", marks=pytest.mark.slow)],
+)
 def test_killed_and_started_again_it_writes_the_same(many_files, after):
     root, tmp_path = many_files
     (root / "validation" / "a").mkdir(parents=True)

@@ -91,6 +91,7 @@ def test_another_rate_is_forced_once(go_on):
     assert rates(go_on.run)[4] == pytest.approx(0.003 / (3 if drops else 1))
 
 
+@pytest.mark.slow
 def test_a_rate_forced_from_the_start_is_not_forced_again(go_on):
     """A new run that is started again with the same command."""
     shutil.rmtree(go_on.run.path)
