@@ -10,7 +10,7 @@ from alexnet_tf.scaling import PUBLISHED_BATCHES, Prediction
 
 
 def speeds(layouts: Mapping[str, Sequence[Prediction]], batch: int) -> Figure:
-    """Draws predicted images a second against the number of devices.
+    """Draws predicted images a second of each device against their number.
 
     Args:
         layouts: Predictions by the name of their layout.
@@ -21,38 +21,36 @@ def speeds(layouts: Mapping[str, Sequence[Prediction]], batch: int) -> Figure:
     """
     figure = Figure(figsize=(8.8, 5.6), dpi=125, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title("Predicted training speed", loc="left")
+    axes.set_title("Predicted training speed of each device", loc="left")
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     for (name, predictions), colour in zip(
         layouts.items(), COLOURS, strict=False
     ):
         devices = [p.devices for p in predictions]
-        lowest = [p.lowest for p in predictions]
-        highest = [p.highest for p in predictions]
-        axes.fill_between(devices, lowest, highest, color=colour, alpha=0.2)
-        axes.plot(devices, lowest, color=colour, label=name)
+        lowest = [p.lowest / p.devices for p in predictions]
+        highest = [p.highest / p.devices for p in predictions]
+        axes.fill_between(devices, lowest, highest, color=colour, alpha=0.15)
+        axes.plot(devices, lowest, color=colour, marker="o", label=name)
         axes.plot(devices, highest, color=colour, linestyle="--")
     longest = max(layouts.values(), key=len)
     axes.plot(
         [p.devices for p in longest],
-        [p.input_limit for p in longest],
+        [p.input_limit / p.devices for p in longest],
         color="0.35",
         linestyle=":",
-        label="read by the processors",
+        label="what the processors read",
     )
+    axes.set_ylim(0, 1.3 * longest[0].highest)
     _mark_batches(axes, longest[-1].devices, batch)
     axes.set_xlabel("devices")
-    axes.set_ylabel("images a second")
-    number = FuncFormatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_major_formatter(number)
-    axes.yaxis.set_major_formatter(number)
+    axes.set_ylabel("images a second for each device")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     axes.grid(color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
-        loc="upper left",
+        loc="lower left",
         title="solid: gradients summed after the step\n"
-        "dashed: at no cost of time",
+        "dashed: summed at no cost of time",
         alignment="left",
         frameon=False,
     )
@@ -63,14 +61,12 @@ def _mark_batches(axes, most, batch):
     """Marks the devices at which data parallelism has a published batch."""
     for size in PUBLISHED_BATCHES:
         if batch <= size <= most * batch:
-            axes.axvline(size / batch, color="0.7", linewidth=0.8, zorder=0)
+            axes.axvline(size / batch, color="0.6", linewidth=0.8, zorder=0)
             axes.annotate(
-                f" batch {size:,} published",
-                (size / batch, 0.01),
+                f" batch {size:,}",
+                (size / batch, 1),
                 xycoords=axes.get_xaxis_transform(),
-                rotation=90,
-                verticalalignment="bottom",
-                horizontalalignment="right",
+                verticalalignment="top",
                 fontsize="small",
                 color="0.35",
             )
