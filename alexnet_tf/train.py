@@ -15,8 +15,10 @@ from alexnet_tf import (
     watchdogs,
     weights,
 )
+from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config, to_flagfile
 from alexnet_tf.environment import describe_environment
+from alexnet_tf.examples import Examples
 from alexnet_tf.inference import save_endpoints
 from alexnet_tf.input_clock import InputClock
 from alexnet_tf.multi_worker import Workers
@@ -26,6 +28,22 @@ from alexnet_tf.run_dir import RunDir, write_json, write_whole
 from alexnet_tf.saving import Checkpoint
 from alexnet_tf.stopping import StopRequest
 from alexnet_tf.tensorboard_pages import TensorBoardPages
+from alexnet_tf.towers import Placement
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What the parts of a training have in common."""
+
+    config: Config
+    run_dir: RunDir
+    earlier: Config | None  # The settings of its last start.
+    source: Path | None  # The checkpoint that a new run begins with.
+    placement: Placement
+    workers: Workers
+    training: Examples
+    validation: Examples
+    bad: BadExamples
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -59,8 +77,12 @@ def run(config: Config, words: list[str]) -> int:
         # The chief makes a data set that is not there yet.
         examples = workers.chief_first(lambda: _open_splits(config, run_dir))
         with lock, splits.naming_damaged_files(*examples):
+            bad = splits.note_bad_examples(config, run_dir, *examples)
             _train(
-                config, earlier, run_dir, placement, workers, source, *examples
+                _Job(
+                    *(config, run_dir, earlier, source, placement, workers),
+                    *(*examples, bad),
+                )
             )
             workers.wait()  # For the chief, without whom they could not end.
     return 0
@@ -82,78 +104,51 @@ def _open_splits(config, run_dir):
     return training, validation
 
 
-def _train(
-    config, earlier, run_dir, placement, workers, source, training, validation
-):
-    bad = splits.note_bad_examples(config, run_dir, training, validation)
-    facts = workers.chief_first(
-        lambda: splits.learn_facts(config, run_dir, training, validation, bad)
+def _train(job):
+    facts = job.workers.chief_first(
+        lambda: splits.learn_facts(
+            *(job.config, job.run_dir, job.training, job.validation, job.bad)
+        )
     )
-    model = assembly.make_trainer(config, facts, placement)
-    rule = PlateauRule(config.plateau_patience, config.plateau_drops)
+    model = assembly.make_trainer(job.config, facts, job.placement)
+    rule = PlateauRule(job.config.plateau_patience, job.config.plateau_drops)
     stuck = watchdogs.StuckLoss(len(facts.class_names))
-    stop = StopRequest(workers.total if workers.count > 1 else None)
+    stop = StopRequest(job.workers.total if job.workers.count > 1 else None)
     checkpoint = _make_checkpoint(
-        config,
-        run_dir,
-        training.count // config.batch_size,
-        {"plateau": rule, "stuck_loss": stuck},
-        stop,
+        job, {"plateau": rule, "stuck_loss": stuck}, stop
     )
-    if checkpoint.restore(model) and earlier:
-        config = resuming.settle_learning_rate(
-            config, earlier, model, checkpoint.progress
-        )
-    if source:
-        weights.start_from(source, model)
-    workers.wait()  # Until all have read what the chief will write anew.
-    if workers.is_chief:
-        _write_settings(config, run_dir, placement, facts)
-    _announce(run_dir, workers, model, placement, facts, checkpoint.progress)
-
-    validator = assembly.make_predictor(model, config, validation, bad)
+    job = _take_up(job, model, checkpoint)
+    if job.workers.is_chief:
+        _write_settings(job, facts)
+    _announce(job, model, facts, checkpoint.progress)
+    validator = assembly.make_predictor(
+        model, job.config, job.validation, job.bad
+    )
     clock = InputClock()
-
+    make_batches = _batch_maker(job, clock)
     # Each may use what those before it add to the logs.
-    def make_batches(steps):
-        return assembly.training_batches(
-            config, training, steps, bad, clock, workers.share
-        )
-
     parts = [
         watchdogs.NonfiniteCheck(),
-        watchdogs.BadExampleLimit(bad),
-        callbacks.Throughput(config.batch_size, clock, checkpoint.progress),
+        watchdogs.BadExampleLimit(job.bad),
+        callbacks.Throughput(job.config.batch_size, clock, checkpoint.progress),
         callbacks.Validation(validator, checkpoint.stop_if_asked),
         stuck,
-        *(_records(config, run_dir, make_batches) if workers.is_chief else ()),
-        callbacks.PlateauSchedule(rule, config.plateau_factor),
+        *(_records(job, make_batches) if job.workers.is_chief else ()),
+        callbacks.PlateauSchedule(rule, job.config.plateau_factor),
     ]
     with stop.listening():
-        _fit(config, run_dir, model, training, make_batches, parts, checkpoint)
-    _finish(config, run_dir, workers, model, validator)
+        _fit(job, model, make_batches, parts, checkpoint)
+    _finish(job, model, validator)
 
 
-def _records(config, run_dir, make_batches):
-    """Returns the callbacks that write what people look at."""
-    return (
-        callbacks.History(run_dir),
-        TensorBoardPages(
-            run_dir,
-            make_batches(range(1)),
-            settings=dataclasses.asdict(config),
-            profile_steps=config.profile_steps,
-        ),
-    )
-
-
-def _make_checkpoint(config, run_dir, steps_per_epoch, parts, stop):
-    progress = Progress(steps_per_epoch)
+def _make_checkpoint(job, parts, stop):
+    config = job.config
+    progress = Progress(job.training.count // config.batch_size)
     if config.override_learning_rate:
         # A new run begins with it; started again, it is not set back to it.
         progress.forced_rate = config.full_learning_rate
     return Checkpoint(
-        run_dir,
+        job.run_dir,
         progress,
         parts,
         stop,
@@ -163,53 +158,90 @@ def _make_checkpoint(config, run_dir, steps_per_epoch, parts, stop):
     )
 
 
-def _fit(config, run_dir, model, training, make_batches, parts, checkpoint):
-    may_roll_back = config.on_nonfinite == "rollback"
-    loop.fit_to_end(
-        model,
-        make_batches,
-        epochs=config.epochs,
-        callbacks=parts,
-        checkpoint=checkpoint,
-        note_batch=lambda step: _note_batch(config, run_dir, training, step),
-        max_rollbacks=config.max_rollbacks if may_roll_back else 0,
+def _take_up(job, model, checkpoint):
+    """Takes up the run where it stands, or begins it from another's weights.
+
+    Returns:
+        The job, with the learning rate that counts.
+    """
+    config = job.config
+    if checkpoint.restore(model) and job.earlier:
+        config = resuming.settle_learning_rate(
+            config, job.earlier, model, checkpoint.progress
+        )
+    if job.source:
+        weights.start_from(job.source, model)
+    job.workers.wait()  # Until all have read what the chief will write anew.
+    return dataclasses.replace(job, config=config)
+
+
+def _batch_maker(job, clock):
+    """Returns what makes the dataset of some steps."""
+    return lambda steps: assembly.training_batches(
+        *(job.config, job.training, steps, job.bad, clock, job.workers.share)
     )
 
 
-def _note_batch(config, run_dir, training, step):
+def _records(job, make_batches):
+    """Returns the callbacks that write what people look at."""
+    return (
+        callbacks.History(job.run_dir),
+        TensorBoardPages(
+            job.run_dir,
+            make_batches(range(1)),
+            settings=dataclasses.asdict(job.config),
+            profile_steps=job.config.profile_steps,
+        ),
+    )
+
+
+def _fit(job, model, make_batches, parts, checkpoint):
+    may_roll_back = job.config.on_nonfinite == "rollback"
+    loop.fit_to_end(
+        model,
+        make_batches,
+        epochs=job.config.epochs,
+        callbacks=parts,
+        checkpoint=checkpoint,
+        note_batch=lambda step: _note_batch(job, step),
+        max_rollbacks=job.config.max_rollbacks if may_roll_back else 0,
+    )
+
+
+def _note_batch(job, step):
     """Writes down which examples are in a step's batch, and says so."""
-    names = assembly.names_of_step(config, training, step)
-    file = run_dir.nonfinite(step)
-    if not run_dir.worker:
+    names = assembly.names_of_step(job.config, job.training, step)
+    file = job.run_dir.nonfinite(step)
+    if job.workers.is_chief:
         write_whole(file, "\n".join(names) + "\n")
     return f"Its {len(names)} examples, {names[0]} and others, are in {file}."
 
 
-def _write_settings(config, run_dir, placement, facts):
+def _write_settings(job, facts):
     environment = describe_environment(
-        placement, config.dataset, facts.train_examples
+        job.placement, job.config.dataset, facts.train_examples
     )
-    resuming.tell_changes(run_dir, environment)
-    write_whole(run_dir.flags, to_flagfile(config))
-    write_json(run_dir.environment, environment)
+    resuming.tell_changes(job.run_dir, environment)
+    write_whole(job.run_dir.flags, to_flagfile(job.config))
+    write_json(job.run_dir.environment, environment)
 
 
-def _announce(run_dir, workers, model, placement, facts, progress):
-    if workers.count > 1:
-        print(f"Worker {workers.index} of {workers.count}.")
+def _announce(job, model, facts, progress):
+    if job.workers.count > 1:
+        print(f"Worker {job.workers.index} of {job.workers.count}.")
     print(
         f"Network: {model.count_params():,} parameters, "
         f"{len(facts.class_names)} classes\n"
         f"Data: {facts.train_examples:,} training and "
         f"{facts.validation_examples:,} validation images"
     )
-    for number, devices in enumerate(placement.devices):
+    for number, devices in enumerate(job.placement.devices):
         print(f"Replica {number}: {', '.join(devices)}")
-    if "GPU" not in placement.leads[0]:
+    if "GPU" not in job.placement.leads[0]:
         print("No GPU is used.")
     print(
-        f"Run directory: {run_dir.path}\n"
-        f"Watch it: tensorboard --logdir {run_dir.tensorboard}"
+        f"Run directory: {job.run_dir.path}\n"
+        f"Watch it: tensorboard --logdir {job.run_dir.tensorboard}"
     )
     if progress.step:
         print(
@@ -218,16 +250,17 @@ def _announce(run_dir, workers, model, placement, facts, progress):
         )
 
 
-def _finish(config, run_dir, workers, model, validator):
+def _finish(job, model, validator):
     """Measures and exports the best checkpoint; result.json comes last."""
-    workers.wait()  # Until the last one is written.
+    run_dir = job.run_dir
+    job.workers.wait()  # Until the last one is written.
     state = weights.restore_best(model, run_dir)
     predicted = validator.predict()
-    if not workers.is_chief:
+    if not job.workers.is_chief:
         return
     measured = evaluation.measure(predicted["center"], predicted["labels"])
     save_endpoints(
-        assembly.make_best_endpoints(config, run_dir), run_dir.saved_model
+        assembly.make_best_endpoints(job.config, run_dir), run_dir.saved_model
     )
     newest = checkpoints.read_state(checkpoints.newest(run_dir.checkpoints))
     result = {
