@@ -6,6 +6,7 @@ under it, and what workers have to agree on.
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -151,11 +152,14 @@ class Workers:
         except _LOST as error:
             if self.count == 1:
                 raise
+            remote = re.search(
+                r"remote target /job:worker/replica:\d+/task:(\d+)", str(error)
+            )
+            suspect = f", it seems worker {remote[1]}" if remote else ""
             raise LostWorkerError(
-                f"worker {self.index} lost another one: "
-                f"{error.message.splitlines()[0][:200]}\nSee what that one "
-                "said last. Start all workers again with the same command; "
-                "they go on from the newest checkpoint."
+                f"worker {self.index} lost another one{suspect}.\nSee what "
+                "that one said last. Start all workers again with the same "
+                "command; they go on from the newest checkpoint."
             ) from error
 
 
