@@ -39,10 +39,30 @@ def free_addresses(count):
     return addresses
 
 
+# The main job; at the end of training it tells the sum of all variables' bits.
+TELLING = """
+import hashlib
+import sys
+from alexnet_tf import train
+from alexnet_tf.main import main
+
+finish = train._finish
+
+def tell_and_finish(job, model, validator):
+    variables = model.variables + model.optimizer.variables
+    bits = b"".join(v.numpy().tobytes() for v in variables)
+    print("Variables:", hashlib.sha256(bits).hexdigest())
+    finish(job, model, validator)
+
+train._finish = tell_and_finish
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def start(run_dir, data_dir, *flags, addresses=(), index=0):
     """Starts a worker, or without addresses the only process of a run."""
     environment = dict(os.environ)
-    command = [sys.executable, "-m", "alexnet_tf.main", *FLAGS, *flags]
+    command = [sys.executable, "-c", TELLING, *FLAGS, *flags]
     command += [f"--run_dir={run_dir}", f"--data_dir={data_dir}"]
     if addresses:
         task = {"type": "worker", "index": index}
@@ -137,6 +157,13 @@ def test_workers_do_what_replicas_do(whole, tmp_path, data_dir):
     assert (run_dir / "saved_model" / "saved_model.pb").exists()
     for index, (output, _) in enumerate(told):
         assert f"Worker {index} of {count}" in output
+    variables = {
+        line
+        for output, _ in told
+        for line in output.splitlines()
+        if line.startswith("Variables:")
+    }
+    assert len(variables) == 1  # The same bits on all workers.
 
 
 @pytest.mark.slow
