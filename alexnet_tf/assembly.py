@@ -12,12 +12,13 @@ from alexnet_tf.dataset_facts import DatasetFacts, read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation import SplitPredictor
 from alexnet_tf.examples import Examples
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.inference import Endpoints, make_endpoints
 from alexnet_tf.input_clock import InputClock
+from alexnet_tf.layers import colour_noise_basis
 from alexnet_tf.metrics import top_k_error
 from alexnet_tf.model import alexnet
 from alexnet_tf.optimizer import MomentumSGD
-from alexnet_tf.preprocessing import Geometry, colour_noise_basis
 from alexnet_tf.run_dir import RunDir
 from alexnet_tf.towers import Placement
 
@@ -47,7 +48,9 @@ def open_run(config: Config) -> RunDir:
 
 def make_geometry(config: Config) -> Geometry:
     """Returns the sizes of the patches."""
-    return Geometry(config.image_size, config.crop_size)
+    return Geometry(
+        config.image_size, config.crop_size, config.resize == "squash"
+    )
 
 
 def make_placement(config: Config, run: RunDir | None = None) -> Placement:
@@ -137,7 +140,7 @@ def dtype_of(config: Config) -> str:
 def make_trainer(
     config: Config, facts: DatasetFacts, placement: Placement
 ) -> keras.Model:
-    """Builds and compiles the network under MirroredStrategy."""
+    """Builds and compiles the network for the devices of a run."""
     with towers.make_strategy(placement).scope():
         model = make_model(config, facts, placement, dtype=dtype_of(config))
         weights.freeze(model, config.freeze)

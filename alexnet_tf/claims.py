@@ -6,7 +6,7 @@ import re
 
 import keras
 
-from alexnet_tf.preprocessing import Geometry
+from alexnet_tf.geometry import Geometry
 
 _COUNTED = "test_claims.py::test_what_is_counted_is_the_papers"
 _SHAPES = "test_model.py::test_layers_are_those_of_figure_2"

@@ -68,6 +68,14 @@ class SingleCommands:
     json_lines: bool = setting(
         False, "predict: print a JSON object a line and file."
     )
+    caffemodel: str = setting(
+        "", "import_caffe: the .caffemodel file to import."
+    )
+    labels: str = setting(
+        "",
+        "import_caffe: text file with the name of a class a line, in the order "
+        "of the outputs; empty: those of --dataset.",
+    )
     keras_file: str = setting(
         "", "export: also write the network as a .keras file of this name."
     )
@@ -92,8 +100,8 @@ class SingleCommands:
     )
     figures_dir: str = setting(
         "",
-        "Directory to draw into; empty: RUN_DIR/figures of the first run named "
-        "for figures.",
+        "Directory for what figures and inspect draw; empty: figures in the "
+        "first RUN_DIR, or here.",
     )
     json: str = setting("", "Also write what the command prints to this file.")
     debug: bool = setting(False, "Show the stack trace of a user's error.")

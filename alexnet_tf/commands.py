@@ -102,6 +102,18 @@ COMMANDS = {
         "again and compared; the exit code is 1 if it answers otherwise.",
         ["export --run_dir=runs/quickstart --keras_file=alexnet.keras"],
     ),
+    "import_caffe": Command(
+        "",
+        "make a run of --caffemodel, an AlexNet or CaffeNet with its weights",
+        "The settings are those of flags/caffe_alexnet.cfg unless given. "
+        "evaluate, predict, figures, export and train --init_from take the "
+        "run like any other.",
+        [
+            "import_caffe --caffemodel=bvlc_alexnet.caffemodel "
+            "--mean=imagenet_mean.binaryproto --run_dir=runs/caffe_alexnet",
+        ],
+        (Data, Network),
+    ),
     "inspect": Command(
         "",
         "layers, parameters, memory and devices; trains nothing",

@@ -42,6 +42,13 @@ class Config(*reversed(GROUPS)):
                 f"--kernels={self.kernels} leaves out conv1, without which "
                 "nothing is left to normalise; leave out another layer."
             )
+        if self.mean not in ("image", "colour") and (
+            not self.mean.endswith(".binaryproto")
+        ):
+            raise UserError(
+                f"--mean={self.mean}; give image, colour, or the "
+                "FILE.binaryproto of a mean image that Caffe measured."
+            )
         if self.crop_size > self.image_size:
             raise UserError(
                 f"--crop_size={self.crop_size} does not fit into "

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from alexnet_tf.bad_examples import BadExamples, decode_each, replace_bad
 from alexnet_tf.examples import Examples, pipeline_options
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.input_clock import InputClock
 from alexnet_tf.preprocessing import (
-    Geometry,
     decode_patch,
     decode_square_patch,
     decode_usual_patch,

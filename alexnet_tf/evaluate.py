@@ -36,7 +36,8 @@ def run(config: Config, runs: list[Config]) -> int:
     for settings in runs:
         predicted, epochs = _predict(settings)
         labels = predicted.pop("labels")
-        name = f"{settings.run_dir}, best after epoch {epochs}"
+        origin = f"best after epoch {epochs}" if epochs else "imported"
+        name = f"{settings.run_dir}, {origin}"
         results[settings.run_dir] = _report(name, predicted, labels)
         for crops, probabilities in predicted.items():
             sums[crops] = sums.get(crops, 0) + probabilities

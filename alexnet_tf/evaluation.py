@@ -8,8 +8,8 @@ import numpy as np
 from alexnet_tf import data, iterators
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.examples import Examples
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.multi_worker import Workers
-from alexnet_tf.preprocessing import Geometry
 
 
 class SplitPredictor:

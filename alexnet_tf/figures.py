@@ -42,7 +42,9 @@ def run(config: Config, runs: list[Config]) -> int:
     if not directories[0]:
         raise UserError("figures RUN_DIR...: give at least one run directory.")
     target = Path(config.figures_dir or Path(directories[0]) / "figures")
-    _save(draw_learning_curves(directories), target, "curves")
+    trained = [d for d in directories if not RunDir(Path(d)).is_imported]
+    if trained:
+        _save(draw_learning_curves(trained), target, "curves")
     with_weights = [
         settings
         for settings in runs

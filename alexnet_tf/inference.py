@@ -9,7 +9,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf.bad_examples import decode_rows
-from alexnet_tf.preprocessing import Geometry, decode_patch
+from alexnet_tf.geometry import Geometry
+from alexnet_tf.preprocessing import decode_patch
 
 Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
 _BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")

@@ -11,8 +11,8 @@ import tensorflow as tf
 from alexnet_tf import data, folders, prepared, shards
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.examples import Examples, pipeline_options
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.layers import Pixels
-from alexnet_tf.preprocessing import Geometry
 
 _CORES = os.cpu_count() or 1
 _FILES = 256

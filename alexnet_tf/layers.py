@@ -3,6 +3,8 @@
 Both draw random numbers that belong to an image's place in the global batch.
 """
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -94,6 +96,35 @@ class Pixels(OnTower, keras.layers.Layer):
             "noise_shrink": self.noise_shrink,
             "seed": self.seed,
         }
+
+
+def colour_noise_basis(
+    covariance: Sequence[Sequence[float]], *, reading: str, std: float
+) -> list[list[float]] | None:
+    """Returns the directions and sizes of the colour noise.
+
+    An image is given the colour z B, with z three standard Gaussians. Row i of
+    B is `std` times principal component i times a size: by the paper's text
+    its eigenvalue, which only makes sense for pixels in [0, 1] (on 0..255 it
+    would wipe out the image); in the 2012 source the eigenvalue's square root,
+    which scales as pixels do.
+
+    Args:
+        covariance: (3, 3), of RGB pixels in 0..255.
+        reading: "paper", "code_2012" or "off".
+        std: Standard deviation of the paper's Gaussian, 0.1.
+
+    Returns:
+        B, 3x3 nested lists in grey levels of 0..255; None for "off".
+    """
+    if reading == "off" or std == 0:
+        return None
+    eigenvalues, eigenvectors = np.linalg.eigh(np.array(covariance) / 255**2)
+    sizes = {
+        "paper": eigenvalues,
+        "code_2012": np.sqrt(np.maximum(eigenvalues, 0)),
+    }[reading]
+    return (255 * std * sizes[:, None] * eigenvectors.T).tolist()
 
 
 @_register

@@ -22,6 +22,7 @@ from alexnet_tf.errors import LostWorkerError, UserError
 from alexnet_tf.run_dir import RunDir
 from alexnet_tf.stopping import ending_on_signals
 
+_FLAGS = Path(__file__).parents[1] / "flags"
 _HELP = {"--help", "-help", "-h"}
 
 
@@ -69,6 +70,8 @@ def _run(arguments):
             _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
             for w in words or [config.run_dir]
         ]
+    elif command == "import_caffe":
+        config = _settings_over(_FLAGS / "caffe_alexnet.cfg", arguments)
     elif command not in ("train", "launch"):
         config = _settings_of_run(config, arguments)
     workflow = importlib.import_module(f"alexnet_tf.{command}")
@@ -103,8 +106,13 @@ def _settings_of_run(config, arguments):
     flags = RunDir(Path(config.run_dir)).flags
     if not config.run_dir or not flags.exists():
         return config
-    combined, _ = config_lib.parse([f"--flagfile={flags}", *arguments])
+    combined = _settings_over(flags, arguments)
     return dataclasses.replace(combined, run_dir=config.run_dir)
+
+
+def _settings_over(file, arguments):
+    """Returns the settings of a command line on top of a flag file."""
+    return config_lib.parse([f"--flagfile={file}", *arguments])[0]
 
 
 if __name__ == "__main__":

@@ -79,6 +79,12 @@ class Network:
         "Divide alpha by n, as the 2012 source and Caffe do and the paper's "
         "formula does not. Sec. 3.3.",
     )
+    lrn_across_towers: bool = setting(
+        False,
+        "Let the normalisation reach into the neighbouring towers' kernel "
+        "maps, as in networks that were trained as one; the paper's towers, "
+        "on two GPUs, do not see each other there.",
+    )
     spatial_norm2: bool = setting(
         False,
         "Normalise the outputs of layer 2 over 5x5 places of each map as "

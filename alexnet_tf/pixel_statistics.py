@@ -11,7 +11,7 @@ from alexnet_tf import data
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.errors import UserError
 from alexnet_tf.examples import Examples
-from alexnet_tf.preprocessing import Geometry
+from alexnet_tf.geometry import Geometry
 
 _CORES = os.cpu_count() or 1
 # Images measured by one core at a time.
@@ -102,12 +102,10 @@ def read_pixels(
         manifest: Its manifest.
         geometry: Sizes of the patches.
     """
-    down, right = geometry.centre
-    size = geometry.crop_size
     mean_image = np.load(directory / "mean_image.npy")
     colours = manifest["statistics"]
     return PixelStatistics(
-        mean_image=mean_image[down : down + size, right : right + size],
+        mean_image=geometry.cut_centre(mean_image),
         mean_rgb=np.array(colours["mean_rgb"]),
         covariance_rgb=np.array(colours["covariance_rgb"]),
     )

@@ -77,6 +77,7 @@ def _begin(config, directory):
             "validation": config.validation_split,
         },
         "image_size": config.image_size,
+        "resize": config.resize,
         "encoding": config.prepared_format,
     }
     manifest = prepared.read_manifest(directory)

@@ -28,13 +28,12 @@ FORMAT_VERSION = 1
 COLUMNS = ("name", "label", "bytes")
 
 
-def find(directory: Path, dataset: str, image_size: int) -> dict | None:
+def find(directory: Path, source: dict) -> dict | None:
     """Returns the manifest of a prepared set, None if there is none.
 
     Args:
         directory: Where it might be.
-        dataset: What it must be made of.
-        image_size: Side that its images must have [pixels].
+        source: What it must be made of, see `check_source`.
 
     Raises:
         UserError: if it is not finished, or made of something else.
@@ -42,9 +41,7 @@ def find(directory: Path, dataset: str, image_size: int) -> dict | None:
     manifest = read_manifest(directory)
     if not manifest:
         return None
-    check_source(
-        directory, manifest, {"dataset": dataset, "image_size": image_size}
-    )
+    check_source(directory, manifest, source)
     if not manifest["finished"]:
         raise UserError(
             f"--prepared_dir={directory} is not finished; start prepare again "
@@ -83,7 +80,8 @@ def read_manifest(directory: Path) -> dict:
             f"{file} has format version {manifest['format_version']}, this "
             f"program reads {FORMAT_VERSION}; prepare the data set again."
         )
-    return manifest
+    # Of sets that were made before there was a choice.
+    return {"resize": "shorter_side", **manifest}
 
 
 def open_split(directory: Path, manifest: dict, split: str) -> Examples:

@@ -9,42 +9,9 @@ from, decodes no more than that and rescales it once.
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
 
-
-@dataclasses.dataclass(frozen=True)
-class Geometry:
-    """The sizes that define patches.
-
-    Args:
-        image_size: Side of the central square after rescaling [pixels].
-        crop_size: Side of a patch of it [pixels].
-    """
-
-    image_size: int = 256
-    crop_size: int = 224
-
-    @property
-    def patch_shape(self) -> tuple[int, int, int]:
-        """Shape of a patch."""
-        return (self.crop_size, self.crop_size, 3)
-
-    @property
-    def offsets(self) -> int:
-        """Number of places a patch can have along one axis."""
-        return self.image_size - self.crop_size + 1
-
-    @property
-    def centre(self) -> tuple[int, int]:
-        """Offset (down, right) of the centre patch [pixels]."""
-        return (self.offsets // 2, self.offsets // 2)
-
-    @property
-    def corners(self) -> list[tuple[int, int]]:
-        """Offsets of the four corner patches [pixels]."""
-        last = self.offsets - 1
-        return [(0, 0), (0, last), (last, 0), (last, last)]
+from alexnet_tf.geometry import Geometry
 
 
 def decode_patch(
@@ -124,24 +91,26 @@ def _decode_part(encoded, offset, geometry):
     return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
 
 
-def decode_square(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes a whole image and rescales its central square.
+def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """Decodes a whole image and rescales it to the square.
 
     Other than `decode_patch` it reads a file to its end, so that one that was
     cut short is an error wherever that was.
 
     Args:
         encoded: As for `decode_patch`.
-        size: Side of the square [pixels].
+        geometry: The sizes; that of patches does not matter.
 
     Returns:
-        uint8 tensor (size, size, 3), RGB in 0..255.
+        uint8 tensor (image_size, image_size, 3), RGB in 0..255.
 
     Raises:
         tf.errors.InvalidArgumentError: if the bytes are not a whole image.
     """
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    square = _cut_out(image, tf.constant((0, 0)), Geometry(size, size))
+    size = geometry.image_size
+    whole = dataclasses.replace(geometry, crop_size=size)
+    square = _cut_out(image, tf.constant((0, 0)), whole)
     return _rescale(square, size, "area")
 
 
@@ -156,12 +125,12 @@ def _cut_out(image, offset, geometry):
 def _window(shape, offset, geometry):
     """Returns where in an image a patch comes from: top, left, two sides."""
     shape = shape[:2]
-    shorter = tf.reduce_min(shape)
-    scale = tf.cast(shorter, tf.float32) / geometry.image_size
-    side = tf.maximum(_round(scale * geometry.crop_size), 1)
-    border = tf.cast(shape - shorter, tf.float32) / 2
+    square = shape if geometry.squash else tf.fill([2], tf.reduce_min(shape))
+    scale = tf.cast(square, tf.float32) / geometry.image_size
+    sides = tf.maximum(_round(scale * geometry.crop_size), 1)
+    border = tf.cast(shape - square, tf.float32) / 2
     corner = _round(border + scale * tf.cast(offset, tf.float32))
-    return tf.concat((tf.minimum(corner, shape - side), [side, side]), axis=0)
+    return tf.concat((tf.minimum(corner, shape - sides), sides), axis=0)
 
 
 def _round(numbers):
@@ -174,7 +143,7 @@ def _is_bilinear(pixels, size):
     It does if it shrinks by up to two, and is faster than area interpolation,
     which avoids aliasing in larger images.
     """
-    return tf.shape(pixels)[0] <= 2 * size
+    return tf.reduce_max(tf.shape(pixels)) <= 2 * size
 
 
 def _rescale(pixels, size, method):
@@ -232,32 +201,3 @@ def draw_places(
 def mirror(patch: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
     """Returns a patch, or its mirror image if `mirrored` is true."""
     return tf.cond(mirrored, lambda: tf.reverse(patch, axis=[1]), lambda: patch)
-
-
-def colour_noise_basis(
-    covariance: Sequence[Sequence[float]], *, reading: str, std: float
-) -> list[list[float]] | None:
-    """Returns the directions and sizes of the colour noise.
-
-    An image is given the colour z B, with z three standard Gaussians. Row i of
-    B is `std` times principal component i times a size: by the paper's text
-    its eigenvalue, which only makes sense for pixels in [0, 1] (on 0..255 it
-    would wipe out the image); in the 2012 source the eigenvalue's square root,
-    which scales as pixels do.
-
-    Args:
-        covariance: (3, 3), of RGB pixels in 0..255.
-        reading: "paper", "code_2012" or "off".
-        std: Standard deviation of the paper's Gaussian, 0.1.
-
-    Returns:
-        B, 3x3 nested lists in grey levels of 0..255; None for "off".
-    """
-    if reading == "off" or std == 0:
-        return None
-    eigenvalues, eigenvectors = np.linalg.eigh(np.array(covariance) / 255**2)
-    sizes = {
-        "paper": eigenvalues,
-        "code_2012": np.sqrt(np.maximum(eigenvalues, 0)),
-    }[reading]
-    return (255 * std * sizes[:, None] * eigenvectors.T).tolist()

@@ -54,6 +54,11 @@ class RunDir:
     result = property(lambda self: self.path / "result.json")
 
     @property
+    def is_imported(self) -> bool:
+        """Whether its weights come from elsewhere: finished, never trained."""
+        return self.result.exists() and not self.history.exists()
+
+    @property
     def bad_examples(self) -> Path:
         """The file that names the examples that cannot be used."""
         worker = f"-worker{self.worker}" if self.worker else ""

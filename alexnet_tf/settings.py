@@ -1,104 +1,17 @@
 """The table of settings: type, default, help, unit, bounds, paper section.
 
-Each setting stands here, in `network.py` or in `command_settings.py`, once;
-`config.py` makes flags of them. Section numbers are those of Krizhevsky,
-Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
-Networks", 2012.
+Each setting stands once, here, in `data_settings.py`, `network.py` or
+`command_settings.py`; `config.py` makes flags of them. Section numbers are
+those of Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
+Convolutional Neural Networks", 2012.
 """
 
 import dataclasses
 
 from alexnet_tf.command_settings import SingleCommands
+from alexnet_tf.data_settings import Data
 from alexnet_tf.network import Network
 from alexnet_tf.setting import setting
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-    """Data and augmentation (Sec. 2 and 4.1)."""
-
-    dataset: str = setting(
-        "shapes",
-        "A TFDS image classification data set by name, or folder:PATH for a "
-        "folder of class folders. shapes is embedded and needs no network.",
-    )
-    data_dir: str = setting(
-        "", "Where TFDS keeps data sets; empty: ~/tensorflow_datasets."
-    )
-    prepared_dir: str = setting(
-        "",
-        "Directory into which the command prepare writes --dataset, rescaled; "
-        "the other commands read it there if it is there.",
-    )
-    train_split: str = setting("train", "Split to train on, TFDS syntax.")
-    validation_split: str = setting(
-        "",
-        "Split that drives the plateau rule and the results; empty: the data "
-        "set's validation split, or its test split if it has no other.",
-    )
-    image_size: int = setting(
-        256,
-        "Images are rescaled to this shorter side and their central square is "
-        "kept [pixels]. Sec. 2.",
-        lower=64,
-        upper=4096,
-    )
-    crop_size: int = setting(
-        224,
-        "Square patch that the network sees, at random in training and the "
-        "centre one in evaluation; below 64 nothing is left after the last "
-        "pooling [pixels]. Sec. 4.1.",
-        lower=64,
-        upper=1024,
-    )
-    random_crop: bool = setting(
-        True, "Train on patches at random places, not the centre. Sec. 4.1."
-    )
-    horizontal_flip: bool = setting(
-        True, "Mirror half of the training patches. Sec. 4.1."
-    )
-    mean: str = setting(
-        "image",
-        "Mean that is subtracted from the pixels. image: of each pixel of the "
-        "centre patch, whatever the patch's place, as the 2012 source does; "
-        "colour: one for the whole image. Sec. 2.",
-        choices=("image", "colour"),
-    )
-    colour_noise: str = setting(
-        "paper",
-        "Principal component noise added to each training image. paper: "
-        "eigenvalue times a Gaussian, on pixels in [0, 1], as printed; "
-        "code_2012: its square root instead, as the 2012 source does. "
-        "Sec. 4.1.",
-        choices=("paper", "code_2012", "off"),
-    )
-    colour_noise_std: float = setting(
-        0.1, "Standard deviation of that Gaussian. Sec. 4.1.", lower=0.0
-    )
-    colour_noise_shrink: bool = setting(
-        False,
-        "Divide training images by 1 + colour_noise_std after the noise, as "
-        "the 2012 source does.",
-    )
-    statistics_images: int = setting(
-        2000,
-        "Training images that the mean and the colour components are measured "
-        "on [images].",
-        lower=1,
-    )
-    max_bad_fraction: float = setting(
-        0.001,
-        "Share of the training and validation examples that may turn out to "
-        "be unusable; more end the run.",
-        lower=0.0,
-        upper=1.0,
-    )
-    shuffle_buffer: int = setting(
-        10000,
-        "Encoded training images held for shuffling a data set that can only "
-        "be read in order [images].",
-        lower=1,
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,9 @@ import tensorflow as tf
 from alexnet_tf import prepared
 from alexnet_tf.bad_examples import BadExamples, decode_each
 from alexnet_tf.examples import Examples, pipeline_options
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.pixel_statistics import measure_pixels
-from alexnet_tf.preprocessing import Geometry, decode_square
+from alexnet_tf.preprocessing import decode_square
 from alexnet_tf.run_dir import write_json, write_whole
 
 _CORES = os.cpu_count() or 1
@@ -66,9 +67,10 @@ def write_split(
 def _square_batches(examples, start, manifest, bad):
     """Returns (squares, labels, names) of a few examples each."""
     size, raw = manifest["image_size"], manifest["encoding"] == "raw"
+    geometry = Geometry(size, size, manifest["resize"] == "squash")
 
     def encode(image):
-        square = decode_square(image, size)
+        square = decode_square(image, geometry)
         return square if raw else tf.io.encode_jpeg(square, quality=95)
 
     def squares(rows):

@@ -2,6 +2,7 @@
 
 import collections
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -61,7 +62,7 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
     )
     return Examples(
         count,
-        _told_apart(builder.info.features["label"].names),
+        told_apart(builder.info.features["label"].names),
         records,
         check_files=lambda: _check_records(builder, split),
     )
@@ -72,10 +73,10 @@ def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
     if dataset.startswith("folder:"):
         return open_split(dataset, "train").class_names
     builder = _open_builder(dataset, data_dir)
-    return _told_apart(builder.info.features["label"].names)
+    return told_apart(builder.info.features["label"].names)
 
 
-def _told_apart(names):
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
     """Returns class names, with the label after those that occur twice."""
     times = collections.Counter(names)
     return tuple(

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import prepared, sources
+from alexnet_tf import caffe, prepared, sources
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts, write_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.examples import Examples
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.pixel_statistics import measure_pixels, read_pixels
-from alexnet_tf.preprocessing import Geometry
 from alexnet_tf.run_dir import RunDir
 
 
@@ -42,7 +42,10 @@ def find_prepared(config: Config) -> tuple[Path, dict] | None:
     if not config.prepared_dir:
         return None
     directory = Path(config.prepared_dir)
-    manifest = prepared.find(directory, config.dataset, config.image_size)
+    source = ("dataset", "image_size", "resize")
+    manifest = prepared.find(
+        directory, {name: getattr(config, name) for name in source}
+    )
     return (directory, manifest) if manifest else None
 
 
@@ -87,7 +90,12 @@ def check_run_classes(run: RunDir, examples: Examples) -> None:
         UserError: if it has others.
     """
     trained, now = read_facts(run).class_names, list(examples.class_names)
-    if trained != now:
+    # The run's may say more: "n02123045 tabby cat" for "n02123045".
+    same = len(trained) == len(now) and all(
+        f"{ours} ".startswith(f"{theirs} ")
+        for ours, theirs in zip(trained, now, strict=True)
+    )
+    if not same:
         differing = sorted(set(trained) ^ set(now))[:3]
         raise UserError(
             f"{run.path} was trained on {len(trained)} classes, its data set "
@@ -100,14 +108,20 @@ def check_run_classes(run: RunDir, examples: Examples) -> None:
 def learn_facts(
     config: Config,
     run: RunDir,
+    geometry: Geometry,
     training: Examples,
     validation: Examples,
     bad: BadExamples,
 ) -> DatasetFacts:
-    """Returns what a run knows of its data; its first start finds it out."""
+    """Returns what a run knows of its data; its first start finds it out.
+
+    Raises:
+        UserError: if the file that --mean names cannot be used.
+    """
     if run.dataset.exists():
         return read_facts(run)
-    geometry = Geometry(config.image_size, config.crop_size)
+    # Before the others are measured, which takes a while.
+    mean_image = read_mean(config, geometry)
     if training.squares:
         measured = read_pixels(*find_prepared(config), geometry)
     else:
@@ -118,17 +132,36 @@ def learn_facts(
             geometry=geometry,
             bad=bad,
         )
-    mean_image = measured.mean_image.astype(np.float32)
+    if config.mean == "image":
+        mean_image = measured.mean_image.astype(np.float32)
     facts = DatasetFacts(
         class_names=list(training.class_names),
         mean_rgb=measured.mean_rgb.tolist(),
         covariance_rgb=measured.covariance_rgb.tolist(),
         train_examples=training.count,
         validation_examples=validation.count,
-        mean_image=mean_image if config.mean == "image" else None,
+        mean_image=mean_image,
     )
     write_facts(run, facts)
     return facts
+
+
+def read_mean(config: Config, geometry: Geometry) -> np.ndarray | None:
+    """Returns the mean image of the centre patch that --mean names, if any.
+
+    Raises:
+        UserError: if it cannot be read, or has another size than --image_size.
+    """
+    if config.mean in ("image", "colour"):
+        return None
+    mean = caffe.read_mean(Path(config.mean))
+    side = geometry.image_size
+    if mean.shape != (side, side, 3):
+        raise UserError(
+            f"--mean={config.mean} is of {mean.shape[1]}x{mean.shape[0]} "
+            f"pixels; it needs the sides of --image_size={side}."
+        )
+    return geometry.cut_centre(mean)
 
 
 @contextlib.contextmanager

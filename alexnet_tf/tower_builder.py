@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from alexnet_tf import normalisation, tower_layers
+from alexnet_tf import borders, normalisation, tower_layers
 from alexnet_tf.convolution import CoveringConv2D, relu
 from alexnet_tf.errors import UserError
 from alexnet_tf.layers import Dropout
@@ -97,7 +97,11 @@ class TowerBuilder:
         return x
 
     def normalise(self, x, number):
-        """Adds response normalisation within each tower."""
+        """Adds response normalisation (Sec. 3.3)."""
+        across = self.network.lrn_across_towers and len(x) > 1
+        count, reach = x[0].shape[-1], self.network.lrn_size // 2
+        if across:
+            x = borders.add(self.each, x, reach, f"norm{number}")
         x = self.each(
             normalisation.LocalResponseNormalization,
             x,
@@ -108,6 +112,8 @@ class TowerBuilder:
             beta=self.network.lrn_beta,
             divide_alpha=self.network.lrn_divide_alpha,
         )
+        if across:
+            x = borders.remove(self.each, x, reach, count, f"norm{number}")
         if number == "2" and self.network.spatial_norm2:
             # The numbers of the 2012 source.
             constants = dict(size=5, k=1.0, alpha=1e-3, beta=0.75)

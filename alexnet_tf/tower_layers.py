@@ -113,6 +113,31 @@ class Add(OnTower, keras.layers.Add):
 
 
 @_register
+class Channels(OnTower, keras.layers.Layer):
+    """Some of the channels, one after another.
+
+    Args:
+        start: The first one.
+        stop: The one after the last.
+        **kwargs: As for any layer.
+
+    Input shape: (..., channels). Output shape: (..., stop - start).
+    """
+
+    def __init__(self, start, stop, **kwargs):
+        super().__init__(**kwargs)
+        self.start, self.stop = start, stop
+
+    def call(self, inputs):
+        """Returns the channels."""
+        return self.on_device(lambda x: x[..., self.start : self.stop], inputs)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "start": self.start, "stop": self.stop}
+
+
+@_register
 class Fork(OnTower, keras.layers.Layer):
     """Gives one output to several consumers.
 

@@ -107,7 +107,8 @@ def _open_splits(config, run_dir):
 def _train(job):
     facts = job.workers.chief_first(
         lambda: splits.learn_facts(
-            *(job.config, job.run_dir, job.training, job.validation, job.bad)
+            *(job.config, job.run_dir, assembly.make_geometry(job.config)),
+            *(job.training, job.validation, job.bad),
         )
     )
     model = assembly.make_trainer(job.config, facts, job.placement)

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from alexnet_tf import data, sources
 from alexnet_tf.bad_examples import BAD, BadExamples, replace_bad
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.main import main
-from alexnet_tf.preprocessing import Geometry
 from tests.conftest import TINY
 
 GEOMETRY = Geometry(72, 64)

@@ -14,8 +14,9 @@ from tensorboard.util import tensor_util
 from alexnet_tf import assembly, checkpoints, sources, weights
 from alexnet_tf.config import parse
 from alexnet_tf.dataset_facts import read_facts
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.main import main
-from alexnet_tf.preprocessing import Geometry, decode_patch
+from alexnet_tf.preprocessing import decode_patch
 from alexnet_tf.run_dir import HISTORY_COLUMNS, RunDir
 from tests.conftest import TINY
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from alexnet_tf import data, shuffling, sources
 from alexnet_tf.bad_examples import BadExamples
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.pixel_statistics import measure_pixels
-from alexnet_tf.preprocessing import Geometry
 
 GEOMETRY = Geometry(40, 32)
 # A note would fail: there is no such folder.

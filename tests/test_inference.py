@@ -12,8 +12,9 @@ import pytest
 
 from alexnet_tf import assembly
 from alexnet_tf.config import parse
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.main import main
-from alexnet_tf.preprocessing import Geometry, decode_patch
+from alexnet_tf.preprocessing import decode_patch
 
 NO_PICTURE = "this is no picture"
 

@@ -8,8 +8,10 @@ import pytest
 ROWS = [
     {"errors"},
     {
+        "caffe",
         "cluster",
         "examples",
+        "geometry",
         "input_clock",
         "layer_times",
         "metrics",
@@ -17,7 +19,6 @@ ROWS = [
         "picture_plots",
         "plateau",
         "plots",
-        "preprocessing",
         "progress",
         "run_dir",
         "scaling",
@@ -26,11 +27,20 @@ ROWS = [
         "traffic",
         "variables",
     },
-    {"bad_examples", "command_settings", "datasets", "folders", "network"}
-    | {"meeting", "prepared", "scaling_plot", "shuffling", "towers"},
-    {"checkpoints", "claims", "dataset_facts", "environment", "inference"}
+    {"bad_examples", "command_settings", "data_settings", "datasets"}
+    | {"folders", "meeting", "network", "preprocessing", "prepared"}
+    | {"scaling_plot", "shuffling", "towers"},
+    {
+        "caffe_weights",
+        "checkpoints",
+        "claims",
+        "dataset_facts",
+        "environment",
+        "inference",
+    }
     | {"multi_worker", "settings", "sources", "tower_layers"},
     {
+        "borders",
         "commands",
         "config",
         "convolution",
@@ -47,7 +57,7 @@ ROWS = [
     {"assembly", "input_benchmark", "loop", "resuming", "splits"},
     {"pictures", "scaling_report"},
     {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
-    | {"launch", "prepare", "train"},
+    | {"import_caffe", "launch", "prepare", "train"},
     {"main"},
 ]
 SEES_CONFIG = {

@@ -13,8 +13,8 @@ import tensorflow as tf
 from alexnet_tf import data, sources, splits
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import parse
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.main import main
-from alexnet_tf.preprocessing import Geometry
 from tests.conftest import TINY
 from tests.test_bad_examples import GOOD, GREY, NO_IMAGE, in_a_folder
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.geometry import Geometry
+from alexnet_tf.layers import colour_noise_basis
 from alexnet_tf.preprocessing import (
-    Geometry,
-    colour_noise_basis,
     decode_patch,
     decode_square_patch,
     decode_usual_patch,
@@ -25,26 +25,29 @@ def smooth_image(height, width):
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
-def slow_patch(image, offset):
+def slow_patch(image, offset, squash=False):
     """The paper's words, step by step: rescale, central square, crop."""
     height, width = image.shape[:2]
     scale = 256 / min(height, width)
     size = (round(height * scale), round(width * scale))
+    if squash:
+        size = (256, 256)
     image = tf.image.resize(image, size, method="area", antialias=True)
     top, left = (size[0] - 256) // 2, (size[1] - 256) // 2
     square = image[top : top + 256, left : left + 256]
     return square[offset[0] :, offset[1] :][:224, :224].numpy()
 
 
+@pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("offset", [(0, 0), (16, 16), (32, 32), (5, 27)])
 @pytest.mark.parametrize("size", [(375, 500), (500, 375), (256, 256)])
-def test_a_patch_is_what_the_paper_says_it_is(size, offset):
+def test_a_patch_is_what_the_paper_says_it_is(size, offset, squash):
     image = smooth_image(*size)
     encoded = tf.io.encode_jpeg(image, quality=100)
-    patch = decode_patch(encoded, offset, PAPER)
+    patch = decode_patch(encoded, offset, Geometry(256, 224, squash))
     assert patch.shape == (224, 224, 3) and patch.dtype == tf.uint8
     whole = tf.io.decode_jpeg(encoded).numpy()
-    difference = patch.numpy() - slow_patch(whole, offset)
+    difference = patch.numpy() - slow_patch(whole, offset, squash)
     # Red and green grow by about one level a pixel: the grid lies at most
     # about half a pixel elsewhere.
     assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7

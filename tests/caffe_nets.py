@@ -1,0 +1,231 @@
+"""Networks as Caffe writes them, and its forward pass in float64."""
+
+import numpy as np
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+)
+
+# Layers, in the order of Caffe's AlexNet, and what each has: (kernels, size,
+# stride, padding, groups).
+CONVOLUTIONS = {
+    "conv1": (96, 11, 4, 0, 1),
+    "conv2": (256, 5, 1, 2, 2),
+    "conv3": (384, 3, 1, 1, 1),
+    "conv4": (384, 3, 1, 1, 2),
+    "conv5": (256, 3, 1, 1, 2),
+}
+ALEXNET = ("conv1", "relu1", "norm1", "pool1")
+ALEXNET += ("conv2", "relu2", "norm2", "pool2", "conv3", "relu3", "conv4")
+ALEXNET += ("relu4", "conv5", "relu5", "pool5", "fc6", "relu6", "drop6")
+ALEXNET += ("fc7", "relu7", "drop7", "fc8", "prob")
+CAFFENET = [*ALEXNET]
+CAFFENET[2:4], CAFFENET[6:8] = ["pool1", "norm1"], ["pool2", "norm2"]
+
+
+def make_weights(crop_size, *, classes, width, groups=2, seed=0):
+    """Returns random kernels and biases in Caffe's shapes, by layer."""
+    random = np.random.default_rng(seed)
+
+    def draw(*shape):
+        spread = np.sqrt(2 / np.prod(shape[1:]))
+        return [random.normal(0, spread, shape), random.normal(0, 1, shape[:1])]
+
+    weights, channels = {}, 3
+    side = crop_size
+    for name, (
+        kernels,
+        size,
+        stride,
+        padding,
+        of_paper,
+    ) in CONVOLUTIONS.items():
+        kernels = groups * round(kernels * width / groups)
+        in_groups = groups if of_paper > 1 else 1
+        weights[name] = draw(kernels, channels // in_groups, size, size)
+        channels = kernels
+        side = (side + 2 * padding - size) // stride + 1
+        if name in ("conv1", "conv2", "conv5"):
+            side = -(-(side - 3) // 2) + 1
+    inputs, neurons = channels * side**2, groups * round(4096 * width / groups)
+    weights["fc6"] = draw(neurons, inputs)
+    weights["fc7"] = draw(neurons, neurons)
+    weights["fc8"] = [array / 10 for array in draw(classes, neurons)]
+    return weights
+
+
+# --- Caffe's forward pass, in float64.
+
+
+def convolve(x, kernel, bias, stride, padding, groups):
+    """Returns (batch, kernels, rows, columns) of (batch, channels, ...)."""
+    x = np.pad(x, [(0, 0), (0, 0), 2 * (padding,), 2 * (padding,)])
+    size = kernel.shape[-1]
+    parts = []
+    for part, own in zip(
+        np.split(x, groups, axis=1), np.split(kernel, groups), strict=True
+    ):
+        windows = np.lib.stride_tricks.sliding_window_view(
+            part, (size, size), axis=(2, 3)
+        )[:, :, ::stride, ::stride]
+        parts.append(
+            np.einsum("bcyxhw,kchw->bkyx", windows, own, optimize=True)
+        )
+    return np.concatenate(parts, axis=1) + bias[:, None, None]
+
+
+def normalise(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+    """Divides by (k + alpha / n sum x^2)^beta over all channels around."""
+    reach = size // 2
+    squares = np.pad(x**2, [(0, 0), (reach, reach), (0, 0), (0, 0)])
+    sums = sum(squares[:, i : i + x.shape[1]] for i in range(size))
+    return x / (k + alpha / size * sums) ** beta
+
+
+def pool(x, size=3, stride=2):
+    """Takes maxima, also of windows that begin inside and end outside."""
+    sides = [-(-(side - size) // stride) + 1 for side in x.shape[2:]]
+    pooled = np.empty((*x.shape[:2], *sides))
+    for row, column in np.ndindex(*sides):
+        y, z = row * stride, column * stride
+        window = x[:, :, y : y + size, z : z + size]
+        pooled[:, :, row, column] = window.max(axis=(2, 3))
+    return pooled
+
+
+def caffe_logits(images, weights, layers, groups=2, mean=(104, 117, 123)):
+    """Returns what Caffe's network makes of RGB images (batch, h, w, 3)."""
+    x = images[..., ::-1].transpose(0, 3, 1, 2).astype(np.float64)
+    x = x - np.reshape(
+        mean, (-1, 1, 1) if np.ndim(mean) == 1 else (3, *x.shape[2:])
+    )
+    for layer in layers:
+        kind = layer.rstrip("0123456789")
+        if kind == "conv":
+            *_, stride, padding, of_paper = CONVOLUTIONS[layer]
+            in_groups = groups if of_paper > 1 else 1
+            x = convolve(x, *weights[layer], stride, padding, in_groups)
+        elif kind == "fc":
+            kernel, bias = weights[layer]
+            x = x.reshape(len(x), -1) @ kernel.T + bias
+        elif kind == "relu":
+            x = np.maximum(x, 0)
+        elif kind == "norm":
+            x = normalise(x)
+        elif kind == "pool":
+            x = pool(x)
+    return x
+
+
+# --- Caffe's files.
+
+
+def field(name, number, kind, repeated=False, packed=None):
+    types = descriptor_pb2.FieldDescriptorProto
+    made = types(name=name, number=number)
+    made.label = types.LABEL_REPEATED if repeated else types.LABEL_OPTIONAL
+    if kind[0].isupper():
+        made.type, made.type_name = types.TYPE_MESSAGE, f".test.{kind}"
+    else:
+        made.type = getattr(types, f"TYPE_{kind.upper()}")
+    if packed is not None:
+        made.options.packed = packed
+    return made
+
+
+def messages(*, packed=True):
+    """Returns the classes of the part of caffe.proto that networks have."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="test.proto", package="test", syntax="proto2"
+    )
+    layer = [
+        field("lrn_param", 118, "LRNParameter"),
+        field("name", 1, "string"),
+        field("type", 2, "string"),
+        field("bottom", 3, "string", repeated=True),
+        field("top", 4, "string", repeated=True),
+        field("blobs", 7, "BlobProto", repeated=True),
+    ]
+    v1_layer = [
+        field("bottom", 2, "string", repeated=True),
+        field("top", 3, "string", repeated=True),
+        field("name", 4, "string"),
+        field("type", 5, "int32"),
+        field("blobs", 6, "BlobProto", repeated=True),
+        field("lrn_param", 18, "LRNParameter"),
+    ]
+    blob = [
+        *(field(n, i, "int32") for i, n in enumerate(LEGACY, start=1)),
+        field("data", 5, "float", repeated=True, packed=packed),
+        field("diff", 6, "float", repeated=True, packed=packed),
+        field("shape", 7, "BlobShape"),
+        field("double_data", 8, "double", repeated=True, packed=packed),
+    ]
+    for name, fields in {
+        "BlobShape": [field("dim", 1, "int64", repeated=True, packed=True)],
+        "BlobProto": blob,
+        "LRNParameter": [
+            field("local_size", 1, "uint32"),
+            field("alpha", 2, "float"),
+            field("beta", 3, "float"),
+            field("k", 5, "float"),
+        ],
+        "LayerParameter": layer,
+        "V1LayerParameter": v1_layer,
+        "NetParameter": [
+            field("name", 1, "string"),
+            field("layers", 2, "V1LayerParameter", repeated=True),
+            field("input_dim", 4, "int32", repeated=True),
+            field("layer", 100, "LayerParameter", repeated=True),
+        ],
+    }.items():
+        file.message_type.add(name=name).field.extend(fields)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return {
+        name: message_factory.GetMessageClass(
+            pool.FindMessageTypeByName(f"test.{name}")
+        )
+        for name in ("NetParameter", "BlobProto")
+    }
+
+
+LEGACY = ("num", "channels", "height", "width")
+
+
+def fill(blob, array, *, v1, double=False):
+    """Writes an array into a blob as that generation of Caffe does."""
+    if v1:  # Four axes, the first ones 1.
+        shape = (1,) * (4 - array.ndim) + array.shape
+        for name, side in zip(LEGACY, shape, strict=True):
+            setattr(blob, name, side)
+    else:
+        blob.shape.dim.extend(array.shape)
+    target = blob.double_data if double else blob.data
+    target.extend(array.ravel().tolist())
+
+
+def write_caffemodel(
+    file, weights, order, *, v1, packed=True, double=False, lrn=None
+):
+    """Writes a network as Caffe does."""
+    network = messages(packed=packed)["NetParameter"](name="AlexNet")
+    network.input_dim.extend([10, 3, 227, 227])
+    for name in order:
+        layer = (network.layers if v1 else network.layer).add(name=name)
+        layer.bottom.append("before")
+        layer.top.append(name)
+        layer.type = 4 if v1 else "Kind"
+        if name.startswith("norm"):
+            layer.lrn_param.local_size = 5
+            layer.lrn_param.alpha = 1e-4
+            layer.lrn_param.beta = 0.75
+            for parameter, value in (lrn or {}).items():
+                setattr(layer.lrn_param, parameter, value)
+        for array in weights.get(name, ()):
+            blob = layer.blobs.add()
+            fill(blob, array, v1=v1, double=double)
+            blob.diff.extend([0.5] * 3)  # To be passed over.
+    file.write_bytes(network.SerializeToString())
+    return file
