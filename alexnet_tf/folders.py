@@ -16,6 +16,8 @@ _HELD_OUT = 10
 def open_split(path: Path, split: str) -> Examples:
     """Opens PATH/CLASS/IMAGE, or PATH/SPLIT/CLASS/IMAGE.
 
+    Of the latter the training folder may be missing if nothing is trained.
+
     Args:
         path: The folder.
         split: "train", "validation" or "", which is the latter. Without
@@ -30,9 +32,11 @@ def open_split(path: Path, split: str) -> Examples:
             f"split {split!r} of --dataset=folder:{path} does not exist; "
             "use train or validation."
         )
-    divided = (path / "train").is_dir()
+    to_train = (path / "train").is_dir()
+    to_validate_only = not to_train and any(_folders(path / "validation"))
+    divided = to_train or to_validate_only
     root = path / split if divided else path
-    names = _classes(path / "train" if divided else path)
+    names = _classes(path / "train" if to_train else root)
     unknown = sorted({f.name for f in _folders(root)} - set(names))
     if divided and any(_images_in(root / name, "all") for name in unknown):
         raise UserError(
@@ -76,7 +80,7 @@ def _classes(root):
 
 
 def _folders(root):
-    return sorted(f for f in root.iterdir() if f.is_dir())
+    return sorted(f for f in root.glob("*") if f.is_dir())
 
 
 def _images_in(folder, part):
