@@ -95,13 +95,20 @@ class SingleCommands:
     rounds: int = setting(
         5, "benchmark: times that each figure is measured, in turns.", lower=2
     )
+    training_error: float = setting(
+        0.25,
+        "compare: tell in which epoch the top-1 error of training fell to "
+        "this. Sec. 3.1.",
+        lower=0.0,
+        upper=1.0,
+    )
     curves_only: bool = setting(
         False, "figures: learning curves only, which need no data set."
     )
     figures_dir: str = setting(
         "",
-        "Directory for what figures and inspect draw; empty: figures in the "
-        "first RUN_DIR, or here.",
+        "Directory for what figures, compare and inspect draw; empty: figures "
+        "here, for the command figures in the first RUN_DIR.",
     )
     json: str = setting("", "Also write what the command prints to this file.")
     debug: bool = setting(False, "Show the stack trace of a user's error.")

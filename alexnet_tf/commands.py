@@ -125,6 +125,13 @@ COMMANDS = {
         ],
         (Network, Training, Hardware),
     ),
+    "compare": Command(
+        "RUN_DIR...",
+        "errors of finished runs over their seeds, as a table and as figures",
+        "Runs whose settings differ in nothing but the seed make a row, those "
+        "of the first one are what the others differ from.",
+        ["compare runs/small/* --figures_dir=figures"],
+    ),
     "figures": Command(
         "RUN_DIR...",
         "learning curves of runs laid over one another, and of each its first "

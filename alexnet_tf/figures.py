@@ -63,13 +63,7 @@ def run(config: Config, runs: list[Config]) -> int:
 
 
 def _save(figure, target, name):
-    try:
-        files = plots.save(figure, target, name=name)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {target}: {error.strerror}; give another "
-            "directory with --figures_dir=DIR."
-        ) from error
+    files = plots.save(figure, target, name=name)
     print("\n".join(map(str, files)), flush=True)
 
 

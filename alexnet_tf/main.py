@@ -64,7 +64,7 @@ def _run(arguments):
     config, words = config_lib.parse(arguments)
     command, *words = words or ["train"]
     _check_words(command, words)
-    if command in ("evaluate", "figures"):
+    if command in ("compare", "evaluate", "figures"):
         # Their words are run directories; they take the settings of each.
         words = [
             _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)

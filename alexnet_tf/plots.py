@@ -14,6 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWN
 from matplotlib.ticker import MaxNLocator
 
+from alexnet_tf.errors import UserError
+
 History = Mapping[str, Sequence[float]]
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, without its
@@ -68,13 +70,22 @@ def save(figure: Figure, directory: Path, *, name: str) -> list[Path]:
 
     Returns:
         The two files.
+
+    Raises:
+        UserError: if they cannot be written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     png, svg = directory / f"{name}.png", directory / f"{name}.svg"
-    figure.savefig(png)
-    # Unless told otherwise, SVG files have random names and the date in them.
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(svg, metadata={"Date": None})
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        figure.savefig(png)
+        # Else SVG files would have random names and the date in them.
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            figure.savefig(svg, metadata={"Date": None})
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {directory}: {error.strerror}; give another "
+            "directory with --figures_dir=DIR."
+        ) from error
     return [png, svg]
 
 

@@ -13,7 +13,6 @@ from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.run_dir import write_report
-from alexnet_tf.tower_layers import Fork
 
 _GIGABIT = 1e9 / 8
 _ALONE = "data parallel, one device a replica"
@@ -93,14 +92,15 @@ def bytes_between_towers(model: keras.Model) -> int:
     logits or their gradient. tests/test_scaling.py counts the same in the
     graph of a step.
     """
-    forks = [
-        layer
+    sent = [
+        tensor
         for layer in model.layers
-        if isinstance(layer, Fork) and layer.tower == 0
+        if getattr(layer, "tower", 0)
+        for tensor in tf.nest.flatten(layer.input)
+        if getattr(tensor._keras_history.operation, "tower", None) == 0
     ]
-    outputs = [output for layer in forks for output in layer.output[1:]]
-    numbers = [2 * math.prod(output.shape[1:]) for output in outputs]
-    sizes = [tf.as_dtype(output.dtype).size for output in outputs]
+    numbers = [2 * math.prod(tensor.shape[1:]) for tensor in sent]
+    sizes = [tf.as_dtype(tensor.dtype).size for tensor in sent]
     of_logits = 4 * model.output_shape[-1]
     return sum(map(math.prod, zip(numbers, sizes, strict=True))) + of_logits
 

@@ -29,11 +29,12 @@ ROWS = [
     },
     {"bad_examples", "command_settings", "data_settings", "datasets"}
     | {"folders", "meeting", "network", "preprocessing", "prepared"}
-    | {"scaling_plot", "shuffling", "towers"},
+    | {"comparison", "scaling_plot", "shuffling", "towers"},
     {
         "caffe_weights",
         "checkpoints",
         "claims",
+        "comparison_plot",
         "dataset_facts",
         "environment",
         "inference",
@@ -56,7 +57,15 @@ ROWS = [
     | {"tensorboard_pages", "watchdogs"},
     {"assembly", "input_benchmark", "loop", "resuming", "splits"},
     {"pictures", "scaling_report"},
-    {"benchmark", "evaluate", "export", "figures", "inspect", "predict"}
+    {
+        "benchmark",
+        "compare",
+        "evaluate",
+        "export",
+        "figures",
+        "inspect",
+        "predict",
+    }
     | {"import_caffe", "launch", "prepare", "train"},
     {"main"},
 ]

@@ -61,9 +61,12 @@ def test_a_slow_input_is_told():
     assert found.starves and "1,500" in scaling.as_table([found])
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_bytes_between_towers_are_those_of_the_graph(precision):
-    _, model = make_trainer((2, 1), f"--precision={precision}", classes=1000)
+@pytest.mark.parametrize(
+    "flag",
+    ["--precision=float32", "--precision=bfloat16", "--lrn_across_towers"],
+)
+def test_the_bytes_between_towers_are_those_of_the_graph(flag):
+    _, model = make_trainer((2, 1), flag, classes=1000)
     found = traffic.find_transfers(traffic.trace_training_step(model, 1))
     sent = sum(t.bytes for t in found if t.source == "CPU:0")
     assert bytes_between_towers(model) == sent

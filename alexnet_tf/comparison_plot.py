@@ -1,0 +1,89 @@
+"""The figures of `compare`."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from alexnet_tf.comparison import Variant
+from alexnet_tf.plots import COLOURS
+
+_FIRST, _OTHER = "0.6", COLOURS[0]
+_COLUMNS = 4
+# What a logarithmic axis shows of an error of nothing [%].
+_LEAST = 0.1
+
+
+def errors(variants: Sequence[Variant]) -> Figure:
+    """Draws the validation top-1 error of each run, a row a variant.
+
+    Returns:
+        The figure, 1000 pixels wide.
+    """
+    height = 1.2 + 0.3 * len(variants)
+    figure = Figure(figsize=(8, height), dpi=125, layout="constrained")
+    axes = figure.add_subplot()
+    rows = range(len(variants))
+    for row, variant in zip(rows, variants, strict=True):
+        found = variant.errors("top1_error")
+        colour = _OTHER if row else "0.3"
+        axes.plot(found, [row] * len(found), "o", color=colour, alpha=0.6)
+        mean = sum(found) / len(found)
+        axes.plot([mean], [row], "|", color=colour, markersize=16)
+    least, most = (f(variants[0].errors("top1_error")) for f in (min, max))
+    axes.axvspan(least, most, color="0.92", zorder=0)
+    axes.set_yticks(rows, [_wrapped(variant.name) for variant in variants])
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("validation top-1 error [%]; a dot a seed, a line the mean")
+    _clean(axes)
+    return figure
+
+
+def curves(variants: Sequence[Variant]) -> Figure:
+    """Draws validation errors by epoch, a panel for each variant.
+
+    Each has its curves, a seed each, over those of the first variant.
+
+    Returns:
+        The figure, 1250 pixels wide.
+    """
+    first, *others = variants
+    others = others or [first]
+    count = math.ceil(len(others) / _COLUMNS)
+    size = (10, 0.4 + 2.2 * count)
+    figure = Figure(figsize=size, dpi=125, layout="constrained")
+    panels = figure.subplots(
+        count, _COLUMNS, sharex=True, sharey=True, squeeze=False
+    ).ravel()
+    for axes, variant in zip(panels, others, strict=False):
+        _draw(axes, first, _FIRST)
+        _draw(axes, variant, _OTHER)
+        axes.set_title(_wrapped(variant.name), fontsize="small")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+        _clean(axes)
+    for axes in panels[len(others) :]:
+        axes.set_visible(False)
+    figure.supxlabel("epochs", fontsize="medium")
+    figure.supylabel(
+        f"validation top-1 error; grey: {first.name}", fontsize="medium"
+    )
+    return figure
+
+
+def _draw(axes, variant, colour):
+    for history in variant.histories:
+        found = [max(100 * e, _LEAST) for e in history["val_top1_error"]]
+        axes.plot(range(1, len(found) + 1), found, color=colour, linewidth=1)
+
+
+def _clean(axes):
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _wrapped(name):
+    """Returns a name with a line for each flag."""
+    return name.replace(" --", "\n--")
