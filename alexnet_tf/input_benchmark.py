@@ -51,6 +51,7 @@ def write_examples(
         manifest = {
             "format_version": prepared.FORMAT_VERSION,
             "image_size": geometry.image_size,
+            "resize": "shorter_side",
             "encoding": encoding,
             "class_names": files.class_names,
             "splits": {},

@@ -81,7 +81,8 @@ def read_manifest(directory: Path) -> dict:
             f"program reads {FORMAT_VERSION}; prepare the data set again."
         )
     # Of sets that were made before there was a choice.
-    return {"resize": "shorter_side", **manifest}
+    manifest.setdefault("resize", "shorter_side")
+    return manifest
 
 
 def open_split(directory: Path, manifest: dict, split: str) -> Examples:

@@ -188,7 +188,7 @@ def test_too_many_of_them_end_the_run(tmp_path, capsys):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("now", [1, 3])
+@pytest.mark.parametrize("now", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_classes_that_a_run_does_not_have_are_counted(tmp_path, capsys, now):
     root = in_a_folder(tmp_path / "set", GREY, copies=24)
     (root / "train").rename(root / "images")

@@ -12,7 +12,10 @@ from alexnet_tf.settings import GROUPS
 
 FLAG_FILES = sorted(Path("flags").rglob("*.cfg"))
 # Flag files that are not meant to be given after paper.cfg.
-WHOLE = [Path("flags/paper.cfg"), Path("flags/quickstart.cfg")]
+WHOLE = [
+    Path(f"flags/{name}.cfg")
+    for name in ("caffe_alexnet", "paper", "quickstart", "small")
+]
 
 
 def test_defaults_are_the_papers_numbers():
@@ -65,7 +68,8 @@ def test_flag_files_of_the_project_are_valid(file):
     config, words = parse([f"--flagfile={file}"])
     assert words == []
     assert config.run_dir == f"runs/{file.stem}"
-    base = "quickstart" if file.stem == "finetune" else "paper"
+    bases = {"finetune": "quickstart", "caffenet": "caffe_alexnet"}
+    base = bases.get(file.stem, "paper")
     on_top = "" if file in WHOLE else f"--flagfile=flags/{base}.cfg "
     command = f"python -m alexnet_tf.main {on_top}--flagfile={file}"
     assert command in file.read_text()

@@ -56,8 +56,13 @@ def assert_equal(some, others):
         np.testing.assert_array_equal(labels, labels_2)
 
 
-@pytest.mark.parametrize("rows", [128, 10])
-@pytest.mark.parametrize(("batch_size", "parts"), [(50, 2), (90, 3)])
+@pytest.mark.parametrize(
+    "rows", [128, pytest.param(10, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    ("batch_size", "parts"),
+    [pytest.param(50, 2, marks=pytest.mark.slow), (90, 3)],
+)
 def test_parts_are_those_of_the_whole_batch(
     split, batch_size, parts, rows, monkeypatch
 ):

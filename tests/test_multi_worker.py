@@ -268,6 +268,7 @@ def children(process):
     return [int(pid) for pid in file.read_text().split()]
 
 
+@pytest.mark.slow
 def test_launch_starts_all_again_when_one_is_lost(whole, tmp_path, data_dir):
     count, other, _ = whole
     launched = launch(tmp_path, data_dir, count)

@@ -165,6 +165,7 @@ def test_a_run_on_a_prepared_set(prepared_sets, data_dir, tmp_path, capsys):
     assert main(["evaluate", str(run_dir), "--ten_crops"]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_can_do_without(data_dir, tmp_path, capsys):
     config, _ = parse(
         [

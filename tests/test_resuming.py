@@ -72,6 +72,7 @@ def test_the_rate_that_the_run_had_reached_wins_and_says_so(go_on):
     assert "--learning_rate=0.01\n" in go_on.run.flags.read_text()
 
 
+@pytest.mark.slow
 def test_another_rate_is_forced_once(go_on):
     flags = ("--learning_rate=0.003", "--override_learning_rate")
     drop = ("--plateau_patience=1", "--plateau_drops=5", "--plateau_factor=3")
@@ -107,10 +108,11 @@ def test_a_rate_forced_from_the_start_is_not_forced_again(go_on):
     ("flags", "rollbacks", "advice"),
     [
         ((), 0, "with --on_nonfinite=rollback."),
-        (
+        pytest.param(
             ("--on_nonfinite=rollback", "--max_rollbacks=2"),
             2,
             "more than --max_rollbacks=2.",
+            marks=pytest.mark.slow,
         ),
     ],
 )

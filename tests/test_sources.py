@@ -135,7 +135,14 @@ def test_a_class_that_training_does_not_have_is_told(folder):
         sources.open_split(f"folder:{folder}", "validation")
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "cut at a record", "empty"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("flip", "cut at a record"),
+        pytest.param("cut", marks=pytest.mark.slow),
+        pytest.param("empty", marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_record_file_is_named(data_dir, tmp_path, capsys, damage):
     root = tmp_path / "tfds"
     shutil.copytree(data_dir, root)
