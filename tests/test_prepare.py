@@ -1,6 +1,7 @@
 """Prepared sets: what is in them, killed, damaged, and trained on."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import tensorflow as tf
 from alexnet_tf import data, sources, splits
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import parse
+from alexnet_tf.errors import UserError
 from alexnet_tf.geometry import Geometry
 from alexnet_tf.main import main
 from tests.conftest import TINY
@@ -34,13 +36,14 @@ def prepare(directory, dataset, *flags):
     )
 
 
-def open_prepared(directory, dataset, split):
+def open_prepared(directory, dataset, split, *flags):
     config, _ = parse(
         [
             f"--dataset={dataset}",
             f"--prepared_dir={directory}",
             "--image_size=72",
             "--crop_size=64",
+            *flags,
         ]
     )
     return splits.open_split(config, split)
@@ -68,13 +71,10 @@ def bad_examples(tmp_path):
     return BadExamples(tmp_path / "bad.csv", limit=0)
 
 
-def evaluation_images(split, tmp_path, **settings):
+def evaluation_images(split, tmp_path, **changed):
+    settings = dict(geometry=GEOMETRY, bad=bad_examples(tmp_path))
     batches = data.evaluation_batches(
-        split,
-        batch_size=split.count,
-        geometry=GEOMETRY,
-        bad=bad_examples(tmp_path),
-        **settings,
+        split, batch_size=split.count, **(settings | changed)
     )
     ((images, labels),) = batches.as_numpy_iterator()
     return images.astype(float), labels
@@ -96,6 +96,31 @@ def test_both_formats_have_the_patches_of_the_data_set(
         np.testing.assert_array_equal(found_labels, labels)
         # Mirrored they would differ by about 40.
         assert np.abs(found - expected).mean() < 6
+
+
+def test_squashed_images_are_prepared_squashed(data_dir, tmp_path):
+    flags = ("--resize=squash", "--prepared_format=raw")
+    target, dataset = tmp_path / "set", "shapes/tiny"
+    assert prepare(target, dataset, *flags, f"--data_dir={data_dir}") == 0
+    split = open_prepared(target, dataset, "train", flags[0])
+    found, _ = evaluation_images(split, tmp_path)
+    source = sources.open_split(dataset, "train", data_dir=data_dir)
+    apart = [
+        np.abs(evaluation_images(source, tmp_path, geometry=g)[0] - found)
+        for g in (Geometry(72, 64, squash=True), GEOMETRY)
+    ]
+    assert apart[0].mean() < 6 and apart[1].mean() > 2 * apart[0].mean()
+
+
+def test_sets_from_before_there_was_a_choice_are_read(prepared_sets, tmp_path):
+    target = tmp_path / "old"
+    shutil.copytree(prepared_sets / "raw", target)
+    manifest = json.loads((target / "manifest.json").read_text())
+    assert manifest.pop("resize") == "shorter_side"
+    (target / "manifest.json").write_text(json.dumps(manifest))
+    assert open_prepared(target, "shapes/tiny", "train").count == 240
+    with pytest.raises(UserError, match="with resize 'shorter_side', now"):
+        open_prepared(target, "shapes/tiny", "train", "--resize=squash")
 
 
 def training(split, tmp_path, steps, **changed):
