@@ -26,10 +26,12 @@ def run(config: Config, runs: list[Config]) -> int:
     """
     if not runs[0].run_dir:
         raise UserError("compare RUN_DIR...: give at least one run directory.")
+    # So that `runs/a-* runs/*` begins with some and has none twice.
+    by_path = {Path(settings.run_dir).resolve(): settings for settings in runs}
     variants = comparison.read_variants(
         [
-            (dataclasses.asdict(settings), RunDir(Path(settings.run_dir)))
-            for settings in runs
+            (dataclasses.asdict(settings), RunDir(path))
+            for path, settings in by_path.items()
         ]
     )
     print(comparison.as_table(variants, config.training_error))

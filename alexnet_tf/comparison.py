@@ -7,10 +7,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from alexnet_tf.errors import UserError
+from alexnet_tf.history import read_columns
 from alexnet_tf.run_dir import RunDir
 
 # What says nothing of how a run was meant.
 _INCIDENTAL = {"seed", "run_dir", "data_dir", "prepared_dir", "gpus"}
+_COLUMNS = ("top1_error", "val_top1_error", "images_per_second")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ def read_variants(runs: Sequence[tuple[Mapping, RunDir]]) -> list[Variant]:
     return [
         Variant(
             _differences(dict(settings), first),
-            [_read_history(run) for run in members],
+            [read_columns(run, _COLUMNS) for run in members],
             [_read_result(run) for run in members],
         )
         for settings, members in groups.items()
@@ -99,19 +101,6 @@ def _read_result(run):
             "it again with the same command, or leave it out."
         )
     return json.loads(run.result.read_text())
-
-
-def _read_history(run):
-    rows = run.read_history()
-    if not rows:
-        raise UserError(
-            f"{run.path} has no {run.history.name}; give directories of runs "
-            "that were trained."
-        )
-    return {
-        column: [float(row[column] or "nan") for row in rows]
-        for column in ("top1_error", "val_top1_error", "images_per_second")
-    }
 
 
 def as_table(variants: Sequence[Variant], training_error: float) -> str:

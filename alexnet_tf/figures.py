@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from alexnet_tf import plots
 from alexnet_tf.config import Config
 from alexnet_tf.errors import UserError
+from alexnet_tf.history import read_columns
 from alexnet_tf.run_dir import RunDir
 
 _COLUMNS = (
@@ -76,7 +76,7 @@ def draw_learning_curves(directories: Sequence[str]) -> Figure:
     # By absolute path: "." has a name then, and a run given twice is one.
     runs = {_absolute(d): RunDir(Path(d)) for d in directories}
     names = _short_names(list(runs))
-    histories = [_read_columns(run) for run in runs.values()]
+    histories = [read_columns(run, _COLUMNS) for run in runs.values()]
     return plots.learning_curves(
         dict(zip(names, histories, strict=True)),
         num_classes=_common_num_classes(runs.values()),
@@ -85,38 +85,6 @@ def draw_learning_curves(directories: Sequence[str]) -> Figure:
 
 def _absolute(directory):
     return Path(os.path.abspath(directory))
-
-
-def _read_columns(run):
-    """Returns the numbers of history.csv by column, NaN where one misses."""
-    if not (run.history.exists() or run.dataset.exists()):
-        raise UserError(
-            f"{run.path} is not a run directory: it has no "
-            f"{run.history.name}. Give the --run_dir of a training."
-        )
-    rows = run.read_history()
-    if not rows:
-        raise UserError(
-            f"{run.history} has no rows yet; the first one is written after "
-            "the first epoch."
-        )
-    return {
-        column: [_number(row, column, run.history) for row in rows]
-        for column in _COLUMNS
-    }
-
-
-def _number(row, column, file):
-    if column not in row:
-        raise UserError(f"{file} has no column {column}; is it of a run?")
-    try:
-        value = float(row[column] or "nan")
-    except ValueError as error:
-        raise UserError(
-            f"{file}: {column} is {row[column]!r}, which is not a number; "
-            "correct it or leave it empty."
-        ) from error
-    return value if math.isfinite(value) else math.nan
 
 
 def _common_num_classes(runs):

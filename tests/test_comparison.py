@@ -50,7 +50,7 @@ def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
     ]
     report = tmp_path / "compared.json"
     flags = [f"--figures_dir={tmp_path / 'figures'}", f"--json={report}"]
-    assert main(["compare", *runs, *flags]) == 0
+    assert main(["compare", *runs, runs[1], *flags]) == 0  # One twice.
     *_, header, line, first, second = [
         row for row in capsys.readouterr().out.splitlines() if row[0] == "|"
     ]
@@ -85,6 +85,6 @@ def test_what_cannot_be_compared_is_told(make_run, tmp_path, capsys):
     assert "is not finished, it has no result.json" in capsys.readouterr().err
     (tmp_path / "a" / "history.csv").unlink()
     assert main(["compare", run]) == 2
-    assert "has no history.csv; give directories" in capsys.readouterr().err
+    assert "history.csv has no rows yet" in capsys.readouterr().err
     assert main(["compare"]) == 2
     assert "give at least one run directory" in capsys.readouterr().err

@@ -29,12 +29,12 @@ ROWS = [
     },
     {"bad_examples", "command_settings", "data_settings", "datasets"}
     | {"folders", "meeting", "network", "preprocessing", "prepared"}
-    | {"comparison", "scaling_plot", "shuffling", "towers"},
+    | {"history", "scaling_plot", "shuffling", "towers"},
     {
         "caffe_weights",
         "checkpoints",
         "claims",
-        "comparison_plot",
+        "comparison",
         "dataset_facts",
         "environment",
         "inference",
@@ -43,6 +43,7 @@ ROWS = [
     {
         "borders",
         "commands",
+        "comparison_plot",
         "config",
         "convolution",
         "data",
