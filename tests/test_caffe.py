@@ -154,6 +154,7 @@ def test_an_imported_run_is_evaluated(imported, tmp_path, data_dir, capsys):
     assert errors["center"]["top1_error"] == pytest.approx(wrong.mean())
 
 
+@pytest.mark.slow
 def test_an_imported_run_is_drawn(imported, tmp_path):
     flags = [f"--figures_dir={tmp_path}"]
     assert main(["figures", str(imported), *flags]) == 0

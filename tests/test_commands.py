@@ -135,6 +135,7 @@ def weights_of(run_dir):
         return {name: saved[name] for name in saved}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_stopped(
     tmp_path, data_dir, finished_run
 ):
@@ -313,6 +314,7 @@ def test_runs_on_other_images_are_not_averaged(
     assert len(told.splitlines()) <= 3
 
 
+@pytest.mark.slow
 def test_a_new_run_starts_from_the_layers_that_fit(
     finished_run, data_dir, tmp_path, capsys
 ):

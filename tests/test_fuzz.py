@@ -127,7 +127,7 @@ COMMAND_LINES = hypothesis.given(
 )
 
 
-@settings(40)
+@settings(25)
 @COMMAND_LINES
 def test_flags_at_random(capfd, places, command, some):
     try_out(capfd, places, [*command.split(), *TINY, *some, *TOO_LITTLE])

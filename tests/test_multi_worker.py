@@ -228,6 +228,7 @@ def test_a_run_of_workers_goes_on_in_one_process(whole, tmp_path, data_dir):
     assert_same_results(tmp_path, other)
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_fit_end_before_any_work(tmp_path, data_dir):
     addresses = free_addresses(2)
     mistakes = {
@@ -281,6 +282,7 @@ def test_launch_starts_all_again_when_one_is_lost(whole, tmp_path, data_dir):
     assert_identical(tmp_path, other)
 
 
+@pytest.mark.slow
 def test_launch_does_not_repeat_what_cannot_work(tmp_path, data_dir):
     launched = launch(tmp_path, data_dir, 1, "--towers=5")
     ((told, errors),) = end([launched], code=2)

@@ -63,6 +63,7 @@ def rates(run):
     return [float(row["learning_rate"]) for row in run.read_history()]
 
 
+@pytest.mark.slow
 def test_the_rate_that_the_run_had_reached_wins_and_says_so(go_on):
     code, told, _ = go_on("--learning_rate=0.5", epochs=4)
     assert code == 0

@@ -141,6 +141,7 @@ def test_linear_error_is_small_where_the_class_shows():
     assert linear_error(train, validation) < 0.1
 
 
+@pytest.mark.slow
 def test_neither_mean_colour_nor_thumbnail_tells_the_class(thumbnails):
     means = [pixels.mean(axis=(1, 2)) for pixels in thumbnails]
     flat = [pixels.reshape(len(pixels), -1) for pixels in thumbnails]
