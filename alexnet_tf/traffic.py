@@ -55,7 +55,7 @@ def find_transfers(graph: tf.Graph) -> list[Transfer]:
     An edge of the graph counts if its ends are on different devices, once for
     each tensor and destination; variables' handles, which are references, and
     constants, which every device has, do not. Inputs of the graph, the images,
-    have no device; `find_inputs` tells where they go.
+    have no device and do not count either.
     """
     found = {}
     for operation in graph.get_operations():
@@ -69,18 +69,6 @@ def find_transfers(graph: tf.Graph) -> list[Transfer]:
                 key = (tensor.name, destination)
                 found[key] = _transfer(tensor, operation, source, destination)
     return list(found.values())
-
-
-def find_inputs(graph: tf.Graph) -> list[tuple[str, str]]:
-    """Returns (dtype, device) of each use of the images, once a device."""
-    return sorted(
-        {
-            (tensor.dtype.name, _device(operation))
-            for operation in graph.get_operations()
-            for tensor in operation.inputs
-            if tensor.op.type == "Placeholder" and tensor.shape.rank == 4
-        }
-    )
 
 
 def _transfer(tensor, operation, source, destination):
