@@ -8,42 +8,22 @@ from alexnet_tf import (
     assembly,
     callbacks,
     checkpoints,
-    evaluation,
     loop,
     resuming,
     splits,
     watchdogs,
     weights,
 )
-from alexnet_tf.bad_examples import BadExamples
-from alexnet_tf.config import Config, to_flagfile
-from alexnet_tf.environment import describe_environment
-from alexnet_tf.examples import Examples
-from alexnet_tf.inference import save_endpoints
+from alexnet_tf.config import Config
 from alexnet_tf.input_clock import InputClock
+from alexnet_tf.job import Job
 from alexnet_tf.multi_worker import Workers
 from alexnet_tf.plateau import PlateauRule
 from alexnet_tf.progress import Progress
-from alexnet_tf.run_dir import RunDir, write_json, write_whole
+from alexnet_tf.run_dir import RunDir
 from alexnet_tf.saving import Checkpoint
 from alexnet_tf.stopping import StopRequest
 from alexnet_tf.tensorboard_pages import TensorBoardPages
-from alexnet_tf.towers import Placement
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """What the parts of a training have in common."""
-
-    config: Config
-    run_dir: RunDir
-    earlier: Config | None  # The settings of its last start.
-    source: Path | None  # The checkpoint that a new run begins with.
-    placement: Placement
-    workers: Workers
-    training: Examples
-    validation: Examples
-    bad: BadExamples
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -79,7 +59,7 @@ def run(config: Config, words: list[str]) -> int:
         with lock, splits.naming_damaged_files(*examples):
             bad = splits.note_bad_examples(config, run_dir, *examples)
             _train(
-                _Job(
+                Job(
                     *(config, run_dir, earlier, source, placement, workers),
                     *(*examples, bad),
                 )
@@ -120,8 +100,8 @@ def _train(job):
     )
     job = _take_up(job, model, checkpoint)
     if job.workers.is_chief:
-        _write_settings(job, facts)
-    _announce(job, model, facts, checkpoint.progress)
+        job.write_settings(facts)
+    job.announce(model, facts, checkpoint.progress)
     validator = assembly.make_predictor(
         model, job.config, job.validation, job.bad
     )
@@ -139,7 +119,7 @@ def _train(job):
     ]
     with stop.listening():
         _fit(job, model, make_batches, parts, checkpoint)
-    _finish(job, model, validator)
+    job.finish(model, validator)
 
 
 def _make_checkpoint(job, parts, stop):
@@ -204,77 +184,6 @@ def _fit(job, model, make_batches, parts, checkpoint):
         epochs=job.config.epochs,
         callbacks=parts,
         checkpoint=checkpoint,
-        note_batch=lambda step: _note_batch(job, step),
+        note_batch=job.note_batch,
         max_rollbacks=job.config.max_rollbacks if may_roll_back else 0,
-    )
-
-
-def _note_batch(job, step):
-    """Writes down which examples are in a step's batch, and says so."""
-    names = assembly.names_of_step(job.config, job.training, step)
-    file = job.run_dir.nonfinite(step)
-    if job.workers.is_chief:
-        write_whole(file, "\n".join(names) + "\n")
-    return f"Its {len(names)} examples, {names[0]} and others, are in {file}."
-
-
-def _write_settings(job, facts):
-    environment = describe_environment(
-        job.placement, job.config.dataset, facts.train_examples
-    )
-    resuming.tell_changes(job.run_dir, environment)
-    write_whole(job.run_dir.flags, to_flagfile(job.config))
-    write_json(job.run_dir.environment, environment)
-
-
-def _announce(job, model, facts, progress):
-    if job.workers.count > 1:
-        print(f"Worker {job.workers.index} of {job.workers.count}.")
-    print(
-        f"Network: {model.count_params():,} parameters, "
-        f"{len(facts.class_names)} classes\n"
-        f"Data: {facts.train_examples:,} training and "
-        f"{facts.validation_examples:,} validation images"
-    )
-    for number, devices in enumerate(job.placement.devices):
-        print(f"Replica {number}: {', '.join(devices)}")
-    if "GPU" not in job.placement.leads[0]:
-        print("No GPU is used.")
-    print(
-        f"Run directory: {job.run_dir.path}\n"
-        f"Watch it: tensorboard --logdir {job.run_dir.tensorboard}"
-    )
-    if progress.step:
-        print(
-            f"Going on after step {progress.step}, with "
-            f"{progress.epochs_done} epochs done."
-        )
-
-
-def _finish(job, model, validator):
-    """Measures and exports the best checkpoint; result.json comes last."""
-    run_dir = job.run_dir
-    job.workers.wait()  # Until the last one is written.
-    state = weights.restore_best(model, run_dir)
-    predicted = validator.predict()
-    if not job.workers.is_chief:
-        return
-    measured = evaluation.measure(predicted["center"], predicted["labels"])
-    save_endpoints(
-        assembly.make_best_endpoints(job.config, run_dir), run_dir.saved_model
-    )
-    newest = checkpoints.read_state(checkpoints.newest(run_dir.checkpoints))
-    result = {
-        **measured,
-        "best_epoch": state["epochs_done"] - 1,
-        "epochs": newest["epochs_done"],
-        "steps": newest["step"],
-        "parameters": model.count_params(),
-    }
-    write_json(run_dir.result, result)
-    print(
-        f"Best after epoch {state['epochs_done']}: validation top-1 error "
-        f"{measured['top1_error']:.4f}, top-5 error "
-        f"{measured['top5_error']:.4f} on {measured['num_examples']} images\n"
-        f"Exported to {run_dir.saved_model}; results in {run_dir.result}"
     )

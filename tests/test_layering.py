@@ -57,7 +57,7 @@ ROWS = [
     {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}
     | {"tensorboard_pages", "watchdogs"},
     {"assembly", "input_benchmark", "loop", "resuming", "splits"},
-    {"pictures", "scaling_report"},
+    {"job", "pictures", "scaling_report"},
     {
         "benchmark",
         "compare",
@@ -72,6 +72,7 @@ ROWS = [
 ]
 SEES_CONFIG = {
     "assembly",
+    "job",
     "pictures",
     "resuming",
     "scaling_report",
