@@ -4,15 +4,16 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from alexnet_tf.comparison import Variant
 from alexnet_tf.plots import COLOURS
 
 _FIRST, _OTHER = "0.6", COLOURS[0]
 _COLUMNS = 4
-# What a logarithmic axis shows of an error of nothing [%].
+# What a logarithmic axis shows of an error of nothing [%], and its ticks.
 _LEAST = 0.1
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def errors(variants: Sequence[Variant]) -> Figure:
@@ -47,28 +48,36 @@ def curves(variants: Sequence[Variant]) -> Figure:
     Each has its curves, a seed each, over those of the first variant.
 
     Returns:
-        The figure, 1250 pixels wide.
+        The figure, up to 1250 pixels wide.
     """
     first, *others = variants
     others = others or [first]
-    count = math.ceil(len(others) / _COLUMNS)
-    size = (10, 0.4 + 2.2 * count)
+    columns = min(_COLUMNS, len(others))
+    rows = math.ceil(len(others) / columns)
+    size = (2.5 * columns, 0.8 + 2.1 * rows)
     figure = Figure(figsize=size, dpi=125, layout="constrained")
     panels = figure.subplots(
-        count, _COLUMNS, sharex=True, sharey=True, squeeze=False
+        rows, columns, sharex=True, sharey=True, squeeze=False
     ).ravel()
-    for axes, variant in zip(panels, others, strict=False):
+    for number, variant in enumerate(others):
+        axes = panels[number]
         _draw(axes, first, _FIRST)
         _draw(axes, variant, _OTHER)
         axes.set_title(_wrapped(variant.name), fontsize="small")
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(FixedLocator(_TICKS))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+        # Below some there is no other panel.
+        axes.tick_params(labelbottom=number >= len(others) - columns)
         _clean(axes)
     for axes in panels[len(others) :]:
         axes.set_visible(False)
-    figure.supxlabel("epochs", fontsize="medium")
-    figure.supylabel(
-        f"validation top-1 error; grey: {first.name}", fontsize="medium"
+    figure.suptitle(
+        f"Validation top-1 error by epoch; grey: {first.name}",
+        x=0.005,
+        horizontalalignment="left",
+        fontsize="medium",
     )
     return figure
 
