@@ -36,7 +36,7 @@ class Data:
     )
     resize: str = setting(
         "shorter_side",
-        "How they become a square. shorter_side: their shorter side is "
+        "How images become a square. shorter_side: their shorter side is "
         "rescaled to its side and the central square kept; squash: both sides "
         "are rescaled to it, as for Caffe's published networks. Sec. 2.",
         choices=("shorter_side", "squash"),
