@@ -43,10 +43,10 @@ def free_addresses(count):
 TELLING = """
 import hashlib
 import sys
-from alexnet_tf import train
+from alexnet_tf.job import Job
 from alexnet_tf.main import main
 
-finish = train._finish
+finish = Job.finish
 
 def tell_and_finish(job, model, validator):
     variables = model.variables + model.optimizer.variables
@@ -54,7 +54,7 @@ def tell_and_finish(job, model, validator):
     print("Variables:", hashlib.sha256(bits).hexdigest())
     finish(job, model, validator)
 
-train._finish = tell_and_finish
+Job.finish = tell_and_finish
 sys.exit(main(sys.argv[1:]))
 """
 
