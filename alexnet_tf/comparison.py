@@ -116,7 +116,7 @@ def as_table(variants: Sequence[Variant], training_error: float) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {variant.name} | {len(variant.results)} "
+        f"| {_as_code(variant.name)} | {len(variant.results)} "
         f"| {_mean_and_range(variant.errors('top1_error'), '.1f')} "
         f"| {_mean_and_range(variant.errors('top5_error'), '.1f')} "
         f"| {_mean_and_range(variant.epochs_to(training_error), '.3g')} "
@@ -124,6 +124,10 @@ def as_table(variants: Sequence[Variant], training_error: float) -> str:
         for variant in variants
     ]
     return "\n".join(lines)
+
+
+def _as_code(name):
+    return f"`{name}`" if name.startswith("--") else name
 
 
 def _mean_and_range(values, form):

@@ -22,22 +22,25 @@ def errors(variants: Sequence[Variant]) -> Figure:
     Returns:
         The figure, 1000 pixels wide.
     """
-    height = 1.2 + 0.3 * len(variants)
+    names = [_wrapped(variant.name) for variant in variants]
+    lines = [1.5 + name.count("\n") for name in names]
+    rows = [sum(lines[:row]) + line / 2 for row, line in enumerate(lines)]
+    height = 1 + 0.18 * sum(lines)
     figure = Figure(figsize=(8, height), dpi=125, layout="constrained")
     axes = figure.add_subplot()
-    rows = range(len(variants))
     for row, variant in zip(rows, variants, strict=True):
-        found = variant.errors("top1_error")
-        colour = _OTHER if row else "0.3"
+        found = [max(e, _LEAST) for e in variant.errors("top1_error")]
+        colour = "0.3" if variant is variants[0] else _OTHER
         axes.plot(found, [row] * len(found), "o", color=colour, alpha=0.6)
         mean = sum(found) / len(found)
         axes.plot([mean], [row], "|", color=colour, markersize=16)
     least, most = (f(variants[0].errors("top1_error")) for f in (min, max))
     axes.axvspan(least, most, color="0.92", zorder=0)
-    axes.set_yticks(rows, [_wrapped(variant.name) for variant in variants])
-    axes.invert_yaxis()
-    axes.set_xlim(left=0)
-    axes.set_xlabel("validation top-1 error [%]; a dot a seed, a line the mean")
+    axes.set_yticks(rows, names)
+    axes.set_ylim(sum(lines), 0)
+    axes.set_xscale("log")
+    _mark(axes.xaxis)
+    axes.set_xlabel("validation top-1 error; a dot a seed, a line the mean")
     _clean(axes)
     return figure
 
@@ -65,9 +68,7 @@ def curves(variants: Sequence[Variant]) -> Figure:
         _draw(axes, variant, _OTHER)
         axes.set_title(_wrapped(variant.name), fontsize="small")
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(FixedLocator(_TICKS))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+        _mark(axes.yaxis)
         # Below some there is no other panel.
         axes.tick_params(labelbottom=number >= len(others) - columns)
         _clean(axes)
@@ -86,6 +87,12 @@ def _draw(axes, variant, colour):
     for history in variant.histories:
         found = [max(100 * e, _LEAST) for e in history["val_top1_error"]]
         axes.plot(range(1, len(found) + 1), found, color=colour, linewidth=1)
+
+
+def _mark(axis):
+    axis.set_major_locator(FixedLocator(_TICKS))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(PercentFormatter())
 
 
 def _clean(axes):

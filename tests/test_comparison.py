@@ -60,7 +60,7 @@ def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
         "| 1.5 (1 to 2) | 1.00 |"
     )
     assert second == (
-        "| --norandom_crop --lrn=off | 1 | 35.0 | 3.5 | not reached by 1 "
+        "| `--norandom_crop --lrn=off` | 1 | 35.0 | 3.5 | not reached by 1 "
         "| 1.25 |"
     )
     content = json.loads(report.read_text())
