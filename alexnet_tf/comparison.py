@@ -119,7 +119,7 @@ def as_table(variants: Sequence[Variant], training_error: float) -> str:
         f"| {_as_code(variant.name)} | {len(variant.results)} "
         f"| {_mean_and_range(variant.errors('top1_error'), '.1f')} "
         f"| {_mean_and_range(variant.errors('top5_error'), '.1f')} "
-        f"| {_mean_and_range(variant.epochs_to(training_error), '.3g')} "
+        f"| {_mean_and_range(variant.epochs_to(training_error), '.2g')} "
         f"| {variant.speed() / variants[0].speed():.2f} |"
         for variant in variants
     ]
