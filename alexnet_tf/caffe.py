@@ -111,18 +111,20 @@ def _read(file, message):
 def _array(blob, name):
     """Returns a blob's numbers in its shape, without leading ones."""
     values = blob.data or blob.double_data
-    shape = blob.shape.dim or (
-        *(blob.num, blob.channels, blob.height, blob.width),
-    )
+    four = (blob.num, blob.channels, blob.height, blob.width)
+    shape = tuple(blob.shape.dim) or four
     expected = math.prod(shape) if min(shape) > 0 and len(shape) < 9 else 0
     if not expected or len(values) != expected:
         raise UserError(
-            f"{name} has {len(values)} numbers for shape {(*shape,)}; the "
+            f"{name} has {len(values)} numbers for shape {shape}; the "
             "file is damaged."
         )
     array = np.array(values, np.float32)
     if not np.isfinite(array).all():
-        raise UserError(f"{name} has numbers that are not finite.")
+        raise UserError(
+            f"{name} has numbers that are not finite; get the file again, or "
+            "an earlier snapshot of its training."
+        )
     array = array.reshape(shape)
     while array.ndim > 1 and len(array) == 1:
         array = array[0]  # Four axes were the least in 2014.

@@ -5,11 +5,11 @@ Its kernels are (kernels, channels, height, width) and its images BGR; its
 fully connected layers see maps as (channels, height, width).
 """
 
+import math
 import re
 from collections.abc import Mapping
 
 import keras
-import numpy as np
 
 from alexnet_tf.caffe import CaffeLayer
 from alexnet_tf.errors import UserError
@@ -19,18 +19,17 @@ from alexnet_tf.network import Network
 _ALWAYS = {"lrn_divide_alpha": True, "lrn_across_towers": True}
 
 
-def settings_of(layers: Mapping[str, CaffeLayer]) -> dict[str, object]:
-    """Returns the settings of a network that its file tells of.
-
-    Args:
-        layers: Of `caffe.read_network`.
-    """
-    found = layers.get("norm1")
+def _settings_of(layers, number):
+    """Returns the settings that a file tells of layer 1 or 2; {} if none."""
+    norm, pool = f"norm{number}", f"pool{number}"
+    if pool not in layers:
+        return {}  # It has weights only.
+    found = layers.get(norm)
     if not found or not found.normalisation:
-        return {}
-    order = [name for name in layers if name in ("pool1", "norm1")]
+        return {"lrn": "off"}
+    order = [name for name in layers if name in (pool, norm)]
     return {
-        "lrn": "after_pool" if order[0] == "pool1" else "before_pool",
+        "lrn": "after_pool" if order[0] == pool else "before_pool",
         "lrn_size": found.normalisation["local_size"],
         "lrn_k": found.normalisation["k"],
         "lrn_alpha": found.normalisation["alpha"],
@@ -45,11 +44,15 @@ def check_settings(layers: Mapping[str, CaffeLayer], network: Network) -> None:
     Raises:
         UserError: if it does not.
     """
-    for name, theirs in settings_of(layers).items():
+    found = [
+        *_settings_of(layers, number=1).items(),
+        *_settings_of(layers, number=2).items(),
+    ]
+    for name, theirs in found:
         ours = getattr(network, name)
         # The file has 32 bits, of 0.75 all and of 0.0001 not.
         same = ours == theirs or (
-            isinstance(ours, float) and np.isclose(ours, theirs, rtol=1e-6)
+            isinstance(ours, float) and math.isclose(ours, theirs, rel_tol=1e-6)
         )
         if not same:
             raise UserError(

@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from alexnet_tf.errors import UserError
 from alexnet_tf.history import read_columns
 from alexnet_tf.run_dir import RunDir
@@ -56,7 +58,7 @@ class Variant:
     def speed(self) -> float:
         """Returns the median of the images a second of all epochs."""
         speeds = [h["images_per_second"] for h in self.histories]
-        return statistics.median(sum(speeds, []))
+        return float(np.nanmedian(sum(speeds, [])))
 
 
 def read_variants(runs: Sequence[tuple[Mapping, RunDir]]) -> list[Variant]:

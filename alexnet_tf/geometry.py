@@ -36,13 +36,13 @@ class Geometry:
         half = (self.image_size - self.crop_size) // 2
         return (half, half)
 
-    def cut_centre(self, image: np.ndarray) -> np.ndarray:
-        """Returns the centre patch of an array (image_size, image_size, 3)."""
-        down, right = self.centre
-        return image[down:, right:][: self.crop_size, : self.crop_size]
-
     @property
     def corners(self) -> list[tuple[int, int]]:
         """Offsets of the four corner patches [pixels]."""
         last = self.offsets - 1
         return [(0, 0), (0, last), (last, 0), (last, last)]
+
+    def cut_centre(self, image: np.ndarray) -> np.ndarray:
+        """Returns the centre patch of an array (image_size, image_size, 3)."""
+        down, right = self.centre
+        return image[down:, right:][: self.crop_size, : self.crop_size]

@@ -231,11 +231,23 @@ def test_labels_may_say_more_than_the_data_set(imported, data_dir, tmp_path):
     assert main(["evaluate", str(tmp_path / "other"), "--gpus=none"]) == 2
 
 
-def test_the_sum_of_the_file_is_told(imported, tmp_path, labels, capsys):
+def test_the_sum_of_the_file_is_told(imported, tmp_path, data_dir, capsys):
     file = imported.parent / "net.caffemodel"
     sha1 = hashlib.sha1(file.read_bytes()).hexdigest()
+    flags = ["--dataset=shapes/tiny", f"--data_dir={data_dir}", *TINY]
+    assert import_net(tmp_path / "run", file, *flags) == 0
+    assert f"SHA-1 {sha1}, not that of the published" in capsys.readouterr().out
     result = json.loads((imported / "result.json").read_text())
     assert result["sha1"] == sha1 and result["imported_from"] == str(file)
+
+
+def test_a_network_without_normalisation_is_told(imported, tmp_path, capsys):
+    net = make_weights(67, classes=12, width=0.1)
+    order = [name for name in ALEXNET if name != "norm2"]
+    file = write_caffemodel(tmp_path / "net.caffemodel", net, order, v1=False)
+    flags = ["--dataset=shapes/tiny", *TINY]
+    assert import_net(tmp_path / "run", file, *flags) == 2
+    assert "a network with --lrn=off, the settings" in capsys.readouterr().err
 
 
 # --- Two towers on two devices.
