@@ -120,7 +120,6 @@ def learn_facts(
     """
     if run.dataset.exists():
         return read_facts(run)
-    # Before the others are measured, which takes a while.
     mean_image = read_mean(config, geometry)
     if training.squares:
         measured = read_pixels(*find_prepared(config), geometry)

@@ -70,6 +70,9 @@ def run(config: Config, words: list[str]) -> int:
 
 def _open_splits(config, run_dir):
     """Returns the training and the validation split, checked."""
+    if not run_dir.dataset.exists():
+        # A mistake in --mean is told before a data set is made.
+        splits.read_mean(config, assembly.make_geometry(config))
     training = splits.open_split(config, config.train_split)
     validation = splits.open_split(config, config.validation_split)
     splits.check_splits(config, training, validation)
