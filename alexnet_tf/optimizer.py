@@ -1,6 +1,6 @@
 """The paper's stochastic gradient descent (Sec. 5)."""
 
-import itertools
+import collections
 
 import keras
 import tensorflow as tf
@@ -21,8 +21,9 @@ class MomentumSGD(keras.optimizers.SGD):
 
         trust |w| / (|gradient| + decay |w|)
 
-    which makes its step a share of the kernel. Biases, which begin at zero,
-    have trust times the rate, as have kernels of zeros.
+    which makes its step a share of the kernel. Biases, many of which begin at
+    zero and have no share to grow by, have trust times the rate, as have
+    kernels of zeros or without a gradient.
 
     Args:
         learning_rate: The rate; float.
@@ -36,7 +37,7 @@ class MomentumSGD(keras.optimizers.SGD):
         trust: LARS's trust coefficient; 0 for plain gradient descent.
         warmup_steps: Steps for which the rate grows in proportion to their
             number, up to `learning_rate` in the last one.
-        **kwargs: As for `keras.optimizers.SGD`.
+        **kwargs: As for `keras.optimizers.SGD`; `nesterov` has no effect.
 
     Reference:
         Krizhevsky, Sutskever and Hinton, 2012, Sec. 5.
@@ -104,7 +105,7 @@ class MomentumSGD(keras.optimizers.SGD):
         return loss * self.loss_scale
 
     def update_step(
-        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate
+        self, gradient: tf.Tensor, variable: tf.Variable, learning_rate
     ) -> None:
         """Makes one step of `variable`."""
         index = self._get_variable_index(variable)
@@ -169,19 +170,20 @@ class MomentumSGD(keras.optimizers.SGD):
         """
         if tf.distribute.get_replica_context() is None:
             return list(grads_and_vars)
-        summed = {}
-        groups = itertools.groupby(
-            sorted(
-                enumerate(grads_and_vars), key=lambda item: item[1][0].device
-            ),
-            key=lambda item: item[1][0].device,
-        )
-        for device, group in groups:
-            places, pairs = zip(*group, strict=True)
+        pairs = list(grads_and_vars)
+        places_on = collections.defaultdict(list)
+        # In the order of the variables, which is the same on all replicas;
+        # that of names is not: GPU:10 comes before GPU:9.
+        for place, (gradient, _) in enumerate(pairs):
+            places_on[gradient.device].append(place)
+        for device, places in places_on.items():
             with tf.device(device):
-                sums = super()._all_reduce_sum_gradients(pairs)
-            summed.update(zip(places, sums, strict=True))
-        return [summed[place] for place in sorted(summed)]
+                sums = super()._all_reduce_sum_gradients(
+                    [pairs[place] for place in places]
+                )
+            for place, summed in zip(places, sums, strict=True):
+                pairs[place] = summed
+        return pairs
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""

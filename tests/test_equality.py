@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import checkpoints, variables
-from tests.test_placement import LAYOUTS, SMALL, make_trainer
+from alexnet_tf import assembly, checkpoints, towers, variables
+from alexnet_tf.config import parse
+from tests.test_placement import FACTS, LAYOUTS, SMALL, make_trainer
 
 STEPS = 5
 
@@ -40,6 +41,25 @@ def trained():
         train(model)
         found[layout] = before, values_of(model.trainable_variables), model
     return found
+
+
+def test_the_order_of_the_devices_does_not_matter(trained):
+    """Sorted by their names the towers of one replica would be swapped."""
+    names = [f"/device:CPU:{number}" for number in (1, 0, 2, 3)]
+    placement = towers.place(names, towers=2)
+    config, _ = parse(
+        [
+            *SMALL,
+            "--batch_size=8",
+            "--colour_noise=code_2012",
+            "--initialisation=code_2012",
+        ]
+    )
+    model = assembly.make_trainer(config, FACTS, placement)
+    train(model)
+    _, expected, _ = trained[(2, 2)]
+    for name, value in values_of(model.trainable_variables).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
 def test_all_layouts_start_equal(trained):

@@ -1,6 +1,7 @@
 """Who computes what, and what crosses, read off the traced training step."""
 
 import collections
+import dataclasses
 import json
 import re
 
@@ -29,6 +30,15 @@ COMPUTING = {
 }
 
 
+FACTS = DatasetFacts(
+    class_names=[str(number) for number in range(10)],
+    mean_rgb=[120.0, 110.0, 100.0],
+    covariance_rgb=np.diag([2000.0, 1000.0, 3000.0]).tolist(),
+    train_examples=0,
+    validation_examples=0,
+)
+
+
 def make_trainer(layout, *flags, classes=10):
     """Returns the placement and the compiled network for a layout."""
     devices_per_replica, replicas = layout
@@ -39,13 +49,8 @@ def make_trainer(layout, *flags, classes=10):
             *flags,
         ]
     )
-    facts = DatasetFacts(
-        class_names=[str(number) for number in range(classes)],
-        mean_rgb=[120.0, 110.0, 100.0],
-        covariance_rgb=np.diag([2000.0, 1000.0, 3000.0]).tolist(),
-        train_examples=0,
-        validation_examples=0,
-    )
+    names = [str(number) for number in range(classes)]
+    facts = dataclasses.replace(FACTS, class_names=names)
     placement = assembly.make_placement(config)
     assert len(placement.devices) == replicas
     return placement, assembly.make_trainer(config, facts, placement)
