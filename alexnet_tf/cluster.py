@@ -18,7 +18,7 @@ class Cluster:
 
     Args:
         addresses: "host:port" of each worker, first that of the chief, which
-            alone writes to the run directory.
+            writes what they have in common.
         index: Which one this process is.
     """
 
@@ -77,4 +77,4 @@ def _host_and_port(address):
     host, _, port = address.rpartition(":")
     if not host:
         raise ValueError(f"no host in {address!r}")
-    return host, int(port)
+    return host.removeprefix("[").removesuffix("]"), int(port)

@@ -51,7 +51,8 @@ def _listen(cluster):
     host, port = cluster.own
     try:
         # A socket that fails now would make TensorFlow fail later.
-        return socket.create_server((host, port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         raise UserError(
             f"worker {cluster.index} cannot listen at {host}:{port}, its "
@@ -108,10 +109,19 @@ def _show_file(directory, peers):
     token.touch()
     try:
         for peer in peers.values():
-            peer.write(token=token.name)
-        blind = [n for n, peer in peers.items() if not peer.read()["sees"]]
+            with contextlib.suppress(OSError):
+                peer.write(token=token.name)
+        seen = {number: _sees(peer) for number, peer in peers.items()}
     finally:
         token.unlink()
+    gone = [number for number, sees in seen.items() if sees is None]
+    if gone:
+        _refuse(
+            peers,
+            f"worker {gone[0]} ended before all workers were there; see what "
+            "it says, and start all again.",
+        )
+    blind = [number for number, sees in seen.items() if not sees]
     if blind:
         _refuse(
             peers,
@@ -120,6 +130,14 @@ def _show_file(directory, peers):
         )
     for peer in peers.values():
         peer.write(ready=True)
+
+
+def _sees(peer):
+    """Returns whether a worker sees the file; None if it is gone."""
+    try:
+        return peer.read()["sees"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _refuse(peers, reason):

@@ -1,5 +1,6 @@
 """What TF_CONFIG may say, and workers that meet, or do not."""
 
+import hashlib
 import json
 import socket
 import threading
@@ -154,6 +155,53 @@ def test_a_directory_that_is_not_shared_is_told(
     )
     assert "worker 1 does not see" in found[0]
     assert found[0] == found[1] == found[2]
+
+
+def test_a_worker_that_ended_before_the_others_came_is_told(
+    addresses, tmp_path
+):
+    found = {}
+    chief = threading.Thread(
+        target=lambda: found.update(
+            meet_all(
+                addresses, directories=[tmp_path] * 3, settings={0: "same"}
+            )
+        )
+    )
+    chief.start()
+    digest = hashlib.sha256(b"same").hexdigest()
+    host, port = addresses[0].rsplit(":", 1)
+    while True:
+        try:
+            early = socket.create_connection((host, int(port)))
+            break
+        except ConnectionRefusedError:
+            continue
+    with early:
+        hello = {"index": 1, "digest": digest}
+        early.sendall(json.dumps(hello).encode() + b"\n")
+    settings = {2: "same"}
+    found |= meet_all(addresses, directories=[tmp_path] * 3, settings=settings)
+    chief.join(60)
+    assert "worker 1 ended before all workers were there" in found[0]
+    assert found[2] == found[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_addresses_may_be_of_ipv6(tmp_path):
+    sockets = [
+        socket.create_server(("::1", 0), family=socket.AF_INET6)
+        for _ in range(2)
+    ]
+    addresses = tuple(f"[::1]:{s.getsockname()[1]}" for s in sockets)
+    for opened in sockets:
+        opened.close()
+    found = meet_all(
+        addresses,
+        directories=[tmp_path] * 2,
+        settings={0: "same", 1: "same"},
+    )
+    assert found == {0: "met", 1: "met"}
 
 
 def test_strangers_at_the_chiefs_port_do_not_matter(addresses, tmp_path):
