@@ -54,8 +54,8 @@ COMMANDS = {
         "machines; if one is lost all start again",
         "What the first one says is shown, what worker 1 says is in "
         "worker-1.log of the run directory. Flags are those of train; "
-        "--virtual_devices and --gpus count for each worker. For machines of "
-        "their own see train --distribution.",
+        "--virtual_devices and --gpus (auto, all or none) count for each "
+        "worker. For machines of their own see train --distribution.",
         ["launch --workers=2 --flagfile=flags/quickstart.cfg"],
         (Data, Network, Training, Hardware, Output),
     ),
@@ -63,7 +63,8 @@ COMMANDS = {
         "RUN_DIR...",
         "top-1 and top-5 error of runs' best checkpoints, of the average of "
         "their predictions, and of each class",
-        f"{_OF_A_RUN}flags given here win, as another --split or --gpus.",
+        f"{_OF_A_RUN}flags given here win, as another --split, --gpus or "
+        "--batch_size. Mean and classes are those of the run.",
         ["evaluate runs/a runs/b --json=errors.json"],
         (Data, Hardware),
     ),
@@ -78,6 +79,7 @@ COMMANDS = {
             "predict a.jpg --saved_model=runs/quickstart/saved_model "
             "--json_lines",
         ],
+        (Output,),
     ),
     "prepare": Command(
         "",
@@ -93,7 +95,7 @@ COMMANDS = {
         "Settings are the paper's unless given; the images are made up. A few "
         "minutes for --what=step.",
         ["benchmark --what=step --precision=bfloat16"],
-        (Network, Training, Hardware),
+        (Data, Network, Training, Hardware),
     ),
     "export": Command(
         "",
@@ -101,6 +103,7 @@ COMMANDS = {
         "The SavedModel is saved_model in the run directory. It is loaded "
         "again and compared; the exit code is 1 if it answers otherwise.",
         ["export --run_dir=runs/quickstart --keras_file=alexnet.keras"],
+        (Output,),
     ),
     "import_caffe": Command(
         "",
@@ -112,7 +115,7 @@ COMMANDS = {
             "import_caffe --caffemodel=bvlc_alexnet.caffemodel "
             "--mean=imagenet_mean.binaryproto --run_dir=runs/caffe_alexnet",
         ],
-        (Data, Network),
+        (Data, Network, Output),
     ),
     "inspect": Command(
         "",
@@ -120,16 +123,17 @@ COMMANDS = {
         "Of --run_dir, or of the settings given.",
         [
             "inspect --flagfile=flags/paper.cfg --virtual_devices=4",
-            "inspect --facts",
+            "inspect --facts --flagfile=flags/paper.cfg",
             "inspect --scale --measured=benchmark.json",
         ],
-        (Network, Training, Hardware),
+        (Data, Network, Training, Hardware, Output),
     ),
     "compare": Command(
         "RUN_DIR...",
         "errors of finished runs over their seeds, as a table and as figures",
-        "Runs whose settings differ in nothing but the seed make a row, those "
-        "of the first one are what the others differ from.",
+        "Runs whose settings differ in nothing but the seed (and in where "
+        "things lie) make a row; those of the first one are what the others "
+        "differ from.",
         ["compare runs/small/* --figures_dir=figures"],
     ),
     "figures": Command(

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from absl import flags
 
 from alexnet_tf.errors import UserError
-from alexnet_tf.network import Network
 from alexnet_tf.settings import GROUPS, SingleCommands
 
 
@@ -21,8 +20,8 @@ class Config(*reversed(GROUPS)):
     """All settings of a run; field names are flag names.
 
     Raises:
-        UserError: if a number is not finite or two settings contradict each
-            other.
+        UserError: if a number is not finite, a text is none of those that are
+            allowed, or two settings contradict each other.
     """
 
     def __post_init__(self):
@@ -30,18 +29,7 @@ class Config(*reversed(GROUPS)):
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{name}={value}; give a finite number.")
-        try:
-            counts = self.kernel_counts()
-        except ValueError as error:
-            raise UserError(
-                f"--kernels={self.kernels}; give five whole numbers from 0 up, "
-                f"as {Network.kernels}."
-            ) from error
-        if not counts["conv1"]:
-            raise UserError(
-                f"--kernels={self.kernels} leaves out conv1, without which "
-                "nothing is left to normalise; leave out another layer."
-            )
+        self.kernel_counts()
         if self.mean not in ("image", "colour") and (
             not self.mean.endswith(".binaryproto")
         ):
@@ -64,7 +52,8 @@ class Config(*reversed(GROUPS)):
         if self.virtual_devices and self.gpus not in ("auto", "none"):
             raise UserError(
                 f"--virtual_devices={self.virtual_devices} divides the CPU "
-                f"but --gpus={self.gpus} asks for GPUs; give only one of them."
+                f"but --gpus={self.gpus} asks for GPUs; add "
+                "--virtual_devices=0, or leave out --gpus."
             )
         if self.lrn_size % 2 == 0:
             raise UserError(
@@ -92,16 +81,28 @@ def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
         UserError: if a flag is unknown or out of bounds, a flag file cannot
             be read, or flags contradict each other.
     """
-    flag_values = _flag_values()
-    try:
-        words = flag_values(["alexnet_tf", *arguments])[1:]
-    except (flags.Error, ValueError) as error:
-        raise UserError(f"{error}\nSee --help.") from error
+    flag_values, words = _read(arguments)
     values = {
         field.name: flag_values[field.name].value
         for field in dataclasses.fields(Config)
     }
     return Config(**values), words
+
+
+def check_flags(arguments: Sequence[str], command: str) -> None:
+    """Checks that a command takes the flags of a command line.
+
+    Raises:
+        UserError: if one is a flag of other commands only.
+    """
+    flag_values, _ = _read(arguments)
+    for field in dataclasses.fields(Config):
+        if flag_values[field.name].present and not _takes(command, field):
+            raise UserError(
+                f"--{field.name} is a flag of "
+                f"{', '.join(field.metadata['of'])}; {command} does not "
+                "take it. Leave it out."
+            )
 
 
 def flag_help(groups: Sequence[type] = GROUPS, *, command: str = "") -> str:
@@ -115,7 +116,11 @@ def flag_help(groups: Sequence[type] = GROUPS, *, command: str = "") -> str:
     flag_values = _flag_values()
     titles = [_title(g, f) for g in groups for f in dataclasses.fields(g)]
     if command:
-        titles = [f"Only {command}", *titles, _title(SingleCommands)]
+        own = [
+            f for f in dataclasses.fields(SingleCommands) if f.metadata["of"]
+        ]
+        own = [_title(SingleCommands, f) for f in own if _takes(command, f)]
+        titles = [*own, *titles, _title(SingleCommands)]
     return "".join(map(flag_values.module_help, dict.fromkeys(titles)))
 
 
@@ -129,12 +134,22 @@ def to_flagfile(config: Config) -> str:
     )
 
 
-def to_arguments(config: Config) -> list[str]:
-    """Returns the command line that `parse` makes the same `Config` of."""
+def to_arguments(config: Config, command: str) -> list[str]:
+    """Returns the flags that give a command the same settings."""
     return [
-        f"--{name}={value}"
-        for name, value in dataclasses.asdict(config).items()
+        f"--{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if _takes(command, field)
     ]
+
+
+def _read(arguments):
+    """Returns flags and words of a command line."""
+    flag_values = _flag_values()
+    try:
+        return flag_values, flag_values(["alexnet_tf", *arguments])[1:]
+    except (flags.Error, ValueError) as error:
+        raise UserError(f"{error}\nSee --help.") from error
 
 
 def _flag_values():
@@ -147,17 +162,19 @@ def _flag_values():
     return flag_values
 
 
+def _takes(command, field):
+    return not field.metadata["of"] or command in field.metadata["of"]
+
+
 def _title(group, field=None):
-    """Returns a heading of --help; flags of one command have their own."""
-    if field and group is SingleCommands:
-        command, colon, _ = field.metadata["help"].partition(": ")
-        if colon:
-            return f"Only {command}"
+    """Returns a heading of --help; flags of few commands have their own."""
+    if field and field.metadata["of"]:
+        return f"Only {', '.join(field.metadata['of'])}"
     return group.__doc__.rstrip(".")
 
 
 def _define_flag(field, flag_values, *, title):
-    text, lower, upper, choices = field.metadata.values()
+    text, _, lower, upper, choices = field.metadata.values()
     # absl prints flags under the name of their module: here, their group.
     common = {"flag_values": flag_values, "module_name": title}
     bounds = {"lower_bound": lower, "upper_bound": upper}

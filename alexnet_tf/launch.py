@@ -34,10 +34,11 @@ def run(config: Config, words: list[str]) -> int:
         words: Nothing; all commands are called alike.
 
     Returns:
-        The exit code: 0, or the one of the worker that ended first.
+        The exit code: 0, or that of the worker at which it went wrong; 128
+        and the number of a signal that ended it.
 
     Raises:
-        UserError: if there is no run directory.
+        UserError: if --run_dir names none, or a file.
     """
     run_dir = assembly.open_run(config)
     run_dir.path.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def _start(config, run_dir, addresses, index):
     task = {"type": "worker", "index": index}
     cluster = {"cluster": {"worker": addresses}, "task": task}
     command = [sys.executable, "-m", "alexnet_tf.main", "train"]
-    command += [*to_arguments(config), "--distribution=multi_worker"]
+    command += [*to_arguments(config, "train"), "--distribution=multi_worker"]
     environment = os.environ | {"TF_CONFIG": json.dumps(cluster)}
     with contextlib.ExitStack() as stack:
         log = None

@@ -24,6 +24,7 @@ from alexnet_tf.stopping import ending_on_signals
 
 _FLAGS = Path(__file__).parents[1] / "flags"
 _HELP = {"--help", "-help", "-h"}
+_DEBUG = {"--debug", "-debug", "--debug=true", "--debug=True", "--debug=1"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,10 +32,11 @@ def main(arguments: Sequence[str]) -> int:
     # Less talk from TensorFlow: its C++ part reads this when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    debug = bool(_DEBUG & set(arguments))
     try:
         return _run(arguments)
     except UserError as error:
-        if "--debug" in arguments:
+        if debug:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, LostWorkerError):
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if "--debug" in arguments or error.filename is None:
+        if debug or error.filename is None:
             raise
         print(
             f"error: {error.filename}: {error.strerror}. Check the path, its "
@@ -64,6 +66,7 @@ def _run(arguments):
     config, words = config_lib.parse(arguments)
     command, *words = words or ["train"]
     _check_words(command, words)
+    config_lib.check_flags(arguments, command)
     if command in ("compare", "evaluate", "figures"):
         # Their words are run directories; they take the settings of each.
         words = [
@@ -72,7 +75,7 @@ def _run(arguments):
         ]
     elif command == "import_caffe":
         config = _settings_over(_FLAGS / "caffe_alexnet.cfg", arguments)
-    elif command not in ("train", "launch"):
+    elif command in ("export", "inspect", "predict"):
         config = _settings_of_run(config, arguments)
     workflow = importlib.import_module(f"alexnet_tf.{command}")
     return workflow.run(config, words)

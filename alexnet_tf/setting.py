@@ -3,10 +3,14 @@
 import dataclasses
 
 
-def setting(default, text, *, lower=None, upper=None, choices=None):
-    """Declares a field: its default, help text and bounds."""
+def setting(default, text, *, of=(), lower=None, upper=None, choices=None):
+    """Declares a field: its default, help text, commands and bounds.
+
+    Without commands in `of` it is a setting of all.
+    """
     metadata = {
         "help": text,
+        "of": of,
         "lower": lower,
         "upper": upper,
         "choices": choices,

@@ -1,13 +1,14 @@
 """The command line as a user meets it, in processes of its own."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from alexnet_tf.commands import COMMANDS
-from alexnet_tf.config import parse
+from alexnet_tf.config import check_flags, parse
 from alexnet_tf.main import main
 
 
@@ -40,13 +41,16 @@ def test_the_help_of_a_command_stands_alone(command, capsys):
     assert main([command, "--help"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("usage: python -m alexnet_tf.main " + command)
-    assert "--json" in told
-    for other in COMMANDS:
-        assert (f"Only {other}:" in told) <= (other == command)
+    assert "--[no]debug" in told
+    headings = re.findall(r"^Only (.*):$", told, re.MULTILINE)
+    for owners in headings:
+        assert command in owners.split(", ")
+        assert set(owners.split(", ")) <= set(COMMANDS)
     # Its examples are command lines that can be read.
     for line in told.splitlines():
         if line.startswith("  python -m alexnet_tf.main "):
             _, words = parse(line.split()[3:])
+            check_flags(line.split()[3:], command)
             assert words[:1] == ([] if command == "train" else [command])
 
 

@@ -284,9 +284,9 @@ def test_launch_starts_all_again_when_one_is_lost(whole, tmp_path, data_dir):
 
 @pytest.mark.slow
 def test_launch_does_not_repeat_what_cannot_work(tmp_path, data_dir):
-    launched = launch(tmp_path, data_dir, 1, "--towers=5")
+    launched = launch(tmp_path, data_dir, 1, "--dataset=shaps")
     ((told, errors),) = end([launched], code=2)
-    assert "restart" not in told and "--towers=5" in errors
+    assert "restart" not in told and "--dataset=shaps" in errors
 
 
 @pytest.mark.slow
