@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from alexnet_tf import data, multi_worker, towers, weights
 from alexnet_tf.bad_examples import BadExamples
-from alexnet_tf.config import Config, to_flagfile
+from alexnet_tf.config import Config, to_arguments
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation import SplitPredictor
@@ -67,7 +67,7 @@ def make_placement(config: Config, run: RunDir | None = None) -> Placement:
     if run and config.distribution == "multi_worker":
         placement = multi_worker.join(
             run.path,
-            settings=to_flagfile(config),
+            settings="\n".join(to_arguments(config, "train")),
             timeout=config.startup_timeout,
             gpus=config.gpus,
             virtual_devices=config.virtual_devices,
@@ -103,7 +103,8 @@ def make_model(
     """Builds the network, with the same initial weights for the same seed.
 
     Raises:
-        UserError: if the mean image has another size than the crops.
+        UserError: if the mean image has another size than the crops, or see
+            `model.alexnet`.
     """
     side = config.crop_size
     if facts.mean_image is not None and len(facts.mean_image) != side:
@@ -140,7 +141,12 @@ def dtype_of(config: Config) -> str:
 def make_trainer(
     config: Config, facts: DatasetFacts, placement: Placement
 ) -> keras.Model:
-    """Builds and compiles the network for the devices of a run."""
+    """Builds and compiles the network for the devices of a run.
+
+    Raises:
+        UserError: as for `make_model`, or if --freeze names no layer or leaves
+            nothing to train.
+    """
     with towers.make_strategy(placement).scope():
         model = make_model(config, facts, placement, dtype=dtype_of(config))
         weights.freeze(model, config.freeze)

@@ -196,10 +196,14 @@ def replace_bad(
 
 
 def _why_not(decode, row):
-    """Returns the last line of an error, without where in the graph it was."""
     try:
         decode(*row)
     except tf.errors.OpError as error:
-        lines = error.message.split(" [Op:")[0].split("\n\t [[")[0]
-        return lines.splitlines()[-1].split("}} ")[-1]
+        return reason_of(error)
     return "not at the first attempt"
+
+
+def reason_of(error: tf.errors.OpError) -> str:
+    """Returns the last line of an error, without where in the graph it was."""
+    lines = error.message.split(" [Op:")[0].split("\n\t [[")[0]
+    return lines.splitlines()[-1].split("}} ")[-1]

@@ -17,7 +17,6 @@ from alexnet_tf import (
     layer_times,
     step_benchmark,
 )
-from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
 from alexnet_tf.run_dir import write_report
@@ -51,7 +50,8 @@ def run(config: Config, words: list[str]) -> int:
         for name, part in parts.items()
         if config.what in (name, "all")
     }
-    write_report(config.json, results)
+    settings = {n: getattr(config, n) for n in ("batch_size", "precision")}
+    write_report(config.json, {"settings": settings, **results})
     return 0
 
 
@@ -69,12 +69,11 @@ def _step(config):
     if len(placement.devices[0]) > 1:
         one = Placement(tuple((lead,) for lead in placement.leads))
         models[f"{ours}, one device"] = _make_trainer(config, one)
-    dtypes = {"float32": "float32"} | {config.precision: config.precision}
     subjects = {
         f"{step_benchmark.LIMIT}, {dtype}": step_benchmark.matrix_product(
             dtype, flops
         )
-        for dtype in reversed(dtypes)
+        for dtype in dict.fromkeys((config.precision, "float32"))
     }
     subjects |= {
         name: step_benchmark.step_in_loop(model, batches)
@@ -108,9 +107,9 @@ def _make_trainer(config: Config, placement: Placement) -> keras.Model:
 
 def _input(config):
     geometry = assembly.make_geometry(config)
-    with _examples(geometry) as (splits, bad):
+    with _examples(config) as examples:
         subjects = input_benchmark.make_subjects(
-            splits, geometry=geometry, batch_size=config.batch_size, bad=bad
+            examples, geometry=geometry, batch_size=config.batch_size
         )
         measured = _in_turns(subjects, config.rounds)
     rows = input_benchmark.compare(measured)
@@ -127,10 +126,10 @@ def _train(config):
     made_up = step_benchmark.make_batches(
         config.batch_size, config.crop_size, _CLASSES
     )
-    with _examples(assembly.make_geometry(config)) as (splits, bad):
+    with _examples(config) as examples:
         datasets = {step_benchmark.MADE_UP: made_up} | {
-            name: assembly.training_batches(config, examples, _ENDLESS, bad)
-            for name, examples in reversed(splits.items())
+            name: assembly.training_batches(config, split, _ENDLESS)
+            for name, split in reversed(examples.items())
         }
         subjects = {
             name: step_benchmark.step_in_loop(model, dataset)
@@ -146,13 +145,11 @@ def _train(config):
 
 
 @contextlib.contextmanager
-def _examples(geometry):
+def _examples(config):
     """Returns splits of images that are there for as long as this."""
     with tempfile.TemporaryDirectory() as name:
-        bad = BadExamples(Path(name) / "bad.csv", limit=0)
-        yield (
-            input_benchmark.write_examples(Path(name), geometry, bad),
-            bad,
+        yield input_benchmark.write_examples(
+            Path(name), assembly.make_geometry(config), config.batch_size
         )
 
 

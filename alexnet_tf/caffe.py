@@ -38,7 +38,7 @@ class CaffeLayer:
     """A layer of a file.
 
     Args:
-        blobs: Its weights, float32 in Caffe's shapes.
+        blobs: Its weights, float32 in Caffe's shapes, without leading ones.
         normalisation: local_size, alpha, beta and k of a response
             normalisation; None for other layers.
     """

@@ -1,6 +1,5 @@
 """What happens during `fit`: speed, validation, history, learning rate."""
 
-import math
 import time
 from collections.abc import Callable
 
@@ -133,7 +132,7 @@ class PlateauSchedule(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Applies the rule's verdict and says so."""
-        verdict = self.rule.update(logs.get("val_top1_error", math.nan))
+        verdict = self.rule.update(logs["val_top1_error"])
         if verdict is Verdict.CONTINUE:
             return
         reason = (

@@ -10,7 +10,6 @@ do not depend on devices: a checkpoint made with any number of replicas serves
 any other.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_tf.errors import UserError
+from alexnet_tf.run_dir import checksum
 from alexnet_tf.variables import VARIABLES
 
 _FILES = (VARIABLES, "state.json")
@@ -30,8 +30,8 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
     Args:
         directory: Where the run keeps its checkpoints.
         values: Arrays by the paths of their variables.
-        state: JSON values, among them `step` and `val_top1_error`, which is
-            None in the middle of an epoch.
+        state: JSON values, among them `step`, and `val_top1_error` and
+            `val_loss`, which are None in the middle of an epoch.
 
     Raises:
         UserError: if a value is not finite, or writing fails; checkpoints
@@ -80,9 +80,7 @@ def _check_finite(values, directory):
 
 
 def _describe(file):
-    with file.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": sha256}
+    return {"bytes": file.stat().st_size, "sha256": checksum(file)}
 
 
 def _write_json(path, content):
@@ -131,6 +129,8 @@ def newest(directory: Path) -> Path | None:
 
 def best(directory: Path) -> Path | None:
     """Returns the whole one with the lowest error, of equals that of loss.
+
+    None if none was measured.
 
     Raises:
         UserError: if all are damaged.

@@ -115,7 +115,7 @@ def _of_each_layer(model, layers, neurons):
                 "at most 1 %",
                 f"{share:.2%}",
                 _COUNTED,
-                "of 60,965,224; conv3 and conv4 have more than 1 %"
+                f"of {model.count_params():,}; more than 1 %"
                 if share > 0.01
                 else "",
             )

@@ -46,8 +46,10 @@ def run(config: Config, runs: list[Config]) -> int:
         config.json,
         {
             variant.name: {
-                "top1_error": variant.errors("top1_error"),
-                "top5_error": variant.errors("top5_error"),
+                **{
+                    name: [result[name] for result in variant.results]
+                    for name in ("top1_error", "top5_error")
+                },
                 "epochs": [
                     epochs if math.isfinite(epochs) else None
                     for epochs in variant.epochs_to(config.training_error)

@@ -19,7 +19,7 @@ _COLUMNS = ("top1_error", "val_top1_error", "images_per_second")
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Finished runs whose settings differ in the seed only.
+    """Finished runs that differ in the seed and in where things lie only.
 
     Args:
         name: Its settings that differ from those of the first variant, as

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from alexnet_tf.comparison import Variant
-from alexnet_tf.plots import COLOURS
+from alexnet_tf.plots import COLOURS, make_plain
 
 _FIRST, _OTHER = "0.6", COLOURS[0]
 _COLUMNS = 4
@@ -41,7 +41,7 @@ def errors(variants: Sequence[Variant]) -> Figure:
     axes.set_xscale("log")
     _mark(axes.xaxis)
     axes.set_xlabel("validation top-1 error; a dot a seed, a line the mean")
-    _clean(axes)
+    make_plain(axes)
     return figure
 
 
@@ -71,7 +71,7 @@ def curves(variants: Sequence[Variant]) -> Figure:
         _mark(axes.yaxis)
         # Below some there is no other panel.
         axes.tick_params(labelbottom=number >= len(others) - columns)
-        _clean(axes)
+        make_plain(axes)
     for axes in panels[len(others) :]:
         axes.set_visible(False)
     figure.suptitle(
@@ -93,11 +93,6 @@ def _mark(axis):
     axis.set_major_locator(FixedLocator(_TICKS))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(PercentFormatter())
-
-
-def _clean(axes):
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _wrapped(name):

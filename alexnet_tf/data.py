@@ -60,8 +60,8 @@ def training_batches(
 
     Returns:
         Dataset of (images, labels): uint8 (batch_size, crop_size, crop_size,
-        3) and int64 (batch_size,), or the wanted part of that. The place of a
-        bad example is taken by another one of its batch.
+        3) and int64 (batch_size,), or the wanted part of that, in which another
+        example takes the place of a bad one.
     """
 
     def random_patches(seeds, places, rows):
@@ -76,7 +76,7 @@ def training_batches(
                 rows["image"], offsets, mirrored, geometry.crop_size
             )
             return images, rows["label"]
-        decoded = decode_each(
+        return decode_each(
             [
                 lambda encoded, offset, mirrored, decode=decode: mirror(
                     decode(encoded, offset, geometry), mirrored
@@ -90,7 +90,6 @@ def training_batches(
             instead=tf.zeros(geometry.patch_shape, tf.uint8),
             bad=bad,
         )
-        return replace_bad(*decoded)
 
     batches = (
         # 1. Some examples at a time, in another order each epoch.
@@ -106,12 +105,14 @@ def training_batches(
         .map(random_patches, num_parallel_calls=_CORES)
         # 3. Whole batches of them.
         .rebatch(batch_size // share[1], drop_remainder=True)
-        # 4. Not a batch more or less, or it is an error.
+        # 4. Others of them for bad ones.
+        .map(replace_bad)
+        # 5. Not a batch more or less, or it is an error.
         .apply(tf.data.experimental.assert_cardinality(len(steps)))
     )
     if clock:
         batches = clock.watch(batches, steps.start)
-    # 5. While the devices are busy with the last.
+    # 6. While the devices are busy with the last.
     return batches.prefetch(2).with_options(pipeline_options())
 
 

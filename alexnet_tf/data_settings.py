@@ -15,7 +15,9 @@ class Data:
         "folder of class folders. shapes is embedded and needs no network.",
     )
     data_dir: str = setting(
-        "", "Where TFDS keeps data sets; empty: ~/tensorflow_datasets."
+        "",
+        "Where TFDS keeps data sets; empty: $TFDS_DATA_DIR, or "
+        "~/tensorflow_datasets.",
     )
     prepared_dir: str = setting(
         "",
@@ -76,18 +78,19 @@ class Data:
     colour_noise_shrink: bool = setting(
         False,
         "Divide training images by 1 + colour_noise_std after the noise, as "
-        "the 2012 source does.",
+        "the 2012 source does; without noise nothing is divided.",
     )
     statistics_images: int = setting(
         2000,
         "Training images that the mean and the colour components are measured "
-        "on [images].",
+        "on; with --prepared_dir all, by prepare [images].",
         lower=1,
     )
     max_bad_fraction: float = setting(
         0.001,
         "Share of the training and validation examples that may turn out to "
-        "be unusable; more end the run.",
+        "be unusable; more end the run. prepare and evaluate count and name "
+        "them only.",
         lower=0.0,
         upper=1.0,
     )

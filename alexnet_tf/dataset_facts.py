@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +34,7 @@ class DatasetFacts:
     mean_image: np.ndarray | None = None
 
 
-def unknown_facts(class_names: list[str]) -> DatasetFacts:
+def unknown_facts(class_names: Sequence[str]) -> DatasetFacts:
     """Returns the facts of a data set that nobody has looked at."""
     return DatasetFacts(
         class_names=list(class_names),
@@ -47,11 +49,18 @@ def write_facts(run: RunDir, facts: DatasetFacts) -> None:
     """Writes dataset.json and, before it, the mean image if there is one."""
     content = dataclasses.asdict(facts)
     mean_image = content.pop("mean_image")
-    if mean_image is not None:
-        encoded = io.BytesIO()
-        np.save(encoded, mean_image)
-        write_whole(run.mean_image, encoded.getvalue())
+    if mean_image is None:  # One may be left from a start that was killed.
+        run.mean_image.unlink(missing_ok=True)
+    else:
+        write_array(run.mean_image, mean_image)
     write_json(run.dataset, content)
+
+
+def write_array(file: Path, array: np.ndarray) -> None:
+    """Writes a .npy file, completely or not at all."""
+    encoded = io.BytesIO()
+    np.save(encoded, array)
+    write_whole(file, encoded.getvalue())
 
 
 def read_facts(run: RunDir) -> DatasetFacts:

@@ -2,6 +2,8 @@
 
 import sys
 
+import numpy as np
+
 from alexnet_tf import assembly, reports, splits, weights
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import read_facts
@@ -32,10 +34,16 @@ def run(config: Config, runs: list[Config]) -> int:
     # Before the first run is measured, which may take long.
     for settings in runs:
         _check(settings, runs[0])
-    results, sums = {}, {}
+    results, sums, labels = {}, {}, None
     for settings in runs:
         predicted, epochs = _predict(settings)
-        labels = predicted.pop("labels")
+        known, labels = labels, predicted.pop("labels")
+        if known is not None and not np.array_equal(known, labels):
+            raise UserError(
+                f"{settings.run_dir} leaves out other images than the runs "
+                "before it, see their bad_examples.csv; measure them one by "
+                "one."
+            )
         origin = f"best after epoch {epochs}" if epochs else "imported"
         name = f"{settings.run_dir}, {origin}"
         results[settings.run_dir] = _report(name, predicted, labels)
@@ -88,6 +96,10 @@ def _predict(settings):
     with splits.naming_damaged_files(examples):
         predicted = predictor.predict(verbose=int(sys.stdout.isatty()))
     left_out = examples.count - len(predicted["labels"])
+    if left_out == examples.count:
+        raise UserError(
+            f"none of the {left_out} images can be used, see {bad.file}."
+        )
     if left_out:
         print(f"{left_out} images are left out, see {bad.file}")
     return predicted, state["epochs_done"]

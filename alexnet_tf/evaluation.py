@@ -1,4 +1,4 @@
-"""Predictions for a whole split, and their errors (Sec. 4.1 and 6.1)."""
+"""Predictions for a whole split, and their errors (Sec. 2 and 4.1)."""
 
 from collections.abc import Callable
 

@@ -38,9 +38,11 @@ def run(config: Config, runs: list[Config]) -> int:
         UserError: if no run is given, a directory is not that of a run with
             a finished epoch, or the figures cannot be written.
     """
-    directories = [settings.run_dir for settings in runs]
-    if not directories[0]:
+    if not runs[0].run_dir:
         raise UserError("figures RUN_DIR...: give at least one run directory.")
+    # By absolute path: a run given twice is one.
+    runs = list({_absolute(s.run_dir): s for s in runs}.values())
+    directories = [settings.run_dir for settings in runs]
     target = Path(config.figures_dir or Path(directories[0]) / "figures")
     trained = [d for d in directories if not RunDir(Path(d)).is_imported]
     if trained:
@@ -50,6 +52,10 @@ def run(config: Config, runs: list[Config]) -> int:
         for settings in runs
         if any(RunDir(Path(settings.run_dir)).checkpoints.glob("step-*"))
     ]
+    if config.curves_only and not trained:
+        raise UserError(
+            "an imported run has no learning curves; leave out --curves_only."
+        )
     if config.curves_only or not with_weights:
         return 0
     # It needs TensorFlow, which takes seconds; curves do not.
@@ -73,7 +79,7 @@ def draw_learning_curves(directories: Sequence[str]) -> Figure:
     Raises:
         UserError: if a directory is not that of a run with a finished epoch.
     """
-    # By absolute path: "." has a name then, and a run given twice is one.
+    # By absolute path: "." has a name then.
     runs = {_absolute(d): RunDir(Path(d)) for d in directories}
     names = _short_names(list(runs))
     histories = [read_columns(run, _COLUMNS) for run in runs.values()]

@@ -24,7 +24,8 @@ def open_split(path: Path, split: str) -> Examples:
             folders for them every tenth image of a class is for validation.
 
     Raises:
-        UserError: if there is no such folder, or no images are in it.
+        UserError: if there is no such folder or split, no images are in it,
+            or classes are in the validation folder only.
     """
     split = split or "validation"
     if split not in ("train", "validation"):
@@ -32,11 +33,9 @@ def open_split(path: Path, split: str) -> Examples:
             f"split {split!r} of --dataset=folder:{path} does not exist; "
             "use train or validation."
         )
-    to_train = (path / "train").is_dir()
-    to_validate_only = not to_train and any(_folders(path / "validation"))
-    divided = to_train or to_validate_only
+    names, home = class_names(path), _home_of_classes(path)
+    divided = home != path
     root = path / split if divided else path
-    names = _classes(path / "train" if to_train else root)
     unknown = sorted({f.name for f in _folders(root)} - set(names))
     if divided and any(_images_in(root / name, "all") for name in unknown):
         raise UserError(
@@ -58,25 +57,45 @@ def open_split(path: Path, split: str) -> Examples:
     # Not sorted by class: statistics are measured on the first ones.
     order = np.random.default_rng(0).permutation(len(files))
     files, labels = np.array(files)[order], np.array(labels, np.int64)[order]
+
+    def fetch(indices):
+        # Once: the graph would have all of them in it twice.
+        chosen = tf.gather(files, indices)
+        return {
+            "image": chosen,
+            "label": tf.gather(labels, indices),
+            "name": chosen,
+        }
+
     return Examples(
         len(files),
         names,
-        fetch=lambda indices: {
-            "image": tf.gather(files, indices),
-            "label": tf.gather(labels, indices),
-            "name": tf.gather(files, indices),
-        },
+        fetch=fetch,
         load=tf.io.read_file,
     )
 
 
-def _classes(root):
-    """Returns the names of the folders that have images in them."""
-    if not root.is_dir():
-        raise UserError(f"--dataset=folder:{root}: no such folder: {root}")
+def class_names(path: Path) -> tuple[str, ...]:
+    """Returns the names of the classes, in the order of their labels.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
+    if not path.is_dir():
+        raise UserError(f"--dataset=folder:{path}: no such folder: {path}")
     return tuple(
-        folder.name for folder in _folders(root) if _images_in(folder, "all")
+        folder.name
+        for folder in _folders(_home_of_classes(path))
+        if _images_in(folder, "all")
     )
+
+
+def _home_of_classes(path):
+    """Returns the folder whose folders are the classes."""
+    if (path / "train").is_dir():
+        return path / "train"
+    only_validation = any(_folders(path / "validation"))
+    return path / "validation" if only_validation else path
 
 
 def _folders(root):

@@ -15,7 +15,7 @@ def read_columns(run: RunDir, columns: Sequence[str]) -> dict[str, list[float]]:
         columns: Their names.
 
     Returns:
-        Numbers by column, NaN where one is empty.
+        Numbers by column, NaN where one is empty or not finite.
 
     Raises:
         UserError: if this is no run with a finished epoch, a column is not

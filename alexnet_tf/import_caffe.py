@@ -56,6 +56,11 @@ def run(config: Config, words: list[str]) -> int:
         )
     if not config.caffemodel:
         raise UserError("give --caffemodel=FILE, a network of Caffe's.")
+    if config.mean == "image":
+        raise UserError(
+            "--mean=image would have to be measured; give colour, or the "
+            "FILE.binaryproto of a mean image."
+        )
     file = Path(config.caffemodel)
     layers = read_network(file)
     caffe_weights.check_settings(layers, config)

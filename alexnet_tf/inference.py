@@ -51,8 +51,7 @@ def make_endpoints(
     fc7 = keras.Model(model.input, fc7_outputs(model))
 
     def probabilities_of(patches):
-        logits = model(patches, training=False)
-        return tf.nn.softmax(tf.cast(logits, tf.float32))
+        return tf.nn.softmax(model(patches, training=False))
 
     @tf.function(input_signature=[_BYTES])
     def classify(image_bytes):
@@ -77,7 +76,7 @@ def make_endpoints(
 
     @tf.function(input_signature=[images])
     def features(images):
-        return {"features": tf.cast(fc7(images, training=False), tf.float32)}
+        return {"features": fc7(images, training=False)}
 
     @tf.function(input_signature=[])
     def all_names():

@@ -13,6 +13,7 @@ from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.examples import Examples, pipeline_options
 from alexnet_tf.geometry import Geometry
 from alexnet_tf.layers import Pixels
+from alexnet_tf.step_benchmark import speeds
 
 _CORES = os.cpu_count() or 1
 _FILES = 256
@@ -31,20 +32,20 @@ LAYER = "the first layer, of patches"
 
 
 def write_examples(
-    directory: Path, geometry: Geometry, bad: BadExamples
+    directory: Path, geometry: Geometry, batch_size: int
 ) -> dict[str, Examples]:
     """Writes images, and prepared sets of them, and opens them.
 
     Args:
         directory: Where to write the files, 500x375 pixels like ImageNet's.
         geometry: Sizes of the patches.
-        bad: For bad examples; there are none.
+        batch_size: There are at least so many images.
 
     Returns:
         Splits by name, `FILES`, `PREPARED` and `RAW`.
     """
     print("Writing images...", flush=True)
-    _write_images(directory / "files")
+    _write_images(directory / "files", max(_FILES, batch_size))
     files = folders.open_split(directory / "files", "train")
     splits = {FILES: files}
     for name, encoding in ((PREPARED, "jpeg"), (RAW, "raw")):
@@ -57,7 +58,7 @@ def write_examples(
             "splits": {},
         }
         target = directory / encoding
-        shards.write_split(target, manifest, "train", files, bad)
+        shards.write_split(target, manifest, "train", files, BadExamples())
         splits[name] = prepared.open_split(target, manifest, "train")
     return splits
 
@@ -67,7 +68,6 @@ def make_subjects(
     *,
     geometry: Geometry,
     batch_size: int,
-    bad: BadExamples,
 ) -> dict[str, Callable[[], int]]:
     """Returns the ways to read images.
 
@@ -75,7 +75,6 @@ def make_subjects(
         splits: Of `write_examples`.
         geometry: Sizes of the patches.
         batch_size: Images in a batch.
-        bad: For bad examples; there are none.
 
     Returns:
         Functions that read some images and return how many, by name.
@@ -96,7 +95,7 @@ def make_subjects(
             flip=True,
             shuffle_buffer=_FILES,
             seed=1,
-            bad=bad,
+            bad=BadExamples(),
         )
     return {
         **{name: _counting(dataset) for name, dataset in datasets.items()},
@@ -107,11 +106,11 @@ def make_subjects(
     }
 
 
-def _write_images(root):
+def _write_images(root, count):
     """Writes smooth images with grain, files of about 110 KB."""
     random = np.random.default_rng(0)
     (root / "train" / "class").mkdir(parents=True)
-    for number in range(_FILES):
+    for number in range(count):
         colours = random.integers(0, 256, (12, 16, 3))
         image = tf.image.resize(colours, (375, 500), method="bicubic").numpy()
         image += random.normal(0, 17.5, (375, 500, 1))
@@ -123,7 +122,9 @@ def _write_images(root):
 
 
 def _repeated(names):
-    return tf.data.Dataset.from_tensor_slices(names).repeat(_IMAGES // _FILES)
+    return tf.data.Dataset.from_tensor_slices(names).repeat(
+        math.ceil(_IMAGES / len(names))
+    )
 
 
 def _decode_only(names, batch_size):
@@ -194,9 +195,7 @@ def compare(measured: dict[str, np.ndarray]) -> list[dict]:
     for name, times in measured.items():
         row = {
             "what": name,
-            "images_per_second": 1 / wall[name],
-            "lowest": 1 / times[:, 0].max(),
-            "highest": 1 / times[:, 0].min(),
+            **speeds(times[:, 0]),
             "cpu_ms": 1000 * cpu[name],
         }
         if name in (FILES, PREPARED, RAW):

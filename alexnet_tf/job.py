@@ -60,7 +60,9 @@ class Job:
         environment = describe_environment(
             self.placement, self.config.dataset, facts.train_examples
         )
-        resuming.tell_changes(self.run_dir, environment)
+        resuming.tell_changes(
+            self.run_dir, environment, self.earlier, self.config
+        )
         write_whole(self.run_dir.flags, to_flagfile(self.config))
         write_json(self.run_dir.environment, environment)
 

@@ -52,7 +52,6 @@ class Pixels(OnTower, keras.layers.Layer):
     def build(self, input_shape):
         """Makes the noise's state."""
         self.noise_seed = keras.random.SeedGenerator(self.seed, name="noise")
-        self.built = True
 
     def call(self, images, training=False):
         """Returns the images around zero."""
@@ -118,7 +117,8 @@ def colour_noise_basis(
         std: Standard deviation of the paper's Gaussian, 0.1.
 
     Returns:
-        B, 3x3 nested lists in grey levels of 0..255; None for "off".
+        B, 3x3 nested lists in grey levels of 0..255; None for "off" or a std
+        of 0.
     """
     if reading == "off" or std == 0:
         return None
@@ -158,7 +158,6 @@ class Dropout(OnTower, keras.layers.Layer):
     def build(self, input_shape):
         """Makes the masks' state."""
         self.mask_seed = keras.random.SeedGenerator(self.seed, name="masks")
-        self.built = True
 
     def call(self, inputs, training=False):
         """Returns the masked (training) or scaled (test) inputs."""

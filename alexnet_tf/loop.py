@@ -91,7 +91,11 @@ def _end_epoch(model, progress, callbacks):
     """Does what `fit` does after the last step of an epoch."""
     at_end = keras.callbacks.CallbackList(callbacks, model=model)
     at_end.on_train_begin()
+    model.reset_metrics()
     at_end.on_epoch_begin(progress.epochs_done)
+    if not progress.logs:  # The epoch's last steps were left out.
+        results = model.get_metrics_result()
+        progress.logs = {name: float(results[name]) for name in results}
     at_end.on_epoch_end(progress.epochs_done, dict(progress.logs))
     at_end.on_train_end()
 
@@ -103,11 +107,12 @@ def _roll_back(model, checkpoint, note_batch, max_rollbacks, error):
     good = checkpoints.newest(checkpoint.run.checkpoints)
     if len(skipped) >= max_rollbacks or not good:
         advice = "leave such batches out with --on_nonfinite=rollback"
-        if skipped:
+        if max_rollbacks:
             advice = f"allow more than --max_rollbacks={max_rollbacks}"
         raise UserError(
             f"{told}\nThe last good checkpoint is {good or 'none'}. Try a "
-            f"lower --learning_rate, or {advice}."
+            "lower --learning_rate with --override_learning_rate, or "
+            f"{advice}."
         ) from error
     checkpoint.restore(model)
     progress.leave_out([*skipped, step])

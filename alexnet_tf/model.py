@@ -11,7 +11,7 @@ from alexnet_tf.tower_builder import TowerBuilder
 from alexnet_tf.tower_layers import Flatten
 from alexnet_tf.towers import Placement
 
-# ImageNet's mean colour, RGB in 0..255.
+# Mean colour of the 2012 source's mean image of ImageNet, RGB in 0..255.
 _IMAGENET_MEAN = (127.3, 119.7, 104.9)
 
 
@@ -44,13 +44,17 @@ def alexnet(
         seed: Seed of the colour noise. Weights and dropout masks follow
             `keras.utils.set_random_seed`.
         placement: The devices; None to place nothing.
-        dtype: Keras's dtype policy, "float32" or "mixed_bfloat16".
+        dtype: Keras's dtype policy, "float32", "mixed_bfloat16" or
+            "mixed_float16".
 
     Returns:
         The model, not compiled.
 
     Raises:
-        UserError: if the kernels cannot be divided among the towers.
+        UserError: if the kernels are none or cannot be divided among the
+            towers, or a window of --lrn_across_towers reaches beyond the tower
+            beside.
+        ValueError: if `network.lrn_size` is even.
     """
     network = network or Network()
     build = TowerBuilder(network, placement=placement, dtype=dtype)

@@ -87,7 +87,7 @@ class Workers:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes to the run directory."""
+        """Whether this process writes what the workers have in common."""
         return self.index == 0
 
     @property
@@ -192,8 +192,8 @@ def join(
     """
     cluster = read_cluster()
     settings += f"{keras.__version__} {tf.__version__}"
-    meeting.meet(cluster, directory, settings, timeout)
     kind, count = _count_devices(gpus, virtual_devices)
+    meeting.meet(cluster, directory, settings, timeout)
     job = f"/job:worker/replica:0/task:{cluster.index}"
     placement = towers.place(
         [f"{job}/device:{kind}:{number}" for number in range(count)],
@@ -221,8 +221,9 @@ def _count_devices(gpus, virtual_devices):
     seen = tf.config.list_physical_devices("GPU")
     if gpus not in ("auto", "all", "none"):
         raise UserError(
-            f"--gpus={gpus} with --distribution=multi_worker; set "
-            "CUDA_VISIBLE_DEVICES for each worker instead."
+            f"--gpus={gpus} with several workers; give auto, all or none. On "
+            "machines of their own CUDA_VISIBLE_DEVICES chooses the GPUs of "
+            "each."
         )
     if gpus == "all" and not seen:
         raise UserError("--gpus=all, but TensorFlow sees no GPU here.")

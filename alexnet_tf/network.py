@@ -6,7 +6,11 @@ Classification with Deep Convolutional Neural Networks", 2012.
 
 import dataclasses
 
+from alexnet_tf.errors import UserError
 from alexnet_tf.setting import setting
+
+# Neurons of fc6 and of fc7.
+NEURONS = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,14 +39,15 @@ class Network:
     width: float = setting(
         1.0,
         "Factor on the kernel and neuron counts of all hidden layers; the "
-        "initial weights of conv2..fc8 grow by 1 / sqrt(width).",
+        "initial weights of conv2..fc8, if not glorot's, grow by 1 / "
+        "sqrt(width).",
         lower=0.01,
         upper=4.0,
     )
     tower_communication: bool = setting(
         True,
         "Let conv3, fc6 and fc7 see the outputs of all towers; if not, towers "
-        "meet in fc8 only. Sec. 3.2.",
+        "meet in fc8 only (and for --lrn_across_towers). Sec. 3.2.",
     )
     activation: str = setting(
         "relu",
@@ -63,11 +68,13 @@ class Network:
     )
     lrn_size: int = setting(
         5,
-        "n, the kernel maps a response is normalised over. Sec. 3.3.",
+        "n, the kernel maps a response is normalised over; odd. Sec. 3.3.",
         lower=1,
         upper=511,
     )
-    lrn_k: float = setting(2.0, "k of the normalisation. Sec. 3.3.", lower=0.0)
+    lrn_k: float = setting(
+        2.0, "k of the normalisation, above 0. Sec. 3.3.", lower=1e-6
+    )
     lrn_alpha: float = setting(
         1e-4, "alpha of the normalisation. Sec. 3.3.", lower=0.0
     )
@@ -88,7 +95,8 @@ class Network:
     spatial_norm2: bool = setting(
         False,
         "Normalise the outputs of layer 2 over 5x5 places of each map as "
-        "well, as the 2012 source does and the paper does not say.",
+        "well, as the 2012 source does and the paper does not say; not with "
+        "--lrn=off.",
     )
     pool_size: int = setting(
         3,
@@ -122,10 +130,30 @@ class Network:
         """Returns the kernels of conv1 to conv6, 0 for a layer left out.
 
         Raises:
-            ValueError: if `kernels` is not five whole numbers from 0 up.
+            UserError: if `kernels` is not five whole numbers from 0 up, a
+                layer is left out that must not be, or the towers cannot have
+                equal parts.
         """
-        counts = [int(count) for count in self.kernels.split(",")]
-        if len(counts) != 5 or min(counts) < 0:
-            raise ValueError(f"{self.kernels!r} is not five kernel counts")
+        counts = [
+            int(c) for c in self.kernels.split(",") if c.strip().isdecimal()
+        ]
+        if len(counts) != 5 or self.kernels.count(",") != 4:
+            raise UserError(
+                f"--kernels={self.kernels}; give five whole numbers from 0 up, "
+                f"as {Network.kernels}."
+            )
+        for name, count in (("conv1", counts[0]), ("conv6", counts[-1])):
+            if not count and (name == "conv1" or self.conv6):
+                raise UserError(
+                    f"--kernels={self.kernels} leaves {name} without kernels, "
+                    "which must have some; leave out another layer."
+                )
+        for count in (*counts, NEURONS):
+            if count % self.towers:
+                raise UserError(
+                    f"--towers={self.towers} does not divide {count} kernels "
+                    f"or neurons; --kernels={self.kernels} and {NEURONS} must "
+                    "all be multiples of it."
+                )
         counts.append(counts[-1] if self.conv6 else 0)
         return {f"conv{i}": count for i, count in enumerate(counts, start=1)}

@@ -20,7 +20,7 @@ _BATCH = 32
 
 @dataclasses.dataclass(frozen=True)
 class PixelStatistics:
-    """What was measured on centre patches, in 0..255, float64.
+    """Means and colours in 0..255, of centre patches or of whole squares.
 
     Args:
         mean_image: Mean of each pixel, (crop_size, crop_size, 3).

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWN
@@ -96,6 +97,11 @@ def _prepare(axes, *, title, y_label):
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.update_datalim([(0, 0)])  # Both axes begin at zero.
+    make_plain(axes)
+
+
+def make_plain(axes: Axes) -> None:
+    """Gives a panel a light grid, and no frame."""
     axes.grid(color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from alexnet_tf import assembly
+from alexnet_tf.bad_examples import reason_of
 from alexnet_tf.config import Config
 from alexnet_tf.errors import UserError
 from alexnet_tf.inference import Endpoints, load_endpoints
@@ -112,11 +113,10 @@ def _read(file):
 
 
 def _why_no_image(content):
-    """Returns what TensorFlow says of it, without where in the graph."""
     try:
         tf.io.decode_image(content, channels=3, expand_animations=False)
     except tf.errors.InvalidArgumentError as error:
-        return error.message.split(" [Op:")[0].splitlines()[-1].split("}} ")[-1]
+        return reason_of(error)
     return "is not an image that can be cut"
 
 

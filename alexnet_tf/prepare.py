@@ -1,7 +1,6 @@
 """Rescales a data set once, so that training reads it many times faster."""
 
 import itertools
-import math
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def run(config: Config, words: list[str]) -> int:
     _remember(directory, manifest, sources)
     # First of all: a directory with a manifest is one that can be finished.
     write_json(directory / "manifest.json", manifest)
-    bad = BadExamples(directory / "bad_examples.csv", limit=math.inf)
+    bad = BadExamples(directory / "bad_examples.csv")
     with splits.naming_damaged_files(*sources.values()):
         for name, examples in sources.items():
             write_split(directory, manifest, name, examples, bad)
@@ -89,6 +88,7 @@ def _begin(config, directory):
         there = list(itertools.takewhile(partial(_exists, directory), shards))
         manifest["finished"] &= len(there) == len(shards)
         shards[:] = there
+    manifest["finished"] &= (directory / "mean_image.npy").exists()
     return manifest
 
 

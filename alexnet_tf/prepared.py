@@ -13,7 +13,6 @@ Shards are mapped into memory, so what is read of them is all that is loaded.
 """
 
 import csv
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -23,8 +22,14 @@ import tensorflow as tf
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.examples import Examples
+from alexnet_tf.run_dir import checksum
 
 FORMAT_VERSION = 1
+# Flags that say what a set is made of, where they have other names.
+_FLAGS = {
+    "encoding": "--prepared_format",
+    "source_splits": "--train_split and --validation_split",
+}
 COLUMNS = ("name", "label", "bytes")
 
 
@@ -59,9 +64,10 @@ def check_source(directory: Path, manifest: dict, source: dict) -> None:
     for name, wanted in source.items():
         if manifest[name] != wanted:
             raise UserError(
-                f"--prepared_dir={directory} was made with {name} "
-                f"{manifest[name]!r}, now it is {wanted!r}; go on with the "
-                "former, or give another --prepared_dir."
+                f"--prepared_dir={directory} was made with "
+                f"{_FLAGS.get(name, f'--{name}')} {manifest[name]!r}, now it "
+                f"is {wanted!r}; go on with the former, or give another "
+                "--prepared_dir."
             )
 
 
@@ -206,17 +212,11 @@ def check_files(directory: Path, shards: list[dict]) -> None:
             _check(directory / file, expected, checksum)
 
 
-def checksum(file: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _check(file, expected, measure):
     found = measure(file) if file.exists() else "no such file"
     if found != expected:
         raise UserError(
-            f"{file} is damaged: {found}, and it was {expected}.\nRemove "
-            f"it and start prepare --prepared_dir={file.parent} again: it "
-            "makes what is missing."
+            f"{file} is damaged: {found}, and it was {expected}.\nRemove it "
+            "and start prepare again, with the same flags as before: it makes "
+            "what is missing."
         )

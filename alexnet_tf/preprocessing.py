@@ -3,10 +3,9 @@
 The paper rescales an image so that its shorter side is 256 pixels, keeps the
 central 256x256 square and takes 224x224 patches of it. `decode_patch` goes to
 the same patch directly: it works out which part of the file the patch comes
-from, decodes no more than that and rescales it once.
+from, decodes no more than that of a JPEG file and rescales it once.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -99,7 +98,7 @@ def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
 
     Args:
         encoded: As for `decode_patch`.
-        geometry: The sizes; that of patches does not matter.
+        geometry: The sizes; a patch is the whole square.
 
     Returns:
         uint8 tensor (image_size, image_size, 3), RGB in 0..255.
@@ -108,10 +107,8 @@ def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
         tf.errors.InvalidArgumentError: if the bytes are not a whole image.
     """
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    size = geometry.image_size
-    whole = dataclasses.replace(geometry, crop_size=size)
-    square = _cut_out(image, tf.constant((0, 0)), whole)
-    return _rescale(square, size, "area")
+    square = _cut_out(image, tf.constant((0, 0)), geometry)
+    return _rescale(square, geometry.image_size, "area")
 
 
 def _cut_out(image, offset, geometry):

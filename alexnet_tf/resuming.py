@@ -12,17 +12,19 @@ from alexnet_tf.examples import Examples
 from alexnet_tf.network import Network
 from alexnet_tf.progress import Progress
 from alexnet_tf.run_dir import RunDir
-from alexnet_tf.settings import Data
+from alexnet_tf.settings import Data, Training
 
 _FIXED = {
     field.name
     for group in (Data, Network)
     for field in dataclasses.fields(group)
-} | {"batch_size", "freeze", "seed"}
+} | {"batch_size", "freeze", "init_from", "seed"}
 # Where the data lie, and how bad they may be.
 _FREE = {"data_dir", "max_bad_fraction"}
+# What has a rule of its own, see `settle_learning_rate`.
+_SETTLED = {"learning_rate", "base_batch_size"}
 # Of environment.json: what numbers do not depend on.
-_HARMLESS = {"git_commit", "train_examples"}
+_HARMLESS = {"git_commit"}
 
 
 def earlier_settings(config: Config, run: RunDir) -> Config | None:
@@ -39,8 +41,8 @@ def earlier_settings(config: Config, run: RunDir) -> Config | None:
         if before != now:
             raise UserError(
                 f"--{name}={now}, but {run.path} was started with "
-                f"--{name}={before}. Go on with that, or take another "
-                "--run_dir."
+                f"--{name}={before}. Go on with --flagfile={run.flags}, or "
+                "take another --run_dir."
             )
     return old
 
@@ -63,8 +65,22 @@ def check_data(run: RunDir, training: Examples, validation: Examples) -> None:
         )
 
 
-def tell_changes(run: RunDir, environment: dict) -> None:
-    """Says what differs from where a run was last started."""
+def tell_changes(
+    run: RunDir, environment: dict, old: Config | None, new: Config
+) -> None:
+    """Says what differs from how and where a run was last started.
+
+    Args:
+        run: The run.
+        environment: As `environment.describe_environment` returns it.
+        old: The settings it was last started with, if it was.
+        new: The settings it goes on with.
+    """
+    recipe = {field.name for field in dataclasses.fields(Training)}
+    for name in sorted((recipe | {"precision"}) - _FIXED - _SETTLED):
+        before, now = getattr(old or new, name), getattr(new, name)
+        if before != now:
+            print(f"--{name} was {before}; the run goes on with {now}.")
     if not run.environment.exists():
         return
     before = json.loads(run.environment.read_text())
@@ -104,7 +120,8 @@ def settle_learning_rate(
     elif not config.override_learning_rate and new != old.full_learning_rate:
         print(
             f"Learning rate {reached:g}, which the run had reached, and not "
-            f"--learning_rate={new:g}; --override_learning_rate forces that."
+            f"{new:g}, which --learning_rate={config.learning_rate:g} asks "
+            "for; --override_learning_rate forces that."
         )
         return dataclasses.replace(
             config,

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -156,3 +157,9 @@ def write_report(file: str, content: dict) -> None:
 def write_json(path: Path, content: dict) -> None:
     """Writes a dictionary as indented JSON, completely or not at all."""
     write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+def checksum(file: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

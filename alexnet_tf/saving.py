@@ -106,11 +106,8 @@ class Checkpoint(keras.callbacks.Callback):
             # than the figures of the epoch.
             results = self.model.get_metrics_result()
             self.progress.logs = {n: float(results[n]) for n in results}
-        is_due = self.every_steps and (
-            self.progress.step % self.every_steps == 0
-        )
         self.stop_if_asked()
-        if is_due:
+        if self.every_steps and self.progress.step % self.every_steps == 0:
             self._save({})
 
     def on_epoch_end(self, epoch, logs=None):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from alexnet_tf.plots import COLOURS
+from alexnet_tf.plots import COLOURS, make_plain
 from alexnet_tf.scaling import PUBLISHED_BATCHES, Prediction
 
 
@@ -45,8 +45,7 @@ def speeds(layouts: Mapping[str, Sequence[Prediction]], batch: int) -> Figure:
     axes.set_xlabel("devices")
     axes.set_ylabel("images a second for each device")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    make_plain(axes)
     axes.legend(
         loc="lower left",
         title="solid: gradients summed after the step\n"

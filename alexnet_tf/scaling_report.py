@@ -27,9 +27,9 @@ def report(config: Config, class_names: tuple[str, ...]) -> None:
         class_names: Classes of the data set.
 
     Raises:
-        UserError: if there are no measurements.
+        UserError: if there are no measurements, or they are of other settings.
     """
-    rates = _read_rates(config.measured)
+    rates = _read_rates(config)
     model = assembly.make_model(
         config, unknown_facts(class_names), dtype=assembly.dtype_of(config)
     )
@@ -55,7 +55,7 @@ def report(config: Config, class_names: tuple[str, ...]) -> None:
             for devices in scaling.DEVICES
             if devices >= towers
         ]
-        for name, towers in ((_ALONE, 1), (_TOWERS, config.towers))
+        for towers, name in {1: _ALONE, config.towers: _TOWERS}.items()
     }
     _print(config, traffic, machines, layouts)
     target = Path(config.figures_dir or "figures")
@@ -73,16 +73,25 @@ def report(config: Config, class_names: tuple[str, ...]) -> None:
     write_report(config.json, content)
 
 
-def _read_rates(file):
+def _read_rates(config):
     """Returns images a second of the step and of the input."""
+    file = config.measured
     try:
         measured = json.loads(Path(file).read_text())
-        return [measured[p]["images_per_second"] for p in ("step", "input")]
+        rates = [measured[p]["images_per_second"] for p in ("step", "input")]
+        settings = dict(measured["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"--measured={file!r} is not what `benchmark --what=all "
             "--json=FILE` wrote on one device of the machine; measure first."
         ) from error
+    for name, value in settings.items():
+        if getattr(config, name, None) != value:
+            raise UserError(
+                f"--measured={file} was measured with --{name}={value}, not "
+                f"{getattr(config, name, None)}; give that, or measure again."
+            )
+    return rates
 
 
 def bytes_between_towers(model: keras.Model) -> int:
@@ -99,10 +108,13 @@ def bytes_between_towers(model: keras.Model) -> int:
         for tensor in tf.nest.flatten(layer.input)
         if getattr(tensor._keras_history.operation, "tower", None) == 0
     ]
-    numbers = [2 * math.prod(tensor.shape[1:]) for tensor in sent]
-    sizes = [tf.as_dtype(tensor.dtype).size for tensor in sent]
+    if not any(getattr(layer, "tower", 0) for layer in model.layers):
+        return 0
     of_logits = 4 * model.output_shape[-1]
-    return sum(map(math.prod, zip(numbers, sizes, strict=True))) + of_logits
+    return of_logits + sum(
+        2 * math.prod(tensor.shape[1:]) * tf.as_dtype(tensor.dtype).size
+        for tensor in sent
+    )
 
 
 def _print(config, traffic, machines, layouts):

@@ -36,9 +36,9 @@ class Training:
     )
     lars_trust: float = setting(
         0.001,
-        "LARS: what a step changes of a kernel, as a share of it, at a "
-        "learning rate of 1.",
-        lower=0.0,
+        "With --optimizer=lars: what a step changes of a kernel, as a share of "
+        "it, at a learning rate of 1.",
+        lower=1e-9,
     )
     learning_rate: float = setting(
         0.01, "Learning rate at the start. Sec. 5.", lower=0.0
@@ -57,7 +57,9 @@ class Training:
         lower=0.0,
         upper=10_000.0,
     )
-    momentum: float = setting(0.9, "Momentum. Sec. 5.", lower=0.0, upper=1.0)
+    momentum: float = setting(
+        0.9, "Momentum, below 1. Sec. 5.", lower=0.0, upper=0.9999
+    )
     weight_decay: float = setting(
         0.0005, "Weight decay, inside the momentum. Sec. 5.", lower=0.0
     )
@@ -94,7 +96,10 @@ class Training:
         choices=("stop", "rollback"),
     )
     max_rollbacks: int = setting(
-        3, "How often a run may roll back before it ends.", lower=1
+        3,
+        "How often a run may roll back before it ends; with "
+        "--on_nonfinite=rollback.",
+        lower=1,
     )
     init_from: str = setting(
         "",
@@ -160,7 +165,8 @@ class Output:
     """Runs."""
 
     run_dir: str = setting(
-        "", "Directory of the run; train started again on it goes on."
+        "",
+        "Directory of the run; the same command started again goes on with it.",
     )
     checkpoint_every_steps: int = setting(
         1000,

@@ -12,11 +12,12 @@ import tensorflow as tf
 
 from alexnet_tf import prepared
 from alexnet_tf.bad_examples import BadExamples, decode_each
+from alexnet_tf.dataset_facts import write_array
 from alexnet_tf.examples import Examples, pipeline_options
 from alexnet_tf.geometry import Geometry
 from alexnet_tf.pixel_statistics import measure_pixels
 from alexnet_tf.preprocessing import decode_square
-from alexnet_tf.run_dir import write_json, write_whole
+from alexnet_tf.run_dir import checksum, write_json, write_whole
 
 _CORES = os.cpu_count() or 1
 # Examples that one core works on at a time, and those of a shard.
@@ -110,7 +111,7 @@ def _write_shard(file, images, rows):
         "file": file.name,
         "examples": len(rows),
         "bytes": {path.name: len(content) for path, content in files.items()},
-        "sha256": {path.name: prepared.checksum(path) for path in files},
+        "sha256": {path.name: checksum(path) for path in files},
     }
 
 
@@ -139,8 +140,8 @@ def finish(directory: Path, manifest: dict, bad: BadExamples) -> None:
         # One a column, as NumPy has them.
         "eigenvectors": eigenvectors.tolist(),
     }
-    encoded = io.BytesIO()
-    np.save(encoded, measured.mean_image.astype(np.float32))
-    write_whole(directory / "mean_image.npy", encoded.getvalue())
+    write_array(
+        directory / "mean_image.npy", measured.mean_image.astype(np.float32)
+    )
     manifest["finished"] = True
     write_json(directory / "manifest.json", manifest)

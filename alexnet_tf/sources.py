@@ -71,7 +71,7 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
 def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
     """Returns a data set's class names without reading its images."""
     if dataset.startswith("folder:"):
-        return open_split(dataset, "train").class_names
+        return folders.class_names(Path(dataset.removeprefix("folder:")))
     builder = _open_builder(dataset, data_dir)
     return told_apart(builder.info.features["label"].names)
 
@@ -130,8 +130,9 @@ def _prepare(builder):
         raise UserError(
             f"--dataset={builder.name} needs {' and '.join(missing)},\n"
             f"which are not in {manual_dir}.\n"
-            "Get them from https://image-net.org (an account is needed), or "
-            "say where they are with --data_dir."
+            "Get them from https://image-net.org (an account is needed) and "
+            "put them there, or give the --data_dir whose downloads/manual "
+            "has them."
         )
     builder.download_and_prepare()
 

@@ -18,7 +18,11 @@ from alexnet_tf.run_dir import RunDir
 
 
 def open_split(config: Config, split: str) -> Examples:
-    """Opens a split of the run's data set, the prepared one if there is one."""
+    """Opens a split of the run's data set, the prepared one if there is one.
+
+    Raises:
+        UserError: if there is no such data set or split, or files are missing.
+    """
     found = find_prepared(config)
     if found:
         directory, manifest = found
@@ -29,7 +33,7 @@ def open_split(config: Config, split: str) -> Examples:
 
 
 def open_source(config: Config, split: str) -> Examples:
-    """Opens a split of the data set itself."""
+    """Opens a split of the data set itself, see `sources.open_split`."""
     return sources.open_split(config.dataset, split, data_dir=config.data_dir)
 
 
@@ -116,7 +120,8 @@ def learn_facts(
     """Returns what a run knows of its data; its first start finds it out.
 
     Raises:
-        UserError: if the file that --mean names cannot be used.
+        UserError: if the file that --mean names cannot be used, or too many
+            examples cannot.
     """
     if run.dataset.exists():
         return read_facts(run)

@@ -158,15 +158,22 @@ def compare(measured: dict[str, np.ndarray]) -> list[dict]:
         seconds = times[:, 0]
         row = {
             "what": name,
-            "images_per_second": 1 / np.median(seconds),
-            "lowest": 1 / seconds.max(),
-            "highest": 1 / seconds.min(),
+            **speeds(seconds),
             "of_first": np.median(first / seconds),
         }
         if STOCK in measured:
             row["of_stock"] = np.median(measured[STOCK][:, 0] / seconds)
         rows.append(row)
     return rows
+
+
+def speeds(seconds: np.ndarray) -> dict[str, float]:
+    """Returns the median speed and its spread, of seconds an image."""
+    return {
+        "images_per_second": 1 / np.median(seconds),
+        "lowest": 1 / seconds.max(),
+        "highest": 1 / seconds.min(),
+    }
 
 
 def as_table(rows: list[dict], first: str) -> str:

@@ -129,14 +129,14 @@ class TensorBoardPages(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Closes the files."""
-        if self._step < _PROFILED + self.profile_steps:
-            self._end_profile()
+        self._end_profile()
         for writer in self.writers.values():
             writer.close()
 
     def _end_profile(self):
         if self.profile_steps and self._step >= _PROFILED:
             tf.profiler.experimental.stop()
+            self.profile_steps = 0  # Once a process.
 
     def _graph(self):
         """Returns the graph of the network as it is asked, layer by layer."""

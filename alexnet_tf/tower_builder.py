@@ -6,11 +6,9 @@ import keras
 
 from alexnet_tf import borders, normalisation, tower_layers
 from alexnet_tf.convolution import CoveringConv2D, relu
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import Dropout
+from alexnet_tf.network import NEURONS
 
-# Neurons of fc6 and of fc7.
-_NEURONS = 4096
 # Layers whose biases start at one, so that their ReLUs start alive (Sec. 5).
 _BIAS_ONE = ("conv2", "conv2b", "conv4", "conv5", "conv6", "fc6", "fc7")
 # Layers that the 2012 source gives larger weights than the paper says.
@@ -28,7 +26,7 @@ class TowerBuilder:
         dtype: Keras's dtype policy.
 
     Raises:
-        UserError: if the kernels cannot be divided among the towers.
+        UserError: see `Network.kernel_counts`.
     """
 
     def __init__(self, network, *, placement, dtype):
@@ -37,13 +35,6 @@ class TowerBuilder:
         self.dtype = dtype
         self.kernel_counts = network.kernel_counts()
         self.kernel_counts["conv2b"] = self.kernel_counts["conv2"]
-        for count in (*self.kernel_counts.values(), _NEURONS):
-            if count % network.towers:
-                raise UserError(
-                    f"--towers={network.towers} does not divide {count} "
-                    f"kernels or neurons; --kernels={network.kernels} and "
-                    f"{_NEURONS} must all be multiples of it."
-                )
 
     def each(self, make_layer, x, name, **arguments):
         """Adds a layer made with the same arguments to each tower."""
@@ -141,7 +132,7 @@ class TowerBuilder:
 
         def make_layer(**arguments):
             return tower_layers.Dense(
-                self._share_of(_NEURONS),
+                self._share_of(NEURONS),
                 activation=self.network.activation,
                 **self._initial_values(name),
                 **arguments,

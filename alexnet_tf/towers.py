@@ -59,10 +59,11 @@ class Placement:
     def run(
         self, tower: int, function: Callable, *tensors: tf.Tensor
     ) -> tf.Tensor | tuple[tf.Tensor, ...]:
-        """Calls a function of tensors on a tower's device.
+        """Calls a function of floating tensors, inside `scope`.
 
-        Its gradient runs there too. (By itself a tape puts it where the tape
-        is asked for it, on the lead, and ships all it needs there.)
+        Its gradient runs on the tower's device, too. (By itself a tape puts it
+        where the tape is asked for it, on the lead, and ships all it needs
+        there.)
         """
         device = self._current_device(tower)
         if device is None:
@@ -70,18 +71,13 @@ class Placement:
 
         @tf.custom_gradient
         def function_with_gradient(*tensors):
-            watched = [t for t in tensors if t.dtype.is_floating]
             with tf.GradientTape() as tape:
-                tape.watch(watched)
+                tape.watch(tensors)
                 outputs = function(*tensors)
 
             def gradient(*upstream):
                 with tf.device(device):
-                    found = iter(tape.gradient(outputs, watched, upstream))
-                return [
-                    next(found) if t.dtype.is_floating else None
-                    for t in tensors
-                ]
+                    return tape.gradient(outputs, tensors, upstream)
 
             return outputs, gradient
 
@@ -129,28 +125,29 @@ def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
         gpus: "auto" (all GPUs, or the CPU), "all", "none", or GPU numbers
             such as "0,1".
         virtual_devices: Number of devices to divide the CPU into; 0 to leave
-            it whole. The last one known to TensorFlow wins: it cannot be
-            changed in a process that has already computed something.
+            it whole. It cannot be divided into more once the process has
+            computed something.
 
     Raises:
         UserError: if a GPU is asked for that TensorFlow does not see, or the
-            CPU was divided otherwise before.
+            CPU was divided into fewer before.
     """
     if virtual_devices:
         return _find_virtual_devices(virtual_devices)
     seen = tf.config.list_logical_devices("GPU")
     cpu = tf.config.list_logical_devices("CPU")[:1]
+    numbered = dict(enumerate(seen))
     try:
         chosen = {
             "auto": seen or cpu,
             "none": cpu,
             "all": seen,
-        }.get(gpus) or [seen[int(number)] for number in gpus.split(",")]
-    except (ValueError, IndexError) as error:
+        }.get(gpus) or [numbered.pop(int(n)) for n in gpus.split(",")]
+    except (ValueError, KeyError) as error:
         raise UserError(
             f"--gpus={gpus}, but TensorFlow sees {len(seen)} GPUs; give "
-            'numbers from 0 up, "auto" or "none". Without a driver and '
-            "`pip install tensorflow[and-cuda]` it sees none."
+            'different numbers from 0 up, "auto" or "none". Without a driver '
+            "and `pip install tensorflow[and-cuda]` it sees none."
         ) from error
     return [device.name for device in chosen]
 

@@ -15,6 +15,7 @@ from alexnet_tf import (
     weights,
 )
 from alexnet_tf.config import Config
+from alexnet_tf.errors import UserError
 from alexnet_tf.input_clock import InputClock
 from alexnet_tf.job import Job
 from alexnet_tf.multi_worker import Workers
@@ -41,10 +42,18 @@ def run(config: Config, words: list[str]) -> int:
             earlier start of the run.
     """
     run_dir = assembly.open_run(config)
-    if run_dir.result.exists():
-        print(f"{run_dir.path} is finished:\n{run_dir.result.read_text()}")
-        return 0
     earlier = resuming.earlier_settings(config, run_dir)
+    if run_dir.result.exists():
+        print(
+            f"{run_dir.path} is finished; another run needs another --run_dir."
+            f"\n{run_dir.result.read_text()}"
+        )
+        return 0
+    if config.freeze and not config.init_from:
+        raise UserError(
+            f"--freeze={config.freeze} without --init_from would keep random "
+            "weights; give --init_from=RUN_DIR, or leave it out."
+        )
     # Found before work starts; once a run has begun it goes on by itself.
     source = None
     if config.init_from and not checkpoints.newest(run_dir.checkpoints):
@@ -113,9 +122,9 @@ def _train(job):
     # Each may use what those before it add to the logs.
     parts = [
         watchdogs.NonfiniteCheck(),
-        watchdogs.BadExampleLimit(job.bad),
         callbacks.Throughput(job.config.batch_size, clock, checkpoint.progress),
         callbacks.Validation(validator, checkpoint.stop_if_asked),
+        watchdogs.BadExampleLimit(job.bad),
         stuck,
         *(_records(job, make_batches) if job.workers.is_chief else ()),
         callbacks.PlateauSchedule(rule, job.config.plateau_factor),

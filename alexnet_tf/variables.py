@@ -62,12 +62,13 @@ def restore_fitting(
     with np.load(checkpoint / VARIABLES) as saved:
         for layer in model.layers:
             weights = layer.weights  # Frozen ones, too.
+            found = {v.path: saved[v.path] for v in weights if v.path in saved}
             fits = all(
-                v.path in saved and saved[v.path].shape == tuple(v.shape)
+                v.path in found and found[v.path].shape == tuple(v.shape)
                 for v in weights
             )
             for variable in weights if fits else ():
-                variable.assign(saved[variable.path])
+                variable.assign(found[variable.path])
             if weights:
                 (taken if fits else left).append(layer.name)
     return taken, left

@@ -148,6 +148,29 @@ def test_a_batch_of_bad_examples_only_is_black():
     assert not images.numpy().any() and not labels.numpy().any()
 
 
+def test_a_batch_of_odd_size_has_neighbours_too(tmp_path):
+    """Its images are read one by one: 131 is a prime above 128."""
+    files = {f"rgb{number}": GOOD["rgb"] for number in range(130)}
+    root = in_a_folder(tmp_path, files | {"empty": b""})
+    (root / "train" / "b").mkdir()
+    (root / "train" / "b" / "last.jpg").write_bytes(b"")
+    split = sources.open_split(f"folder:{root}", "train")
+    batches = data.training_batches(
+        split,
+        batch_size=131,
+        steps=range(1),
+        geometry=GEOMETRY,
+        crop=False,
+        flip=False,
+        shuffle_buffer=1,
+        seed=1,
+        bad=BadExamples(),
+    )
+    ((images, labels),) = batches.as_numpy_iterator()
+    np.testing.assert_allclose(images, images * 0 + np.array(COLOUR), atol=5)
+    assert not labels.any()
+
+
 def train(root, run_dir, *flags):
     return main(
         [

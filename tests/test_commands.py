@@ -129,6 +129,29 @@ def test_the_saved_flags_start_the_same_run(finished_run, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
+def test_a_finished_run_is_not_taken_for_another_one(finished_run, capsys):
+    flags = [f"--flagfile={finished_run}/flags.cfg"]
+    assert main([*flags, "--seed=2"]) == 2
+    told = capsys.readouterr().err
+    assert "--seed=2, but" in told and "another --run_dir" in told
+    assert main([*flags, "--lrn=off"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "owner"),
+    [
+        ("train", "--workers=4", "launch"),
+        ("evaluate", "--curves_only", "figures"),
+        ("export", "--json=file", "evaluate, predict"),
+        ("benchmark", "--nooverride_learning_rate", "train, launch"),
+    ],
+)
+def test_flags_of_other_commands_are_refused(command, flag, owner, capsys):
+    assert main([command, flag]) == 2
+    told = capsys.readouterr().err
+    assert f"is a flag of {owner}" in told and command in told
+
+
 def weights_of(run_dir):
     checkpoint = checkpoints.newest(run_dir / "checkpoints")
     with np.load(checkpoint / "variables.npz") as saved:

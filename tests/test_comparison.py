@@ -65,6 +65,7 @@ def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
     )
     content = json.loads(report.read_text())
     assert content["as it is"]["epochs"] == [2, 1]
+    assert content["as it is"]["top1_error"] == [0.1, 0.2]
     assert content["--norandom_crop --lrn=off"]["epochs"] == [None]
     for name in ("compared_errors", "compared_curves"):
         for suffix in (".png", ".svg"):

@@ -80,8 +80,15 @@ def test_frozen_layers_stay_and_the_others_learn(
     ],
 )
 def test_layers_that_cannot_be_frozen(
-    names, message, data_dir, tmp_path, capsys
+    names, message, data_dir, finished_run, tmp_path, capsys
 ):
     flags = [f"--data_dir={data_dir}", f"--run_dir={tmp_path}"]
+    flags.append(f"--init_from={finished_run}")
     assert main([*TINY, *flags, f"--freeze={names}"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_random_weights_are_not_frozen(tmp_path, capsys):
+    assert main([*TINY, f"--run_dir={tmp_path}", "--freeze=conv1"]) == 2
+    assert "--freeze=conv1 without --init_from" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -78,9 +78,17 @@ def test_networks_that_do_not_talk_send_their_logits_only():
     assert bytes_between_towers(model) == 4 * 3
 
 
+def test_one_tower_sends_nothing():
+    config = Config(towers=1, width=0.1)
+    model = make_model(config, unknown_facts(["a", "b", "c"]))
+    assert bytes_between_towers(model) == 0
+
+
 def test_inspect_predicts_and_draws(tmp_path, capsys):
     measured = tmp_path / "benchmark.json"
+    settings = {"batch_size": 128, "precision": "float32"}
     rates = {"step": {"images_per_second": 50.0}, "input": {}}
+    rates["settings"] = settings
     measured.write_text(json.dumps(rates))
     flags = [f"--measured={measured}", f"--figures_dir={tmp_path / 'figures'}"]
     assert main(["inspect", "--scale", *flags]) == 2
@@ -95,6 +103,8 @@ def test_inspect_predicts_and_draws(tmp_path, capsys):
         ".png",
         ".svg",
     }
+    assert main(["inspect", "--scale", "--batch_size=256", *flags]) == 2
+    assert "with --batch_size=128, not 256" in capsys.readouterr().err
     layouts = json.loads(report.read_text())["layouts"].values()
     for predictions in layouts:
         speeds = [p["highest"] for p in predictions]
