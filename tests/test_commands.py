@@ -176,6 +176,21 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_stopped(
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
+@pytest.mark.slow
+def test_a_profile_that_the_rest_of_an_epoch_ends_in(tmp_path, data_dir):
+    """That rest has 12 steps, the profile is of steps 10 to 14."""
+    flags = ("--checkpoint_every_steps=3", "--keep_checkpoints=9")
+    assert train(tmp_path, data_dir, "--epochs=1", *flags) == 0
+    (tmp_path / "result.json").unlink()
+    first, *others = sorted((tmp_path / "checkpoints").iterdir())
+    for checkpoint in others:
+        shutil.rmtree(checkpoint)
+    assert first.name == "step-00000003"
+    flags = ("--epochs=2", "--profile_steps=5")
+    assert train(tmp_path, data_dir, *flags) == 0
+    assert list(tmp_path.glob("tensorboard/plugins/profile/*/*.xplane.pb"))
+
+
 def test_a_place_where_nothing_can_be_written_is_told(
     tmp_path, data_dir, capsys
 ):
