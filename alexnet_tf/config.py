@@ -117,9 +117,10 @@ def flag_help(groups: Sequence[type] = GROUPS, *, command: str = "") -> str:
     titles = [_title(g, f) for g in groups for f in dataclasses.fields(g)]
     if command:
         own = [
-            f for f in dataclasses.fields(SingleCommands) if f.metadata["of"]
+            _title(SingleCommands, field)
+            for field in dataclasses.fields(SingleCommands)
+            if command in field.metadata["of"]
         ]
-        own = [_title(SingleCommands, f) for f in own if _takes(command, f)]
         titles = [*own, *titles, _title(SingleCommands)]
     return "".join(map(flag_values.module_help, dict.fromkeys(titles)))
 
