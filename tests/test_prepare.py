@@ -119,7 +119,7 @@ def test_sets_from_before_there_was_a_choice_are_read(prepared_sets, tmp_path):
     assert manifest.pop("resize") == "shorter_side"
     (target / "manifest.json").write_text(json.dumps(manifest))
     assert open_prepared(target, "shapes/tiny", "train").count == 240
-    with pytest.raises(UserError, match="with resize 'shorter_side', now"):
+    with pytest.raises(UserError, match="with --resize 'shorter_side', now"):
         open_prepared(target, "shapes/tiny", "train", "--resize=squash")
 
 
@@ -282,9 +282,9 @@ def test_a_damaged_shard_is_named_and_mended(many_files, capsys):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--prepared_format=raw"], "was made with encoding 'jpeg'"),
-        (["--image_size=80"], "was made with image_size 72"),
-        (["--dataset=shapes"], "was made with dataset 'shapes/tiny'"),
+        (["--prepared_format=raw"], "was made with --prepared_format 'jpeg'"),
+        (["--image_size=80"], "was made with --image_size 72"),
+        (["--dataset=shapes"], "was made with --dataset 'shapes/tiny'"),
         (["--prepared_dir="], "give --prepared_dir"),
         (["--prepared_dir=tests"], "has other things in it"),
     ],
