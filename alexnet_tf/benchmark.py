@@ -12,6 +12,7 @@ import numpy as np
 
 from alexnet_tf import (
     assembly,
+    building,
     input_benchmark,
     iterators,
     layer_times,
@@ -100,16 +101,17 @@ def _step(config):
 
 def _make_trainer(config: Config, placement: Placement) -> keras.Model:
     facts = unknown_facts([str(number) for number in range(_CLASSES)])
-    model = assembly.make_trainer(config, facts, placement)
+    model = building.make_trainer(config, facts, placement)
     iterators.keep_those_of_fit(model)
     return model
 
 
 def _input(config):
-    geometry = assembly.make_geometry(config)
     with _examples(config) as examples:
         subjects = input_benchmark.make_subjects(
-            examples, geometry=geometry, batch_size=config.batch_size
+            examples,
+            geometry=config.geometry,
+            batch_size=config.batch_size,
         )
         measured = _in_turns(subjects, config.rounds)
     rows = input_benchmark.compare(measured)
@@ -149,7 +151,7 @@ def _examples(config):
     """Returns splits of images that are there for as long as this."""
     with tempfile.TemporaryDirectory() as name:
         yield input_benchmark.write_examples(
-            Path(name), assembly.make_geometry(config), config.batch_size
+            Path(name), config.geometry, config.batch_size
         )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from alexnet_tf.geometry import Geometry
 from alexnet_tf.setting import setting
 
 
@@ -100,3 +101,10 @@ class Data:
         "be read in order [images].",
         lower=1,
     )
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of the patches."""
+        return Geometry(
+            self.image_size, self.crop_size, self.resize == "squash"
+        )

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from alexnet_tf import assembly, reports, splits, weights
+from alexnet_tf import assembly, building, reports, splits, weights
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.errors import UserError
@@ -86,7 +86,7 @@ def _predict(settings):
     split = settings.split or settings.validation_split
     examples = splits.open_split(settings, split)
     splits.check_run_classes(run_dir, examples)
-    model = assembly.make_trainer(settings, read_facts(run_dir), placement)
+    model = building.make_trainer(settings, read_facts(run_dir), placement)
     state = weights.restore_best(model, run_dir)
     bad = splits.note_bad_examples(settings, run_dir, examples)
     predictor = assembly.make_predictor(

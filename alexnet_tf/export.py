@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import assembly
+from alexnet_tf import assembly, building
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.errors import UserError
@@ -38,9 +38,9 @@ def run(config: Config, words: list[str]) -> int:
             f"--keras_file={keras_file}: Keras wants a name that ends in "
             ".keras."
         )
-    model = assembly.make_best_network(config, run_dir)
+    model = building.make_best_network(config, run_dir)
     endpoints = make_endpoints(
-        model, read_facts(run_dir).class_names, assembly.make_geometry(config)
+        model, read_facts(run_dir).class_names, config.geometry
     )
     save_endpoints(endpoints, run_dir.saved_model)
     difference = _largest_difference(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alexnet_tf import (
     assembly,
+    building,
     caffe_weights,
     checkpoints,
     sources,
@@ -65,7 +66,7 @@ def run(config: Config, words: list[str]) -> int:
     layers = read_network(file)
     caffe_weights.check_settings(layers, config)
     facts = _facts(config, layers)
-    model = assembly.make_model(config, facts)
+    model = building.make_model(config, facts)
     caffe_weights.assign(layers, model)
     sha1 = hashlib.sha1(file.read_bytes()).hexdigest()
     with run_dir.locked():
@@ -88,7 +89,7 @@ def _facts(config: Config, layers: Mapping[str, CaffeLayer]) -> DatasetFacts:
     return dataclasses.replace(
         unknown_facts(names),
         mean_rgb=_MEAN_RGB,
-        mean_image=splits.read_mean(config, assembly.make_geometry(config)),
+        mean_image=splits.read_mean(config),
     )
 
 

@@ -7,7 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
-from alexnet_tf import assembly, scaling_report, sources, traffic
+from alexnet_tf import assembly, building, scaling_report, sources, traffic
 from alexnet_tf.claims import count_claims
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
@@ -45,7 +45,7 @@ def run(config: Config, words: list[str]) -> int:
     if config.facts:
         return _show_facts(config, names)
     placement = assembly.make_placement(config)
-    model = assembly.make_trainer(config, unknown_facts(names), placement)
+    model = building.make_trainer(config, unknown_facts(names), placement)
     graph = traffic.trace_training_step(model, images_per_replica=1)
     transfers = traffic.find_transfers(graph)
     images_per_replica = config.batch_size // len(placement.devices)
@@ -70,8 +70,8 @@ def run(config: Config, words: list[str]) -> int:
 
 def _show_facts(config, names):
     """Prints the paper's claims beside what is counted in the network."""
-    model = assembly.make_model(config, unknown_facts(names))
-    claims = count_claims(model, assembly.make_geometry(config))
+    model = building.make_model(config, unknown_facts(names))
+    claims = count_claims(model, config.geometry)
     print(f"{'':28}{'Sec.':10}{'the paper':36}{'here':36}test")
     for claim in claims:
         print(

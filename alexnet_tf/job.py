@@ -5,7 +5,14 @@ from pathlib import Path
 
 import keras
 
-from alexnet_tf import assembly, checkpoints, evaluation, resuming, weights
+from alexnet_tf import (
+    assembly,
+    building,
+    checkpoints,
+    evaluation,
+    resuming,
+    weights,
+)
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import Config, to_flagfile
 from alexnet_tf.dataset_facts import DatasetFacts
@@ -102,7 +109,7 @@ class Job:
             return
         measured = evaluation.measure(predicted["center"], predicted["labels"])
         save_endpoints(
-            assembly.make_best_endpoints(self.config, run_dir),
+            building.make_best_endpoints(self.config, run_dir),
             run_dir.saved_model,
         )
         newest = checkpoints.read_state(checkpoints.newest(run_dir.checkpoints))

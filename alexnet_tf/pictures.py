@@ -4,7 +4,7 @@ import dataclasses
 
 from matplotlib.figure import Figure
 
-from alexnet_tf import assembly, gallery, splits
+from alexnet_tf import assembly, building, gallery, splits
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import read_facts
 
@@ -25,7 +25,7 @@ def draw(config: Config) -> dict[str, Figure]:
         UserError: if the run has no checkpoint, or its data set is not there.
     """
     run_dir = assembly.open_run(config)
-    model = assembly.make_best_network(config, run_dir)
+    model = building.make_best_network(config, run_dir)
     return gallery.draw(
         model,
         read_facts(run_dir).class_names,

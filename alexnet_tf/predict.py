@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from alexnet_tf import assembly
+from alexnet_tf import assembly, building
 from alexnet_tf.bad_examples import reason_of
 from alexnet_tf.config import Config
 from alexnet_tf.errors import UserError
@@ -68,7 +68,7 @@ def _files_of(word: str) -> list[str]:
 
 def _open_endpoints(config):
     if not config.saved_model:
-        return assembly.make_best_endpoints(config, assembly.open_run(config))
+        return building.make_best_endpoints(config, assembly.open_run(config))
     if not tf.saved_model.contains_saved_model(config.saved_model):
         raise UserError(
             f"--saved_model={config.saved_model} is no SavedModel; give the "

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from alexnet_tf import assembly, plots, scaling, scaling_plot
+from alexnet_tf import building, plots, scaling, scaling_plot
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
 from alexnet_tf.errors import UserError
@@ -30,8 +30,8 @@ def report(config: Config, class_names: tuple[str, ...]) -> None:
         UserError: if there are no measurements, or they are of other settings.
     """
     rates = _read_rates(config)
-    model = assembly.make_model(
-        config, unknown_facts(class_names), dtype=assembly.dtype_of(config)
+    model = building.make_model(
+        config, unknown_facts(class_names), dtype=building.dtype_of(config)
     )
     traffic = scaling.Traffic(
         gradients=4.0 * model.count_params(),

@@ -12,7 +12,6 @@ from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import DatasetFacts, read_facts, write_facts
 from alexnet_tf.errors import UserError
 from alexnet_tf.examples import Examples
-from alexnet_tf.geometry import Geometry
 from alexnet_tf.pixel_statistics import measure_pixels, read_pixels
 from alexnet_tf.run_dir import RunDir
 
@@ -112,7 +111,6 @@ def check_run_classes(run: RunDir, examples: Examples) -> None:
 def learn_facts(
     config: Config,
     run: RunDir,
-    geometry: Geometry,
     training: Examples,
     validation: Examples,
     bad: BadExamples,
@@ -125,15 +123,15 @@ def learn_facts(
     """
     if run.dataset.exists():
         return read_facts(run)
-    mean_image = read_mean(config, geometry)
+    mean_image = read_mean(config)
     if training.squares:
-        measured = read_pixels(*find_prepared(config), geometry)
+        measured = read_pixels(*find_prepared(config), config.geometry)
     else:
         print("Measuring the mean and the colours of the training images...")
         measured = measure_pixels(
             training,
             num_images=config.statistics_images,
-            geometry=geometry,
+            geometry=config.geometry,
             bad=bad,
         )
     if config.mean == "image":
@@ -150,7 +148,7 @@ def learn_facts(
     return facts
 
 
-def read_mean(config: Config, geometry: Geometry) -> np.ndarray | None:
+def read_mean(config: Config) -> np.ndarray | None:
     """Returns the mean image of the centre patch that --mean names, if any.
 
     Raises:
@@ -159,13 +157,13 @@ def read_mean(config: Config, geometry: Geometry) -> np.ndarray | None:
     if config.mean in ("image", "colour"):
         return None
     mean = caffe.read_mean(Path(config.mean))
-    side = geometry.image_size
+    side = config.image_size
     if mean.shape != (side, side, 3):
         raise UserError(
             f"--mean={config.mean} is of {mean.shape[1]}x{mean.shape[0]} "
             f"pixels; it needs the sides of --image_size={side}."
         )
-    return geometry.cut_centre(mean)
+    return config.geometry.cut_centre(mean)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alexnet_tf import (
     assembly,
+    building,
     callbacks,
     checkpoints,
     loop,
@@ -81,7 +82,7 @@ def _open_splits(config, run_dir):
     """Returns the training and the validation split, checked."""
     if not run_dir.dataset.exists():
         # A mistake in --mean is told before a data set is made.
-        splits.read_mean(config, assembly.make_geometry(config))
+        splits.read_mean(config)
     training = splits.open_split(config, config.train_split)
     validation = splits.open_split(config, config.validation_split)
     splits.check_splits(config, training, validation)
@@ -99,11 +100,10 @@ def _open_splits(config, run_dir):
 def _train(job):
     facts = job.workers.chief_first(
         lambda: splits.learn_facts(
-            *(job.config, job.run_dir, assembly.make_geometry(job.config)),
-            *(job.training, job.validation, job.bad),
+            job.config, job.run_dir, job.training, job.validation, job.bad
         )
     )
-    model = assembly.make_trainer(job.config, facts, job.placement)
+    model = building.make_trainer(job.config, facts, job.placement)
     rule = PlateauRule(job.config.plateau_patience, job.config.plateau_drops)
     stuck = watchdogs.StuckLoss(len(facts.class_names))
     stop = StopRequest(job.workers.total if job.workers.count > 1 else None)

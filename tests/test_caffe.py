@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from alexnet_tf import assembly, caffe, sources, traffic
+from alexnet_tf import assembly, building, caffe, sources, traffic
 from alexnet_tf.config import parse
 from alexnet_tf.dataset_facts import unknown_facts
 from alexnet_tf.errors import UserError
@@ -39,7 +39,7 @@ def labels(tmp_path_factory):
 def open_run(run, *flags):
     """Returns a run's network, and its settings."""
     config, _ = parse([f"--flagfile={run}/flags.cfg", *flags])
-    return assembly.make_best_network(config, RunDir(run)), config
+    return building.make_best_network(config, RunDir(run)), config
 
 
 def import_net(run, file, *flags):
@@ -145,7 +145,7 @@ def test_an_imported_run_is_evaluated(imported, tmp_path, data_dir, capsys):
     batches = assembly.data.evaluation_batches(
         split,
         batch_size=60,
-        geometry=assembly.make_geometry(config),
+        geometry=config.geometry,
         bad=assembly.BadExamples(),
     )
     ((images, numbers),) = batches.as_numpy_iterator()
@@ -256,7 +256,7 @@ def test_only_the_maps_at_the_border_cross():
     )
     placement = assembly.make_placement(config)
     facts = unknown_facts(map(str, range(1000)))
-    model = assembly.make_trainer(config, facts, placement)
+    model = building.make_trainer(config, facts, placement)
     transfers = traffic.find_transfers(traffic.trace_training_step(model, 1))
     # Two maps of each normalisation and the gradient of the other's two.
     borders = 2 * 2 * (55 * 55 + 27 * 27)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
-from alexnet_tf import assembly, checkpoints, sources, weights
+from alexnet_tf import assembly, building, checkpoints, sources, weights
 from alexnet_tf.config import parse
 from alexnet_tf.dataset_facts import read_facts
 from alexnet_tf.geometry import Geometry
@@ -265,7 +265,7 @@ def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
     assert main(["evaluate", str(finished_run), f"--json={file}", *flags]) == 0
     center = json.loads(file.read_text())["center"]
     config, _ = parse([f"--flagfile={finished_run}/flags.cfg"])
-    endpoints = assembly.make_best_endpoints(config, assembly.open_run(config))
+    endpoints = building.make_best_endpoints(config, assembly.open_run(config))
     split = sources.open_split(
         "shapes/tiny", "train[:50]", data_dir=config.data_dir
     )
@@ -282,7 +282,7 @@ def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
 def probabilities_of(run_dir, split):
     """Returns ten views' probabilities an image, by slicing in NumPy."""
     config, _ = parse([f"--flagfile={run_dir}/flags.cfg"])
-    model = assembly.make_model(config, read_facts(RunDir(run_dir)))
+    model = building.make_model(config, read_facts(RunDir(run_dir)))
     weights.restore_best(model, RunDir(run_dir))
     geometry = Geometry(config.image_size, config.crop_size)
     views = []

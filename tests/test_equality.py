@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import assembly, checkpoints, towers, variables
+from alexnet_tf import building, checkpoints, towers, variables
 from alexnet_tf.config import parse
 from tests.test_placement import FACTS, LAYOUTS, SMALL, make_trainer
 
@@ -55,7 +55,7 @@ def test_the_order_of_the_devices_does_not_matter(trained):
             "--initialisation=code_2012",
         ]
     )
-    model = assembly.make_trainer(config, FACTS, placement)
+    model = building.make_trainer(config, FACTS, placement)
     train(model)
     _, expected, _ = trained[(2, 2)]
     for name, value in values_of(model.trainable_variables).items():

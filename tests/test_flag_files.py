@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_tf import assembly, splits
+from alexnet_tf import assembly, building, splits
 from alexnet_tf.bad_examples import BadExamples
 from alexnet_tf.config import parse
 from alexnet_tf.dataset_facts import DatasetFacts
@@ -173,7 +173,7 @@ def test_a_step_of_training(name, data_dir, tmp_path):
         validation_examples=60,
     )
     placement = assembly.make_placement(config)
-    model = assembly.make_trainer(config, facts, placement)
+    model = building.make_trainer(config, facts, placement)
     bad = BadExamples(tmp_path / "bad.csv", limit=0)
     batches = assembly.training_batches(config, examples, range(1), bad)
     fitted = model.fit(batches, shuffle=False, verbose=0)

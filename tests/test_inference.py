@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_tf import assembly
+from alexnet_tf import assembly, building
 from alexnet_tf.config import parse
 from alexnet_tf.geometry import Geometry
 from alexnet_tf.main import main
@@ -165,7 +165,7 @@ def test_the_saved_model_works_without_the_package(
     names = answers["class_names"]
     assert len(set(names)) == 12
 
-    model = assembly.make_best_network(config, assembly.open_run(config))
+    model = building.make_best_network(config, assembly.open_run(config))
     logits = model(patches).numpy().astype(np.float64)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-5)
@@ -241,7 +241,7 @@ def test_export_writes_the_model_again_and_compares(finished_run, tmp_path):
     arguments = [file, tmp_path / "images.npy", tmp_path / "logits.npy"]
     subprocess.run([sys.executable, "-c", KERAS_USER, *arguments], check=True)
     config, _ = parse([f"--flagfile={run_dir}/flags.cfg"])
-    model = assembly.make_best_network(config, assembly.open_run(config))
+    model = building.make_best_network(config, assembly.open_run(config))
     np.testing.assert_allclose(
         np.load(tmp_path / "logits.npy"),
         model.predict(images.astype(np.uint8), verbose=0),

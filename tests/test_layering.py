@@ -56,7 +56,8 @@ ROWS = [
     {"evaluation", "pixel_statistics", "tower_builder"},
     {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}
     | {"tensorboard_pages", "watchdogs"},
-    {"assembly", "input_benchmark", "loop", "resuming", "splits"},
+    {"assembly", "building", "input_benchmark", "loop"}
+    | {"resuming", "splits"},
     {"job", "pictures", "scaling_report"},
     {
         "benchmark",
@@ -72,6 +73,7 @@ ROWS = [
 ]
 SEES_CONFIG = {
     "assembly",
+    "building",
     "job",
     "pictures",
     "resuming",

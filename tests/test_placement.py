@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from alexnet_tf import assembly, traffic
+from alexnet_tf import assembly, building, traffic
 from alexnet_tf.config import parse
 from alexnet_tf.dataset_facts import DatasetFacts
 from alexnet_tf.main import main
@@ -53,7 +53,7 @@ def make_trainer(layout, *flags, classes=10):
     facts = dataclasses.replace(FACTS, class_names=names)
     placement = assembly.make_placement(config)
     assert len(placement.devices) == replicas
-    return placement, assembly.make_trainer(config, facts, placement)
+    return placement, building.make_trainer(config, facts, placement)
 
 
 def device_of(name):

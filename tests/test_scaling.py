@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf import scaling, traffic
-from alexnet_tf.assembly import make_model
+from alexnet_tf.building import make_model
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
 from alexnet_tf.main import main
