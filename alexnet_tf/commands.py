@@ -53,7 +53,8 @@ COMMANDS = {
         "train with --workers processes on this machine, as on so many "
         "machines; if one is lost all start again",
         "What the first one says is shown, what worker 1 says is in "
-        "worker-1.log of the run directory. Flags are those of train; "
+        "worker-1.log of the run directory. Flags are those of train but for "
+        "--distribution; "
         "--virtual_devices and --gpus (auto, all or none) count for each "
         "worker. For machines of their own see train --distribution.",
         ["launch --workers=2 --flagfile=flags/quickstart.cfg"],
@@ -85,15 +86,15 @@ COMMANDS = {
         "",
         "--dataset rescaled once, into --prepared_dir, where train and "
         "evaluate look for it",
-        "Interrupted, the same command goes on.",
+        "Interrupted, the same command goes on. A --run_dir does not matter.",
         ["prepare --dataset=folder:photos --prepared_dir=photos256"],
         (Data,),
     ),
     "benchmark": Command(
         "",
         "speed of --what beside the machine's own limits",
-        "Settings are the paper's unless given; the images are made up. A few "
-        "minutes for --what=step.",
+        "Settings are the paper's unless given, whatever is in a --run_dir; "
+        "the images are made up. A few minutes for --what=step.",
         ["benchmark --what=step --precision=bfloat16"],
         (Data, Network, Training, Hardware),
     ),

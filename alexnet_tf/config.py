@@ -26,10 +26,18 @@ class Config(*reversed(GROUPS)):
 
     def __post_init__(self):
         """Checks what the bounds of a single flag cannot."""
-        for name, value in dataclasses.asdict(self).items():
+        self._check_values()
+        self.kernel_counts()
+        self._check_combinations()
+
+    def _check_values(self):
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{name}={value}; give a finite number.")
-        self.kernel_counts()
+            choices = field.metadata["choices"] or (value,)
+            if value not in choices:
+                raise UserError(f"--{name}={value}; give {', '.join(choices)}.")
         if self.mean not in ("image", "colour") and (
             not self.mean.endswith(".binaryproto")
         ):
@@ -37,6 +45,13 @@ class Config(*reversed(GROUPS)):
                 f"--mean={self.mean}; give image, colour, or the "
                 "FILE.binaryproto of a mean image that Caffe measured."
             )
+        if self.lrn_size % 2 == 0:
+            raise UserError(
+                f"--lrn_size={self.lrn_size} has no middle kernel map; use an "
+                "odd number."
+            )
+
+    def _check_combinations(self):
         if self.crop_size > self.image_size:
             raise UserError(
                 f"--crop_size={self.crop_size} does not fit into "
@@ -54,11 +69,6 @@ class Config(*reversed(GROUPS)):
                 f"--virtual_devices={self.virtual_devices} divides the CPU "
                 f"but --gpus={self.gpus} asks for GPUs; add "
                 "--virtual_devices=0, or leave out --gpus."
-            )
-        if self.lrn_size % 2 == 0:
-            raise UserError(
-                f"--lrn_size={self.lrn_size} has no middle kernel map; use an "
-                "odd number."
             )
         if self.saved_model and self.run_dir:
             raise UserError(

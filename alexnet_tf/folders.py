@@ -79,15 +79,18 @@ def class_names(path: Path) -> tuple[str, ...]:
     """Returns the names of the classes, in the order of their labels.
 
     Raises:
-        UserError: if there is no such folder.
+        UserError: if there is no such folder, or no images are in it.
     """
     if not path.is_dir():
         raise UserError(f"--dataset=folder:{path}: no such folder: {path}")
-    return tuple(
-        folder.name
-        for folder in _folders(_home_of_classes(path))
-        if _images_in(folder, "all")
-    )
+    home = _home_of_classes(path)
+    names = tuple(f.name for f in _folders(home) if _images_in(f, "all"))
+    if not names:
+        raise UserError(
+            f"--dataset=folder:{path} has no images in {home}; expected a "
+            "folder for each class with .jpg or .png files."
+        )
+    return names
 
 
 def _home_of_classes(path):

@@ -176,14 +176,15 @@ class MomentumSGD(keras.optimizers.SGD):
         # that of names is not: GPU:10 comes before GPU:9.
         for place, (gradient, _) in enumerate(pairs):
             places_on[gradient.device].append(place)
+        summed = [None] * len(pairs)
         for device, places in places_on.items():
             with tf.device(device):
                 sums = super()._all_reduce_sum_gradients(
                     [pairs[place] for place in places]
                 )
-            for place, summed in zip(places, sums, strict=True):
-                pairs[place] = summed
-        return pairs
+            for place, pair in zip(places, sums, strict=True):
+                summed[place] = pair
+        return summed
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""

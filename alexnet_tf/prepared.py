@@ -25,8 +25,11 @@ from alexnet_tf.examples import Examples
 from alexnet_tf.run_dir import checksum
 
 FORMAT_VERSION = 1
-# Flags that say what a set is made of, where they have other names.
+# Flags that say what a set is made of.
 _FLAGS = {
+    "dataset": "--dataset",
+    "image_size": "--image_size",
+    "resize": "--resize",
     "encoding": "--prepared_format",
     "source_splits": "--train_split and --validation_split",
 }
@@ -65,7 +68,7 @@ def check_source(directory: Path, manifest: dict, source: dict) -> None:
         if manifest[name] != wanted:
             raise UserError(
                 f"--prepared_dir={directory} was made with "
-                f"{_FLAGS.get(name, f'--{name}')} {manifest[name]!r}, now it "
+                f"{_FLAGS.get(name, name)} {manifest[name]!r}, now it "
                 f"is {wanted!r}; go on with the former, or give another "
                 "--prepared_dir."
             )

@@ -18,11 +18,12 @@ _FIXED = {
     field.name
     for group in (Data, Network)
     for field in dataclasses.fields(group)
-} | {"batch_size", "freeze", "init_from", "seed"}
+} | {"batch_size", "freeze", "seed"}
 # Where the data lie, and how bad they may be.
 _FREE = {"data_dir", "max_bad_fraction"}
-# What has a rule of its own, see `settle_learning_rate`.
-_SETTLED = {"learning_rate", "base_batch_size"}
+# What has a rule of its own: `settle_learning_rate`, and the weights that a
+# run which has some does not take.
+_SETTLED = {"learning_rate", "base_batch_size", "init_from"}
 # Of environment.json: what numbers do not depend on.
 _HARMLESS = {"git_commit"}
 
@@ -31,7 +32,8 @@ def earlier_settings(config: Config, run: RunDir) -> Config | None:
     """Returns the settings that a run was last started with, if it was.
 
     Raises:
-        UserError: if the data, the network, the batch or the seed differ.
+        UserError: if the data, the network, the batch size, the frozen layers
+            or the seed differ.
     """
     if not run.flags.exists():
         return None
@@ -41,8 +43,8 @@ def earlier_settings(config: Config, run: RunDir) -> Config | None:
         if before != now:
             raise UserError(
                 f"--{name}={now}, but {run.path} was started with "
-                f"--{name}={before}. Go on with --flagfile={run.flags}, or "
-                "take another --run_dir."
+                f"--{name}={before}. Go on with --flagfile={run.flags} "
+                f"--run_dir={run.path}, or take another --run_dir."
             )
     return old
 

@@ -50,7 +50,7 @@ def run(config: Config, words: list[str]) -> int:
             f"\n{run_dir.result.read_text()}"
         )
         return 0
-    if config.freeze and not config.init_from:
+    if not earlier and config.freeze and not config.init_from:
         raise UserError(
             f"--freeze={config.freeze} without --init_from would keep random "
             "weights; give --init_from=RUN_DIR, or leave it out."

@@ -339,6 +339,7 @@ def with_nan(net):
         (None, ["--dataset=mnist"], "has 12 classes, --dataset=mnist has 10;"),
         (None, ["--mean=none.binaryproto"], "none.binaryproto cannot be read"),
         (None, ["--mean=grey"], "--mean=grey; give image, colour, or"),
+        (None, ["--mean=image"], "would have to be measured"),
     ],
 )
 def test_what_does_not_fit_is_told(

@@ -259,6 +259,20 @@ def test_evaluate_measures_what_training_measured(
     assert sum(row["num_examples"] for row in evaluation["classes"]) == 60
 
 
+def test_evaluate_tells_that_no_image_can_be_used(
+    finished_run, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    for name in read_facts(RunDir(run)).class_names:
+        folder = tmp_path / "set" / "validation" / name
+        folder.mkdir(parents=True)
+        (folder / "empty.jpg").touch()
+    flags = [f"--dataset=folder:{tmp_path}/set", "--noten_crops"]
+    assert main(["evaluate", str(run), *flags]) == 2
+    assert "none of the 12 images can be used" in capsys.readouterr().err
+
+
 def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
     file = tmp_path / "evaluation.json"
     flags = ["--split=train[:50]", "--batch_size=7", "--virtual_devices=1"]

@@ -5,6 +5,7 @@ and how they ended.
 """
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import shutil
@@ -24,7 +25,7 @@ FIELDS = [
     for field in dataclasses.fields(group)
     if field.name != "debug"  # Which asks for the trace.
 ]
-FLAG_FILES = sorted(Path("flags").rglob("*.cfg"))
+FLAG_FILES = sorted(Path("flags").resolve().rglob("*.cfg"))
 # Each with what it needs; RUN, IMAGE and FILE are there, NEW and NOWHERE not.
 # `benchmark` is left out: it takes long when nothing is wrong.
 COMMANDS = (
@@ -89,7 +90,8 @@ def places(tmp_path_factory, finished_run, data_dir, image_files):
     }
     ends = collections.Counter()
     fresh = (directory / f"new{n}" for n in itertools.count())
-    yield names, fresh, ends, f"--data_dir={data_dir}"
+    with contextlib.chdir(directory):  # Where `--figures_dir=s` may write.
+        yield names, fresh, ends, f"--data_dir={data_dir}"
     print(f"\n{ends.total()} command lines:")
     for (command, code), count in sorted(ends.items()):
         print(f"{count:4d} x {command}: exit code {code}")

@@ -1,5 +1,6 @@
 """The command line as a user meets it, in processes of its own."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 
+from alexnet_tf.command_settings import SingleCommands
 from alexnet_tf.commands import COMMANDS
 from alexnet_tf.config import check_flags, parse
 from alexnet_tf.main import main
@@ -42,10 +44,11 @@ def test_the_help_of_a_command_stands_alone(command, capsys):
     told = capsys.readouterr().out
     assert told.startswith("usage: python -m alexnet_tf.main " + command)
     assert "--[no]debug" in told
-    headings = re.findall(r"^Only (.*):$", told, re.MULTILINE)
-    for owners in headings:
-        assert command in owners.split(", ")
-        assert set(owners.split(", ")) <= set(COMMANDS)
+    for field in dataclasses.fields(SingleCommands):
+        owners = field.metadata["of"]
+        assert set(owners) <= set(COMMANDS)
+        shown = re.search(rf"^  --(\[no\])?{field.name}:", told, re.MULTILINE)
+        assert bool(shown) == (not owners or command in owners)
     # Its examples are command lines that can be read.
     for line in told.splitlines():
         if line.startswith("  python -m alexnet_tf.main "):

@@ -277,6 +277,9 @@ def test_a_damaged_shard_is_named_and_mended(many_files, capsys):
     shard.unlink()
     assert prepare(target, dataset) == 0
     assert contents(target) == whole
+    (target / "mean_image.npy").unlink()
+    assert prepare(target, dataset) == 0
+    assert contents(target) == whole
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ def test_another_batch_data_set_or_network_is_refused(go_on, flag, before):
     assert len(error.splitlines()) <= 3
 
 
+def test_another_recipe_is_told(go_on):
+    code, told, _ = go_on("--momentum=0.8", "--init_from=/nowhere", epochs=4)
+    assert code == 0
+    assert "--momentum was 0.9; the run goes on with 0.8." in told
+    assert "init_from" not in told  # It has weights.
+
+
 def test_a_data_set_that_has_grown_is_refused(go_on):
     facts = json.loads(go_on.run.dataset.read_text())
     facts["train_examples"] += 7
@@ -68,7 +75,7 @@ def test_the_rate_that_the_run_had_reached_wins_and_says_so(go_on):
     code, told, _ = go_on("--learning_rate=0.5", epochs=4)
     assert code == 0
     assert "Learning rate 0.01, which the run had reached, and not" in told
-    assert "--learning_rate=0.5; --override_learning_rate forces" in told
+    assert "--learning_rate=0.5 asks for; --override_learning_rate" in told
     assert rates(go_on.run) == pytest.approx([0.01] * 4)
     assert "--learning_rate=0.01\n" in go_on.run.flags.read_text()
 

@@ -84,6 +84,18 @@ def test_one_tower_sends_nothing():
     assert bytes_between_towers(model) == 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--scale", "--facts"], "are two reports"),
+        (["--measured=benchmark.json"], "give that, too"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, told, capsys):
+    assert main(["inspect", *flags]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_inspect_predicts_and_draws(tmp_path, capsys):
     measured = tmp_path / "benchmark.json"
     settings = {"batch_size": 128, "precision": "float32"}
