@@ -50,15 +50,7 @@ def run(config: Config, words: list[str]) -> int:
             f"\n{run_dir.result.read_text()}"
         )
         return 0
-    if not earlier and config.freeze and not config.init_from:
-        raise UserError(
-            f"--freeze={config.freeze} without --init_from would keep random "
-            "weights; give --init_from=RUN_DIR, or leave it out."
-        )
-    # Found before work starts; once a run has begun it goes on by itself.
-    source = None
-    if config.init_from and not checkpoints.newest(run_dir.checkpoints):
-        source = weights.best_checkpoint(RunDir(Path(config.init_from)))
+    source = _find_source(config, run_dir, earlier)
     placement = assembly.make_placement(config, run_dir)
     workers = Workers(placement.strategy)
     run_dir = dataclasses.replace(run_dir, worker=workers.index)
@@ -76,6 +68,19 @@ def run(config: Config, words: list[str]) -> int:
             )
             workers.wait()  # For the chief, without whom they could not end.
     return 0
+
+
+def _find_source(config, run_dir, earlier):
+    """Returns the checkpoint of another run that this one begins with."""
+    if not earlier and config.freeze and not config.init_from:
+        raise UserError(
+            f"--freeze={config.freeze} without --init_from would keep random "
+            "weights; give --init_from=RUN_DIR, or leave it out."
+        )
+    # Once a run has begun it goes on by itself.
+    if not config.init_from or checkpoints.newest(run_dir.checkpoints):
+        return None
+    return weights.best_checkpoint(RunDir(Path(config.init_from)))
 
 
 def _open_splits(config, run_dir):
