@@ -114,9 +114,10 @@ class Training:
     seed: int = setting(
         1,
         "Seed of the weights, the order and augmentation of the images and "
-        "the dropout masks. (TensorFlow's shuffling does not take 0.)",
+        "the dropout masks. (TensorFlow's shuffling does not take 0, nor "
+        "2147483647, which it takes for 0.)",
         lower=1,
-        upper=2**31 - 1,
+        upper=2**31 - 2,
     )
 
     @property
