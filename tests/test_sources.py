@@ -118,7 +118,7 @@ def test_what_is_not_there_is_named(data_dir, dataset, split, message):
 
 def test_a_folder_without_images_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no train images"):
+    with pytest.raises(UserError, match="has no images in"):
         sources.open_split(f"folder:{tmp_path}", "train")
 
 
