@@ -34,8 +34,8 @@ def make_model(
     """Builds the network, with the same initial weights for the same seed.
 
     Raises:
-        UserError: if the mean image has another size than the crops, or see
-            `model.alexnet`.
+        UserError: if the mean image has another size than the crops, or as
+            for `model.alexnet`.
     """
     side = config.crop_size
     if facts.mean_image is not None and len(facts.mean_image) != side:

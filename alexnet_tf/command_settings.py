@@ -11,8 +11,8 @@ class SingleCommands:
 
     distribution: str = setting(
         "mirrored",
-        "mirrored: all devices of this process; multi_worker: those of "
-        "several processes, on as many machines, that TF_CONFIG names.",
+        "mirrored: all devices of this process; multi_worker: those of several "
+        "processes, on as many machines, that TF_CONFIG names.",
         choices=("mirrored", "multi_worker"),
         of=("train",),
     )
@@ -43,8 +43,8 @@ class SingleCommands:
     )
     ten_crops: bool = setting(
         True,
-        "Also average over the four corner patches, the centre one "
-        "and their mirror images. Sec. 4.1.",
+        "Also average over the four corner patches, the centre one and their "
+        "mirror images. Sec. 4.1.",
         of=("evaluate",),
     )
     facts: bool = setting(
@@ -54,8 +54,8 @@ class SingleCommands:
     )
     scale: bool = setting(
         False,
-        "Predict the speed of 1 to 1,024 devices from --measured, and "
-        "draw it into --figures_dir (default: figures).",
+        "Predict the speed of 1 to 1,024 devices from --measured, and draw it "
+        "into --figures_dir (default: figures).",
         of=("inspect",),
     )
     measured: str = setting(
@@ -91,8 +91,8 @@ class SingleCommands:
     )
     labels: str = setting(
         "",
-        "Text file with the name of a class a line, in the order "
-        "of the outputs; empty: those of --dataset.",
+        "Text file with the name of a class a line, in the order of the "
+        "outputs; empty: those of --dataset.",
         of=("import_caffe",),
     )
     keras_file: str = setting(
@@ -102,16 +102,16 @@ class SingleCommands:
     )
     prepared_format: str = setting(
         "jpeg",
-        "How images are stored. jpeg: quality 95; raw: bytes, which "
-        "take several times the space and no time to decode.",
+        "How images are stored. jpeg: quality 95; raw: bytes, which take "
+        "several times the space and no time to decode.",
         choices=("jpeg", "raw"),
         of=("prepare",),
     )
     what: str = setting(
         "step",
-        "What to measure. step: a training step on made-up images; "
-        "input: images decoded, cut and mirrored on the processor; train: "
-        "steps on images that are read; all: these three.",
+        "What to measure. step: a training step on made-up images; input: "
+        "images decoded, cut and mirrored on the processor; train: steps on "
+        "images that are read; all: these three.",
         choices=("step", "input", "train", "all"),
         of=("benchmark",),
     )
@@ -123,8 +123,8 @@ class SingleCommands:
     )
     training_error: float = setting(
         0.25,
-        "Tell in which epoch the top-1 error of training fell to "
-        "this. Sec. 3.1.",
+        "Tell in which epoch the top-1 error of training fell to this. Sec. "
+        "3.1.",
         lower=0.0,
         upper=1.0,
         of=("compare",),

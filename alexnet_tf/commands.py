@@ -54,9 +54,9 @@ COMMANDS = {
         "machines; if one is lost all start again",
         "What the first one says is shown, what worker 1 says is in "
         "worker-1.log of the run directory. Flags are those of train but for "
-        "--distribution; "
-        "--virtual_devices and --gpus (auto, all or none) count for each "
-        "worker. For machines of their own see train --distribution.",
+        "--distribution; --virtual_devices and --gpus (auto, all or none) "
+        "count for each worker. For machines of their own see train "
+        "--distribution.",
         ["launch --workers=2 --flagfile=flags/quickstart.cfg"],
         (Data, Network, Training, Hardware, Output),
     ),

@@ -27,7 +27,7 @@ class Config(*reversed(GROUPS)):
     def __post_init__(self):
         """Checks what the bounds of a single flag cannot."""
         self._check_values()
-        self.kernel_counts()
+        self.kernel_counts()  # Which checks them.
         self._check_combinations()
 
     def _check_values(self):
@@ -69,6 +69,12 @@ class Config(*reversed(GROUPS)):
                 f"--virtual_devices={self.virtual_devices} divides the CPU "
                 f"but --gpus={self.gpus} asks for GPUs; add "
                 "--virtual_devices=0, or leave out --gpus."
+            )
+        if self.scale and self.facts:
+            raise UserError("--scale and --facts are two reports; give one.")
+        if self.measured and not self.scale:
+            raise UserError(
+                f"--measured={self.measured} is for --scale; give that, too."
             )
         if self.saved_model and self.run_dir:
             raise UserError(

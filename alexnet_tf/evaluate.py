@@ -38,6 +38,7 @@ def run(config: Config, runs: list[Config]) -> int:
     for settings in runs:
         predicted, epochs = _predict(settings)
         known, labels = labels, predicted.pop("labels")
+        # Of the images that are left these are all that tells which they are.
         if known is not None and not np.array_equal(known, labels):
             raise UserError(
                 f"{settings.run_dir} leaves out other images than the runs "
@@ -98,7 +99,8 @@ def _predict(settings):
     left_out = examples.count - len(predicted["labels"])
     if left_out == examples.count:
         raise UserError(
-            f"none of the {left_out} images can be used, see {bad.file}."
+            f"none of the {left_out} images can be used, see {bad.file}; mend "
+            "them, or give another --split or --dataset."
         )
     if left_out:
         print(f"{left_out} images are left out, see {bad.file}")

@@ -54,7 +54,8 @@ def run(config: Config, runs: list[Config]) -> int:
     ]
     if config.curves_only and not trained:
         raise UserError(
-            "an imported run has no learning curves; leave out --curves_only."
+            f"{directories[0]} is imported and has no learning curves; leave "
+            "out --curves_only."
         )
     if config.curves_only or not with_weights:
         return 0

@@ -11,7 +11,6 @@ from alexnet_tf import assembly, building, scaling_report, sources, traffic
 from alexnet_tf.claims import count_claims
 from alexnet_tf.config import Config
 from alexnet_tf.dataset_facts import unknown_facts
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_dir import write_report
 from alexnet_tf.towers import Placement
 from alexnet_tf.traffic import Transfer
@@ -31,13 +30,9 @@ def run(config: Config, words: list[str]) -> int:
         The exit code, 0.
 
     Raises:
-        UserError: if the settings do not fit the machine or one another, or
-            there are no measurements for --scale.
+        UserError: if the settings do not fit the machine, or there are no
+            measurements for --scale.
     """
-    if config.scale and config.facts:
-        raise UserError("--scale and --facts are two reports; give one.")
-    if config.measured and not config.scale:
-        raise UserError("--measured is for --scale; give that, too.")
     names = sources.class_names(config.dataset, data_dir=config.data_dir)
     if config.scale:
         scaling_report.report(config, names)

@@ -93,9 +93,6 @@ def _end_epoch(model, progress, callbacks):
     at_end.on_train_begin()
     model.reset_metrics()
     at_end.on_epoch_begin(progress.epochs_done)
-    if not progress.logs:  # The epoch's last steps were left out.
-        results = model.get_metrics_result()
-        progress.logs = {name: float(results[name]) for name in results}
     at_end.on_epoch_end(progress.epochs_done, dict(progress.logs))
     at_end.on_train_end()
 

@@ -142,12 +142,12 @@ class Network:
                 f"--kernels={self.kernels}; give five whole numbers from 0 up, "
                 f"as {Network.kernels}."
             )
-        for name, count in (("conv1", counts[0]), ("conv6", counts[-1])):
-            if not count and (name == "conv1" or self.conv6):
-                raise UserError(
-                    f"--kernels={self.kernels} leaves {name} without kernels, "
-                    "which must have some; leave out another layer."
-                )
+        if not counts[0] or (self.conv6 and not counts[-1]):
+            raise UserError(
+                f"--kernels={self.kernels} leaves "
+                f"{'conv6' if counts[0] else 'conv1'} without kernels, which "
+                "must have some; leave out another layer."
+            )
         for count in (*counts, NEURONS):
             if count % self.towers:
                 raise UserError(

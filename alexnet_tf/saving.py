@@ -97,15 +97,12 @@ class Checkpoint(keras.callbacks.Callback):
         if self.sums:
             _set_sums(self.model, self._workers(), self.sums)
             self.sums = {}
+        self._note_figures()  # If its last steps were left out.
 
     def on_train_batch_end(self, batch, logs=None):
         """Counts, saves, and stops if asked to."""
         self.progress.advance()
-        if self.progress.batches == self.progress.steps_per_epoch:
-            # Not `logs`, which Keras sums over the replicas in another way
-            # than the figures of the epoch.
-            results = self.model.get_metrics_result()
-            self.progress.logs = {n: float(results[n]) for n in results}
+        self._note_figures()
         self.stop_if_asked()
         if self.every_steps and self.progress.step % self.every_steps == 0:
             self._save({})
@@ -118,6 +115,15 @@ class Checkpoint(keras.callbacks.Callback):
         self._save(logs)
         if self.stop.is_made():
             self._exit()
+
+    def _note_figures(self):
+        """Keeps the figures of an epoch whose steps are done."""
+        progress = self.progress
+        if progress.batches >= progress.steps_per_epoch and not progress.logs:
+            # Not `logs`, which Keras sums over the replicas in another way
+            # than the figures of the epoch.
+            results = self.model.get_metrics_result()
+            progress.logs = {n: float(results[n]) for n in results}
 
     def stop_if_asked(self) -> None:
         """Saves the run in the middle of an epoch and ends the process."""

@@ -15,6 +15,8 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.run_dir import write_report
 
 _GIGABIT = 1e9 / 8
+# What a measured speed depends on.
+_SETTINGS = ("batch_size", "precision")
 _ALONE = "data parallel, one device a replica"
 _TOWERS = "data parallel, one device a tower"
 
@@ -55,7 +57,7 @@ def report(config: Config, class_names: tuple[str, ...]) -> None:
             for devices in scaling.DEVICES
             if devices >= towers
         ]
-        for towers, name in {1: _ALONE, config.towers: _TOWERS}.items()
+        for towers, name in sorted({config.towers: _TOWERS, 1: _ALONE}.items())
     }
     _print(config, traffic, machines, layouts)
     target = Path(config.figures_dir or "figures")
@@ -79,17 +81,17 @@ def _read_rates(config):
     try:
         measured = json.loads(Path(file).read_text())
         rates = [measured[p]["images_per_second"] for p in ("step", "input")]
-        settings = dict(measured["settings"])
+        settings = {n: measured["settings"][n] for n in _SETTINGS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"--measured={file!r} is not what `benchmark --what=all "
             "--json=FILE` wrote on one device of the machine; measure first."
         ) from error
     for name, value in settings.items():
-        if getattr(config, name, None) != value:
+        if getattr(config, name) != value:
             raise UserError(
                 f"--measured={file} was measured with --{name}={value}, not "
-                f"{getattr(config, name, None)}; give that, or measure again."
+                f"{getattr(config, name)}; give that, or measure again."
             )
     return rates
 
@@ -101,6 +103,8 @@ def bytes_between_towers(model: keras.Model) -> int:
     logits or their gradient. tests/test_scaling.py counts the same in the
     graph of a step.
     """
+    if not any(getattr(layer, "tower", 0) for layer in model.layers):
+        return 0
     sent = [
         tensor
         for layer in model.layers
@@ -108,8 +112,6 @@ def bytes_between_towers(model: keras.Model) -> int:
         for tensor in tf.nest.flatten(layer.input)
         if getattr(tensor._keras_history.operation, "tower", None) == 0
     ]
-    if not any(getattr(layer, "tower", 0) for layer in model.layers):
-        return 0
     of_logits = 4 * model.output_shape[-1]
     return of_logits + sum(
         2 * math.prod(tensor.shape[1:]) * tf.as_dtype(tensor.dtype).size

@@ -136,7 +136,7 @@ def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
         return _find_virtual_devices(virtual_devices)
     seen = tf.config.list_logical_devices("GPU")
     cpu = tf.config.list_logical_devices("CPU")[:1]
-    numbered = dict(enumerate(seen))
+    numbered = dict(enumerate(seen))  # Each to be taken once.
     try:
         chosen = {
             "auto": seen or cpu,

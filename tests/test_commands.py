@@ -276,6 +276,30 @@ def test_evaluate_tells_that_no_image_can_be_used(
     assert "none of the 12 images can be used" in capsys.readouterr().err
 
 
+def test_runs_that_leave_out_other_images_are_not_averaged(
+    finished_run, image_files, tmp_path, capsys
+):
+    """The end of a tall file is missing, which only squashing needs."""
+    runs = [tmp_path / "a", tmp_path / "b"]
+    facts = json.loads((finished_run / "dataset.json").read_text())
+    facts["class_names"].sort()
+    for run in runs:
+        shutil.copytree(finished_run, run)
+        (run / "dataset.json").write_text(json.dumps(facts))
+    with (runs[1] / "flags.cfg").open("a") as flags:
+        flags.write("--resize=squash\n")
+    for name in facts["class_names"]:
+        folder = tmp_path / "set" / "validation" / name
+        folder.mkdir(parents=True)
+        shutil.copy(image_files[0], folder)
+    grain = np.random.default_rng(0).integers(0, 256, (600, 100, 3), np.uint8)
+    tall = tf.io.encode_jpeg(grain).numpy()
+    (folder / "tall.jpg").write_bytes(tall[: int(0.8 * len(tall))])
+    flags = [f"--dataset=folder:{tmp_path}/set", "--noten_crops"]
+    assert main(["evaluate", *map(str, runs), *flags]) == 2
+    assert "b leaves out other images" in capsys.readouterr().err
+
+
 def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
     file = tmp_path / "evaluation.json"
     flags = ["--split=train[:50]", "--batch_size=7", "--virtual_devices=1"]

@@ -117,6 +117,11 @@ def test_inspect_predicts_and_draws(tmp_path, capsys):
     }
     assert main(["inspect", "--scale", "--batch_size=256", *flags]) == 2
     assert "with --batch_size=128, not 256" in capsys.readouterr().err
+    flags.append("--towers=1")
+    alone = tmp_path / "alone.json"
+    assert main(["inspect", "--scale", *flags, f"--json={alone}"]) == 0
+    (name,) = json.loads(alone.read_text())["layouts"]
+    assert "one device a replica" in name
     layouts = json.loads(report.read_text())["layouts"].values()
     for predictions in layouts:
         speeds = [p["highest"] for p in predictions]
