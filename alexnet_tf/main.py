@@ -16,11 +16,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet_tf import config as config_lib
-from alexnet_tf.commands import COMMANDS, usage
-from alexnet_tf.errors import LostWorkerError, UserError
-from alexnet_tf.run_dir import RunDir
-from alexnet_tf.stopping import ending_on_signals
+from alexnet_tf.config import flags as config_lib
+from alexnet_tf.config.errors import LostWorkerError, UserError
+from alexnet_tf.config.help import COMMANDS, usage
+from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.training.signals import ending_on_signals
 
 _FLAGS = Path(__file__).parents[1] / "flags"
 _HELP = {"--help", "-help", "-h"}
@@ -77,7 +77,11 @@ def _run(arguments):
         config = _settings_over(_FLAGS / "caffe_alexnet.cfg", arguments)
     elif command in ("export", "inspect", "predict"):
         config = _settings_of_run(config, arguments)
-    workflow = importlib.import_module(f"alexnet_tf.{command}")
+    workflow = importlib.import_module(
+        "alexnet_tf.train"
+        if command == "train"
+        else f"alexnet_tf.commands.{command}"
+    )
     return workflow.run(config, words)
 
 

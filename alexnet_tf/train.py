@@ -4,28 +4,28 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from alexnet_tf import (
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import Config
+from alexnet_tf.data import splits
+from alexnet_tf.data.input_clock import InputClock
+from alexnet_tf.distribution.workers import Workers
+from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.training import (
     assembly,
     building,
     callbacks,
-    checkpoints,
     loop,
-    resuming,
-    splits,
     watchdogs,
     weights,
 )
-from alexnet_tf.config import Config
-from alexnet_tf.errors import UserError
-from alexnet_tf.input_clock import InputClock
-from alexnet_tf.job import Job
-from alexnet_tf.multi_worker import Workers
-from alexnet_tf.plateau import PlateauRule
-from alexnet_tf.progress import Progress
-from alexnet_tf.run_dir import RunDir
-from alexnet_tf.saving import Checkpoint
-from alexnet_tf.stopping import StopRequest
-from alexnet_tf.tensorboard_pages import TensorBoardPages
+from alexnet_tf.training import resume as resuming
+from alexnet_tf.training.checkpointing import Checkpoint
+from alexnet_tf.training.job import Job
+from alexnet_tf.training.plateau import PlateauRule
+from alexnet_tf.training.progress import Progress
+from alexnet_tf.training.signals import StopRequest
+from alexnet_tf.training.tensorboard import TensorBoardPages
 
 
 def run(config: Config, words: list[str]) -> int:

@@ -7,7 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import sources
+from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.main import main
 
 # Settings with which the whole main job takes seconds.

@@ -1,126 +1,73 @@
-"""The layout shows the architecture: modules import from lower rows only."""
+"""Packages import from lower packages only, and without cycles inside.
+
+`python tests/test_layering.py` prints the imports between packages.
+"""
 
 import ast
+import collections
+import graphlib
 from pathlib import Path
 
-import pytest
+# A package may import those before it.
+PACKAGES = (
+    *("config", "storage", "distribution", "data", "models", "evaluation"),
+    *("training", "benchmarks", "commands", "train", "main"),
+)
+# Neighbors that do not know each other.
+APART = {("models", "data")}
 
-ROWS = [
-    {"errors"},
-    {
-        "caffe",
-        "cluster",
-        "examples",
-        "geometry",
-        "input_clock",
-        "layer_times",
-        "metrics",
-        "optimizer",
-        "picture_plots",
-        "plateau",
-        "plots",
-        "progress",
-        "run_dir",
-        "scaling",
-        "setting",
-        "stopping",
-        "traffic",
-        "variables",
-    },
-    {"bad_examples", "command_settings", "data_settings", "datasets"}
-    | {"folders", "meeting", "network", "preprocessing", "prepared"}
-    | {"history", "scaling_plot", "shuffling", "towers"},
-    {
-        "caffe_weights",
-        "checkpoints",
-        "claims",
-        "comparison",
-        "dataset_facts",
-        "environment",
-        "inference",
+
+def imports():
+    """Yields (module, imported module) as dotted names without alexnet_tf."""
+    root = Path("alexnet_tf")
+    modules = {
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for path in root.rglob("*.py")
     }
-    | {"multi_worker", "settings", "sources", "tower_layers"},
-    {
-        "borders",
-        "commands",
-        "comparison_plot",
-        "config",
-        "convolution",
-        "data",
-        "gallery",
-        "iterators",
-        "layers",
-        "normalisation",
-    }
-    | {"weights"},
-    {"evaluation", "pixel_statistics", "tower_builder"},
-    {"callbacks", "model", "reports", "saving", "shards", "step_benchmark"}
-    | {"tensorboard_pages", "watchdogs"},
-    {"assembly", "building", "input_benchmark", "loop"}
-    | {"resuming", "splits"},
-    {"job", "pictures", "scaling_report"},
-    {
-        "benchmark",
-        "compare",
-        "evaluate",
-        "export",
-        "figures",
-        "inspect",
-        "predict",
-    }
-    | {"import_caffe", "launch", "prepare", "train"},
-    {"main"},
-]
-SEES_CONFIG = {
-    "assembly",
-    "building",
-    "job",
-    "pictures",
-    "resuming",
-    "scaling_report",
-    "splits",
-    "main",
-} | ROWS[-2]
-PACKAGE = Path("alexnet_tf")
-MODULES = sorted(path.stem for path in PACKAGE.glob("[a-z]*.py"))
+    for module in modules:
+        path = root / (module.replace(".", "/") + ".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    name = f"{node.module}.{alias.name}"
+                    name = name.removeprefix("alexnet_tf.")
+                    found = {name, name.rpartition(".")[0]} & modules
+                    if node.module.startswith("alexnet_tf") and found:
+                        yield module, found.pop()
 
 
-def row_of(module):
-    (row,) = [number for number, row in enumerate(ROWS) if module in row]
-    return row
+def test_packages_import_downward_only():
+    for module, imported in imports():
+        above, below = module.split(".")[0], imported.split(".")[0]
+        assert (above, below) not in APART
+        assert PACKAGES.index(below) <= PACKAGES.index(above), (
+            f"{module} imports {imported}"
+        )
 
 
-def imports_of(module):
-    """Returns the modules of the package that a module imports."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            path = node.module.split(".")
-            if path == ["alexnet_tf"]:
-                names = (alias.name for alias in node.names)
-                yield from (name for name in names if name.islower())
-            elif path[0] == "alexnet_tf":
-                yield path[1]
+def test_modules_have_no_cycles():
+    graph = collections.defaultdict(set)
+    for module, imported in imports():
+        graph[module].add(imported)
+    graphlib.TopologicalSorter(graph).prepare()
 
 
-def test_every_module_has_a_row():
-    assert set(MODULES) | {"datasets"} == set().union(*ROWS)
+def test_commands_do_not_import_each_other():
+    for module, imported in imports():
+        both = {module.split(".")[0], imported.split(".")[0]}
+        assert both != {"commands"}, f"{module} imports {imported}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_modules_import_from_lower_rows_only(module):
-    for imported in imports_of(module):
-        assert row_of(imported) < row_of(module), imported
-        if imported == "config":
-            assert module in SEES_CONFIG
-
-
-def test_only_config_knows_absl_flags():
-    for path in PACKAGE.rglob("*.py"):
-        if path.name != "config.py":
+def test_only_flags_imports_absl():
+    for path in Path("alexnet_tf").rglob("*.py"):
+        if path != Path("alexnet_tf/config/flags.py"):
             assert "absl" not in path.read_text(), path
 
 
-def test_modules_are_small_enough_to_read():
-    for path in PACKAGE.rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= 300, path
+if __name__ == "__main__":
+    arrows = collections.Counter(
+        (a.split(".")[0], b.split(".")[0]) for a, b in imports()
+    )
+    for (above, below), count in sorted(arrows.items()):
+        if above != below:
+            print(f"{above:13} -> {below:13} {count:3}")

@@ -1,0 +1,1 @@
+"""Speed and traffic of training, measured and predicted."""

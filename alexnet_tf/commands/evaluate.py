@@ -1,0 +1,132 @@
+"""Measures the top-1 and top-5 error of runs, and of their average."""
+
+import sys
+
+import numpy as np
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import Config
+from alexnet_tf.data import splits
+from alexnet_tf.evaluation import error_report as reports
+from alexnet_tf.evaluation.predictor import measure
+from alexnet_tf.storage.dataset_info import read_facts
+from alexnet_tf.storage.run_dir import write_report
+from alexnet_tf.training import assembly, building, weights
+
+_TITLES = {"center": "centre crop", "ten_crop": "ten crops"}
+
+
+def run(config: Config, runs: list[Config]) -> int:
+    """Prints the errors of best checkpoints on --split.
+
+    Several runs are averaged as the paper averages networks: by their
+    probabilities (Sec. 6).
+
+    Args:
+        config: The settings of the command line.
+        runs: For each run its own settings, and those of the command line.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        UserError: if there is no such run or split, or the runs have other
+            classes or images.
+    """
+    # Before the first run is measured, which may take long.
+    for settings in runs:
+        _check(settings, runs[0])
+    results, sums, labels = {}, {}, None
+    for settings in runs:
+        predicted, epochs = _predict(settings)
+        known, labels = labels, predicted.pop("labels")
+        # Of the images that are left these are all that tells which they are.
+        if known is not None and not np.array_equal(known, labels):
+            raise UserError(
+                f"{settings.run_dir} leaves out other images than the runs "
+                "before it, see their bad_examples.csv; measure them one by "
+                "one."
+            )
+        origin = f"best after epoch {epochs}" if epochs else "imported"
+        name = f"{settings.run_dir}, {origin}"
+        results[settings.run_dir] = _report(name, predicted, labels)
+        for crops, probabilities in predicted.items():
+            sums[crops] = sums.get(crops, 0) + probabilities
+    averages = results[runs[-1].run_dir]
+    means = {crops: total / len(runs) for crops, total in sums.items()}
+    if len(runs) > 1:
+        averages = _report(f"average of {len(runs)} runs", means, labels)
+    print(reports.published_text())
+    names = read_facts(assembly.open_run(runs[0])).class_names
+    details = _report_classes(means, labels, names)
+    write_report(config.json, {**averages, **details, "runs": results})
+    return 0
+
+
+def _check(settings, first):
+    """Checks that a run exists and can be averaged with the first one."""
+    run_dir = assembly.open_run(settings)
+    names = read_facts(run_dir).class_names
+    weights.best_checkpoint(run_dir)
+    if names != read_facts(assembly.open_run(first)).class_names:
+        raise UserError(
+            f"{settings.run_dir} has other classes than {first.run_dir}; "
+            "only runs on one data set can be averaged."
+        )
+    for name in ("dataset", "validation_split", "split"):
+        ours, theirs = getattr(settings, name), getattr(first, name)
+        if ours != theirs:
+            raise UserError(
+                f"{settings.run_dir} has --{name}={ours}, {first.run_dir} has "
+                f"{theirs}; give --{name} to measure both on the same images."
+            )
+
+
+def _predict(settings):
+    """Returns a run's predictions, and the epoch of its best checkpoint."""
+    run_dir = assembly.open_run(settings)
+    placement = assembly.make_placement(settings)
+    split = settings.split or settings.validation_split
+    examples = splits.open_split(settings, split)
+    splits.check_run_classes(run_dir, examples)
+    model = building.make_trainer(settings, read_facts(run_dir), placement)
+    state = weights.restore_best(model, run_dir)
+    bad = splits.note_bad_examples(settings, run_dir, examples)
+    predictor = assembly.make_predictor(
+        model, settings, examples, bad, ten_crops=settings.ten_crops
+    )
+    # A moving bar on a screen, nothing in a log file.
+    with splits.naming_damaged_files(examples):
+        predicted = predictor.predict(verbose=int(sys.stdout.isatty()))
+    left_out = examples.count - len(predicted["labels"])
+    if left_out == examples.count:
+        raise UserError(
+            f"none of the {left_out} images can be used, see {bad.file}; mend "
+            "them, or give another --split or --dataset."
+        )
+    if left_out:
+        print(f"{left_out} images are left out, see {bad.file}")
+    return predicted, state["epochs_done"]
+
+
+def _report(name, predicted, labels):
+    """Prints and returns the errors for the centre crop and for ten."""
+    print(f"{name}, {len(labels)} images")
+    print(f"{'':14}{'top-1 error':>12}{'top-5 error':>12}")
+    measured = {}
+    for crops, probabilities in predicted.items():
+        errors = measured[crops] = measure(probabilities, labels)
+        print(
+            f"{_TITLES[crops]:14}{errors['top1_error']:12.4f}"
+            f"{errors['top5_error']:12.4f}"
+        )
+    return measured
+
+
+def _report_classes(predicted, labels, names):
+    """Prints and returns what goes wrong, for ten crops if they are there."""
+    *_, probabilities = predicted.values()
+    classes = reports.class_errors(probabilities, labels, names)
+    pairs = reports.confused_pairs(probabilities, labels, names)
+    print(f"\n{reports.as_text(classes, pairs)}")
+    return {"classes": classes, "confused": pairs}

@@ -1,0 +1,146 @@
+"""Makes a run of a network that was trained with Caffe."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import Config, to_flagfile
+from alexnet_tf.data import splits
+from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.models import caffe_weights
+from alexnet_tf.storage import checkpoints, variables
+from alexnet_tf.storage.caffe_format import CaffeLayer, read_network
+from alexnet_tf.storage.dataset_info import (
+    DatasetFacts,
+    unknown_facts,
+    write_facts,
+)
+from alexnet_tf.storage.run_dir import write_json, write_whole
+from alexnet_tf.training import assembly, building
+
+# Caffe's mean colour of ImageNet, BGR turned to RGB.
+_MEAN_RGB = [123.0, 117.0, 104.0]
+# SHA-1, name, and what its readme says of ILSVRC-2012's validation images.
+_PUBLISHED = {
+    "9116a64c0fbe4459d18f4bb6b56d647b63920377": (
+        "bvlc_alexnet.caffemodel",
+        "top-1 accuracy 57.1 %, top-5 80.2 %, so errors of 0.429 and 0.198",
+    ),
+    "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46": (
+        "bvlc_reference_caffenet.caffemodel",
+        "top-1 accuracy 57.4 %, top-5 80.4 %, so errors of 0.426 and 0.196",
+    ),
+}
+
+
+def run(config: Config, words: list[str]) -> int:
+    """Imports --caffemodel into a new run directory.
+
+    Args:
+        config: The settings, flags/caffe_alexnet.cfg among them.
+        words: Nothing; all commands are called alike.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        UserError: if the file is not one of Caffe's, is of another network,
+            or the directory has a run already.
+    """
+    run_dir = assembly.open_run(config)
+    if run_dir.dataset.exists():
+        raise UserError(
+            f"{run_dir.path} has a run already; give another --run_dir."
+        )
+    if not config.caffemodel:
+        raise UserError("give --caffemodel=FILE, a network of Caffe's.")
+    if config.mean == "image":
+        raise UserError(
+            "--mean=image would have to be measured; give colour, or the "
+            "FILE.binaryproto of a mean image."
+        )
+    file = Path(config.caffemodel)
+    layers = read_network(file)
+    caffe_weights.check_settings(layers, config)
+    facts = _facts(config, layers)
+    model = building.make_model(config, facts)
+    caffe_weights.assign(layers, model)
+    sha1 = hashlib.sha1(file.read_bytes()).hexdigest()
+    with run_dir.locked():
+        _write(config, run_dir, facts, model, sha1)
+    _report(run_dir, file, model, sha1)
+    return 0
+
+
+def _facts(config: Config, layers: Mapping[str, CaffeLayer]) -> DatasetFacts:
+    """Returns what is known of the images that the network was trained on."""
+    names = _class_names(config)
+    blobs = layers["fc8"].blobs if "fc8" in layers else []
+    if blobs and len(blobs[0]) != len(names):
+        source = config.labels or f"--dataset={config.dataset}"
+        raise UserError(
+            f"fc8 of {config.caffemodel} has {len(blobs[0]):,} classes, "
+            f"{source} has {len(names):,}; give --labels=FILE with a name a "
+            "line, or the --dataset that has them."
+        )
+    return dataclasses.replace(
+        unknown_facts(names),
+        mean_rgb=_MEAN_RGB,
+        mean_image=splits.read_mean(config),
+    )
+
+
+def _class_names(config):
+    if not config.labels:
+        return sources.class_names(config.dataset, data_dir=config.data_dir)
+    try:
+        lines = Path(config.labels).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"--labels={config.labels} cannot be read: {error}. Give a text "
+            "file with the name of a class a line."
+        ) from error
+    return sources.told_apart([line.strip() for line in lines if line.strip()])
+
+
+def _write(config, run_dir, facts, model, sha1):
+    """Writes the run; dataset.json, which makes it one, comes last."""
+    state = {
+        "step": 0,
+        "epochs_done": 0,
+        "val_top1_error": math.inf,  # Not measured, and the only one.
+        "val_loss": math.inf,
+    }
+    values = variables.values_of(model.variables)
+    checkpoints.save(run_dir.checkpoints, values, state)
+    write_whole(run_dir.flags, to_flagfile(config))
+    result = {
+        "imported_from": config.caffemodel,
+        "sha1": sha1,
+        "parameters": model.count_params(),
+    }
+    write_json(run_dir.result, result)
+    write_facts(run_dir, facts)
+
+
+def _report(run_dir, file, model, sha1):
+    name, accuracy = _PUBLISHED.get(sha1, ("", ""))
+    print(
+        f"{file}: {model.count_params():,} parameters, "
+        f"{model.output_shape[-1]:,} classes"
+    )
+    if name:
+        print(
+            f"SHA-1 {sha1}, that of the published {name}.\n"
+            f"Its readme: ILSVRC-2012 validation, centre crop, {accuracy}."
+        )
+    else:
+        names = " or ".join(name for name, _ in _PUBLISHED.values())
+        print(f"SHA-1 {sha1}, not that of the published {names}.")
+    print(
+        f"Imported into {run_dir.path}. Measure it: evaluate {run_dir.path}; "
+        f"train on from it: --init_from={run_dir.path}"
+    )

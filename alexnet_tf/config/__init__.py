@@ -1,0 +1,1 @@
+"""Every setting, its flag and its help text."""

@@ -1,0 +1,159 @@
+"""The settings of the network, and the numbers of the paper as their defaults.
+
+Section numbers are those of Krizhevsky, Sutskever and Hinton, "ImageNet
+Classification with Deep Convolutional Neural Networks", 2012.
+"""
+
+import dataclasses
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.field import setting
+
+# Neurons of fc6 and of fc7.
+NEURONS = 4096
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """The network (Sec. 3 and Figure 2)."""
+
+    towers: int = setting(
+        2,
+        "Towers the kernels are divided among; 1 is the network without the "
+        "split. Sec. 3.2.",
+        lower=1,
+    )
+    kernels: str = setting(
+        "96,256,384,384,256",
+        "Kernels of conv1 to conv5, over all towers; 0 leaves a layer out. "
+        "Sec. 3.5.",
+    )
+    conv6: bool = setting(
+        False,
+        "A sixth convolutional layer after the last pooling, 3x3 with as many "
+        "kernels as conv5, for pre-training. Sec. 6.",
+    )
+    factorised_conv2: bool = setting(
+        False, "Two 3x3 convolutions in place of conv2's 5x5."
+    )
+    width: float = setting(
+        1.0,
+        "Factor on the kernel and neuron counts of all hidden layers; the "
+        "initial weights of conv2..fc8, if not glorot's, grow by 1 / "
+        "sqrt(width).",
+        lower=0.01,
+        upper=4.0,
+    )
+    tower_communication: bool = setting(
+        True,
+        "Let conv3, fc6 and fc7 see the outputs of all towers; if not, towers "
+        "meet in fc8 only (and for --lrn_across_towers). Sec. 3.2.",
+    )
+    activation: str = setting(
+        "relu",
+        "Nonlinearity of the hidden layers. Sec. 3.1.",
+        choices=("relu", "tanh"),
+    )
+    conv1_activation: str = setting(
+        "before_norm",
+        "Place of conv1's nonlinearity. before_norm: after the convolution, "
+        "as in the other layers; after_pool: as in the 2012 source.",
+        choices=("before_norm", "after_pool"),
+    )
+    lrn: str = setting(
+        "before_pool",
+        "Place of the local response normalisation in layers 1 and 2; "
+        "before_pool is the paper's. Sec. 3.3 and 3.5.",
+        choices=("before_pool", "after_pool", "off"),
+    )
+    lrn_size: int = setting(
+        5,
+        "n, the kernel maps a response is normalised over; odd. Sec. 3.3.",
+        lower=1,
+        upper=511,
+    )
+    lrn_k: float = setting(
+        2.0, "k of the normalisation, above 0. Sec. 3.3.", lower=1e-6
+    )
+    lrn_alpha: float = setting(
+        1e-4, "alpha of the normalisation. Sec. 3.3.", lower=0.0
+    )
+    lrn_beta: float = setting(
+        0.75, "beta of the normalisation. Sec. 3.3.", lower=0.0
+    )
+    lrn_divide_alpha: bool = setting(
+        False,
+        "Divide alpha by n, as the 2012 source and Caffe do and the paper's "
+        "formula does not. Sec. 3.3.",
+    )
+    lrn_across_towers: bool = setting(
+        False,
+        "Let the normalisation reach into the neighbouring towers' kernel "
+        "maps, as in networks that were trained as one; the paper's towers, "
+        "on two GPUs, do not see each other there.",
+    )
+    spatial_norm2: bool = setting(
+        False,
+        "Normalise the outputs of layer 2 over 5x5 places of each map as "
+        "well, as the 2012 source does and the paper does not say; not with "
+        "--lrn=off.",
+    )
+    pool_size: int = setting(
+        3,
+        "Side of the pooling windows, which are 2 apart: 3 overlap, 2 do not "
+        "[pixels]. Sec. 3.4.",
+        lower=2,
+        upper=3,
+    )
+    dropout_rate: float = setting(
+        0.5,
+        "Share of fc6 and fc7 outputs set to zero in training. Sec. 4.2.",
+        lower=0.0,
+        upper=0.99,
+    )
+    dropout_form: str = setting(
+        "paper",
+        "paper: outputs are multiplied by the share that is kept at test "
+        "time; inverted: divided by it in training, as Keras's own layer "
+        "does, which makes other activations and so another recipe. Sec. 4.2.",
+        choices=("paper", "inverted"),
+    )
+    initialisation: str = setting(
+        "paper",
+        "Initial weights. paper: N(0, 0.01) in each layer; code_2012: 0.03 in "
+        "conv3, conv4 and conv5, as in the 2012 source; glorot: Keras's "
+        "default, with all biases zero. Sec. 5.",
+        choices=("paper", "code_2012", "glorot"),
+    )
+
+    def kernel_counts(self) -> dict[str, int]:
+        """Returns the kernels of conv1 to conv6, 0 for a layer left out.
+
+        Raises:
+            UserError: if `kernels` is not five whole numbers from 0 up, a
+                layer is left out that must not be, or the towers cannot have
+                equal parts.
+        """
+        counts = [
+            int(c) for c in self.kernels.split(",") if c.strip().isdecimal()
+        ]
+        if len(counts) != 5 or self.kernels.count(",") != 4:
+            raise UserError(
+                f"--kernels={self.kernels}; give five whole numbers from 0 up, "
+                f"as {Network.kernels}."
+            )
+        if not counts[0] or (self.conv6 and not counts[-1]):
+            raise UserError(
+                f"--kernels={self.kernels} leaves "
+                f"{'conv6' if counts[0] else 'conv1'} without kernels, which "
+                "must have some; leave out another layer."
+            )
+        for count in (*counts, NEURONS):
+            if count % self.towers:
+                raise UserError(
+                    f"--towers={self.towers} does not divide {count} kernels "
+                    f"or neurons; --kernels={self.kernels} and {NEURONS} must "
+                    "all be multiples of it."
+                )
+        counts.append(counts[-1] if self.conv6 else 0)
+        return {f"conv{i}": count for i, count in enumerate(counts, start=1)}

@@ -1,0 +1,200 @@
+"""From an encoded image to the patch that the network sees (Sec. 2, 4.1).
+
+The paper rescales an image so that its shorter side is 256 pixels, keeps the
+central 256x256 square and takes 224x224 patches of it. `decode_patch` goes to
+the same patch directly: it works out which part of the file the patch comes
+from, decodes no more than that of a JPEG file and rescales it once.
+"""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from alexnet_tf.config.geometry import Geometry
+
+
+def decode_patch(
+    encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
+) -> tf.Tensor:
+    """Decodes one patch of an image.
+
+    Args:
+        encoded: Scalar string; JPEG, PNG, GIF, BMP or WebP, grey or colour.
+        offset: Two integers (down, right), the patch's place in the central
+            square, from 0 to `geometry.offsets` - 1 [pixels].
+        geometry: The sizes.
+
+    Returns:
+        uint8 tensor (crop_size, crop_size, 3), RGB in 0..255.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if the bytes are not an image.
+    """
+    offset = tf.convert_to_tensor(offset)
+
+    def from_any_format():
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        return _cut_out(image, offset, geometry)
+
+    pixels = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: _decode_part(encoded, offset, geometry),
+        from_any_format,
+    )  # (side, side, 3)
+    size = geometry.crop_size
+    return tf.cond(
+        _is_bilinear(pixels, size),
+        lambda: _rescale(pixels, size, "bilinear"),
+        lambda: _rescale(pixels, size, "area"),
+    )
+
+
+def decode_usual_patch(
+    encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
+) -> tf.Tensor:
+    """Does the same for a JPEG file of a usual size, a little faster.
+
+    Raises:
+        tf.errors.InvalidArgumentError: also for all other files.
+    """
+    # Not tf.debugging's assertions, which are branches.
+    is_jpeg = tf.raw_ops.Assert(
+        condition=tf.io.is_jpeg(encoded), data=["no JPEG file"]
+    )
+    with tf.control_dependencies([is_jpeg]):
+        pixels = _decode_part(
+            tf.identity(encoded), tf.convert_to_tensor(offset), geometry
+        )
+    size = geometry.crop_size
+    is_small = tf.raw_ops.Assert(
+        condition=_is_bilinear(pixels, size), data=["a large image"]
+    )
+    with tf.control_dependencies([is_small]):
+        return _rescale(pixels, size, "bilinear")
+
+
+def decode_square_patch(
+    encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
+) -> tf.Tensor:
+    """Does the same for a JPEG file of the central square itself."""
+    size = [geometry.crop_size, geometry.crop_size]
+    patch = tf.image.decode_and_crop_jpeg(
+        encoded, tf.concat((offset, size), axis=0), channels=3
+    )
+    return tf.ensure_shape(patch, geometry.patch_shape)
+
+
+def _decode_part(encoded, offset, geometry):
+    """Decodes the part of a JPEG file that a patch comes from."""
+    window = _window(tf.image.extract_jpeg_shape(encoded), offset, geometry)
+    return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+
+
+def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """Decodes a whole image and rescales it to the square.
+
+    Other than `decode_patch` it reads a file to its end, so that one that was
+    cut short is an error wherever that was.
+
+    Args:
+        encoded: As for `decode_patch`.
+        geometry: The sizes; a patch is the whole square.
+
+    Returns:
+        uint8 tensor (image_size, image_size, 3), RGB in 0..255.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if the bytes are not a whole image.
+    """
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    square = _cut_out(image, tf.constant((0, 0)), geometry)
+    return _rescale(square, geometry.image_size, "area")
+
+
+def _cut_out(image, offset, geometry):
+    """Returns the part of an image that a patch comes from."""
+    top, left, height, width = tf.unstack(
+        _window(tf.shape(image), offset, geometry)
+    )
+    return image[top : top + height, left : left + width]
+
+
+def _window(shape, offset, geometry):
+    """Returns where in an image a patch comes from: top, left, two sides."""
+    shape = shape[:2]
+    square = shape if geometry.squash else tf.fill([2], tf.reduce_min(shape))
+    scale = tf.cast(square, tf.float32) / geometry.image_size
+    sides = tf.maximum(_round(scale * geometry.crop_size), 1)
+    border = tf.cast(shape - square, tf.float32) / 2
+    corner = _round(border + scale * tf.cast(offset, tf.float32))
+    return tf.concat((tf.minimum(corner, shape - sides), sides), axis=0)
+
+
+def _round(numbers):
+    return tf.cast(numbers + 0.5, tf.int32)
+
+
+def _is_bilinear(pixels, size):
+    """Returns whether bilinear interpolation uses all pixels.
+
+    It does if it shrinks by up to two, and is faster than area interpolation,
+    which avoids aliasing in larger images.
+    """
+    return tf.reduce_max(tf.shape(pixels)) <= 2 * size
+
+
+def _rescale(pixels, size, method):
+    # The bare operations: what tf.image.resize adds takes time, too.
+    if method == "area":
+        rescaled = tf.raw_ops.ResizeArea(images=pixels[None], size=[size, size])
+    else:
+        rescaled = tf.raw_ops.ResizeBilinear(
+            images=pixels[None], size=[size, size], half_pixel_centers=True
+        )
+    return tf.cast(tf.reshape(rescaled, (size, size, 3)) + 0.5, tf.uint8)
+
+
+def ten_patches(
+    encoded: tf.Tensor, geometry: Geometry, decode: Callable = decode_patch
+) -> tf.Tensor:
+    """Decodes the patches that a prediction is averaged over (Sec. 4.1).
+
+    Args:
+        encoded: As for `decode_patch`.
+        geometry: The sizes.
+        decode: `decode_patch`, or one of its faster substitutes.
+
+    Returns:
+        uint8 tensor (10, crop_size, crop_size, 3): the centre, the four
+        corners, and their mirror images in the same order.
+    """
+    offsets = [geometry.centre, *geometry.corners]
+    patches = tf.stack([decode(encoded, o, geometry) for o in offsets])
+    return tf.concat((patches, tf.reverse(patches, axis=[2])), axis=0)
+
+
+def draw_places(
+    count: int, geometry: Geometry, *, crop: bool, flip: bool, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws where patches lie, and which are mirrored (Sec. 4.1).
+
+    Args:
+        count: Number of patches.
+        geometry: The sizes.
+        crop: Whether places are random; if not, they are the centre.
+        flip: Whether to mirror half of them.
+        seed: int64 tensor (2,); the draws are a function of it.
+
+    Returns:
+        Offsets, int32 (count, 2), and whether to mirror, bool (count,).
+    """
+    uniform = tf.random.stateless_uniform((count, 3), seed)  # In [0, 1).
+    offsets = tf.cast(uniform[:, :2] * geometry.offsets, tf.int32)
+    if not crop:
+        offsets = tf.tile([geometry.centre], (count, 1))
+    return offsets, (uniform[:, 2] < 0.5) & flip
+
+
+def mirror(patch: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+    """Returns a patch, or its mirror image if `mirrored` is true."""
+    return tf.cond(mirrored, lambda: tf.reverse(patch, axis=[1]), lambda: patch)

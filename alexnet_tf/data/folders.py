@@ -1,0 +1,122 @@
+"""Data sets that are folders of class folders."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.data.examples import Examples
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
+# Every tenth image of a folder that has no validation folder.
+_HELD_OUT = 10
+
+
+def open_split(path: Path, split: str) -> Examples:
+    """Opens PATH/CLASS/IMAGE, or PATH/SPLIT/CLASS/IMAGE.
+
+    Of the latter the training folder may be missing if nothing is trained.
+
+    Args:
+        path: The folder.
+        split: "train", "validation" or "", which is the latter. Without
+            folders for them every tenth image of a class is for validation.
+
+    Raises:
+        UserError: if there is no such folder or split, no images are in it,
+            or classes are in the validation folder only.
+    """
+    split = split or "validation"
+    if split not in ("train", "validation"):
+        raise UserError(
+            f"split {split!r} of --dataset=folder:{path} does not exist; "
+            "use train or validation."
+        )
+    names, home = class_names(path), _home_of_classes(path)
+    divided = home != path
+    root = path / split if divided else path
+    unknown = sorted({f.name for f in _folders(root)} - set(names))
+    if divided and any(_images_in(root / name, "all") for name in unknown):
+        raise UserError(
+            f"{root} has classes without training images: "
+            f"{', '.join(unknown[:3])}."
+        )
+    files, labels = [], []
+    for label, name in enumerate(names):
+        found = _images_in(root / name, "all" if divided else split)
+        files += found
+        labels += [label] * len(found)
+    if not files:
+        raise UserError(
+            f"--dataset=folder:{path} has no {split} images in {root}; "
+            "expected a folder for each class with .jpg or .png files."
+        )
+    if unknown and split == "train":
+        print(f"Folders without images are no classes: {', '.join(unknown)}")
+    # Not sorted by class: statistics are measured on the first ones.
+    order = np.random.default_rng(0).permutation(len(files))
+    files, labels = np.array(files)[order], np.array(labels, np.int64)[order]
+
+    def fetch(indices):
+        # Once: the graph would have all of them in it twice.
+        chosen = tf.gather(files, indices)
+        return {
+            "image": chosen,
+            "label": tf.gather(labels, indices),
+            "name": chosen,
+        }
+
+    return Examples(
+        len(files),
+        names,
+        fetch=fetch,
+        load=tf.io.read_file,
+    )
+
+
+def class_names(path: Path) -> tuple[str, ...]:
+    """Returns the names of the classes, in the order of their labels.
+
+    Raises:
+        UserError: if there is no such folder, or no images are in it.
+    """
+    if not path.is_dir():
+        raise UserError(f"--dataset=folder:{path}: no such folder: {path}")
+    home = _home_of_classes(path)
+    names = tuple(f.name for f in _folders(home) if _images_in(f, "all"))
+    if not names:
+        raise UserError(
+            f"--dataset=folder:{path} has no images in {home}; expected a "
+            "folder for each class with .jpg or .png files."
+        )
+    return names
+
+
+def _home_of_classes(path):
+    """Returns the folder whose folders are the classes."""
+    if (path / "train").is_dir():
+        return path / "train"
+    only_validation = any(_folders(path / "validation"))
+    return path / "validation" if only_validation else path
+
+
+def _folders(root):
+    return sorted(f for f in root.glob("*") if f.is_dir())
+
+
+def _images_in(folder, part):
+    """Returns a class's files: "all", every tenth, or what that leaves."""
+    if not folder.is_dir():
+        return []
+    found = sorted(
+        str(file)
+        for file in folder.iterdir()
+        if file.suffix.lower() in _IMAGE_SUFFIXES
+    )
+    if part == "all":
+        return found
+    held_out = found[_HELD_OUT - 1 :: _HELD_OUT]
+    if part == "validation":
+        return held_out
+    return sorted(set(found) - set(held_out))

@@ -1,0 +1,195 @@
+"""From a `Config` to the splits of its data set, and what may be wrong."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import Config
+from alexnet_tf.data import prepared
+from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data.bad_examples import BadExamples
+from alexnet_tf.data.examples import Examples
+from alexnet_tf.data.statistics import measure_pixels, read_pixels
+from alexnet_tf.storage import caffe_format as caffe
+from alexnet_tf.storage.dataset_info import (
+    DatasetFacts,
+    read_facts,
+    write_facts,
+)
+from alexnet_tf.storage.run_dir import RunDir
+
+
+def open_split(config: Config, split: str) -> Examples:
+    """Opens a split of the run's data set, the prepared one if there is one.
+
+    Raises:
+        UserError: if there is no such data set or split, or files are missing.
+    """
+    found = find_prepared(config)
+    if found:
+        directory, manifest = found
+        for name, source in manifest["source_splits"].items():
+            if source == split:
+                return prepared.open_split(directory, manifest, name)
+    return open_source(config, split)
+
+
+def open_source(config: Config, split: str) -> Examples:
+    """Opens a split of the data set itself, see `sources.open_split`."""
+    return sources.open_split(config.dataset, split, data_dir=config.data_dir)
+
+
+def find_prepared(config: Config) -> tuple[Path, dict] | None:
+    """Returns the prepared set's directory and manifest, if there is one.
+
+    Raises:
+        UserError: if it is not finished, or made of something else.
+    """
+    if not config.prepared_dir:
+        return None
+    directory = Path(config.prepared_dir)
+    source = ("dataset", "image_size", "resize")
+    manifest = prepared.find(
+        directory, {name: getattr(config, name) for name in source}
+    )
+    return (directory, manifest) if manifest else None
+
+
+def check_splits(
+    config: Config, training: Examples, validation: Examples
+) -> None:
+    """Checks that there is a batch, and that both splits have the same classes.
+
+    Raises:
+        UserError: if not.
+    """
+    check_classes(config, training, validation)
+    if training.count < config.batch_size:
+        raise UserError(
+            f"--train_split={config.train_split} of {config.dataset} has "
+            f"{training.count} images, not even one batch; use a "
+            f"--batch_size of at most {training.count}."
+        )
+
+
+def check_classes(
+    config: Config, training: Examples, validation: Examples
+) -> None:
+    """Checks that both splits have the same classes.
+
+    Raises:
+        UserError: if they have not.
+    """
+    if training.class_names != validation.class_names:
+        differing = set(training.class_names) ^ set(validation.class_names)
+        raise UserError(
+            f"the training and validation images of {config.dataset} have "
+            f"different classes: {', '.join(sorted(differing)[:3])} stand in "
+            "one of them only."
+        )
+
+
+def check_run_classes(run: RunDir, examples: Examples) -> None:
+    """Checks that a run was trained on the classes of a split.
+
+    Raises:
+        UserError: if it has others.
+    """
+    trained, now = read_facts(run).class_names, list(examples.class_names)
+    # The run's may say more: "n02123045 tabby cat" for "n02123045".
+    same = len(trained) == len(now) and all(
+        f"{ours} ".startswith(f"{theirs} ")
+        for ours, theirs in zip(trained, now, strict=True)
+    )
+    if not same:
+        differing = sorted(set(trained) ^ set(now))[:3]
+        raise UserError(
+            f"{run.path} was trained on {len(trained)} classes, its data set "
+            f"now has {len(now)}; {', '.join(differing) or 'their order'} "
+            "differ.\nGive the data set as it was, or start a new run with "
+            f"--init_from={run.path}."
+        )
+
+
+def learn_facts(
+    config: Config,
+    run: RunDir,
+    training: Examples,
+    validation: Examples,
+    bad: BadExamples,
+) -> DatasetFacts:
+    """Returns what a run knows of its data; its first start finds it out.
+
+    Raises:
+        UserError: if the file that --mean names cannot be used, or too many
+            examples cannot.
+    """
+    if run.dataset.exists():
+        return read_facts(run)
+    mean_image = read_mean(config)
+    if training.squares:
+        measured = read_pixels(*find_prepared(config), config.geometry)
+    else:
+        print("Measuring the mean and the colours of the training images...")
+        measured = measure_pixels(
+            training,
+            num_images=config.statistics_images,
+            geometry=config.geometry,
+            bad=bad,
+        )
+    if config.mean == "image":
+        mean_image = measured.mean_image.astype(np.float32)
+    facts = DatasetFacts(
+        class_names=list(training.class_names),
+        mean_rgb=measured.mean_rgb.tolist(),
+        covariance_rgb=measured.covariance_rgb.tolist(),
+        train_examples=training.count,
+        validation_examples=validation.count,
+        mean_image=mean_image,
+    )
+    write_facts(run, facts)
+    return facts
+
+
+def read_mean(config: Config) -> np.ndarray | None:
+    """Returns the mean image of the centre patch that --mean names, if any.
+
+    Raises:
+        UserError: if it cannot be read, or has another size than --image_size.
+    """
+    if config.mean in ("image", "colour"):
+        return None
+    mean = caffe.read_mean(Path(config.mean))
+    side = config.image_size
+    if mean.shape != (side, side, 3):
+        raise UserError(
+            f"--mean={config.mean} is of {mean.shape[1]}x{mean.shape[0]} "
+            f"pixels; it needs the sides of --image_size={side}."
+        )
+    return config.geometry.cut_centre(mean)
+
+
+@contextlib.contextmanager
+def naming_damaged_files(*splits: Examples):
+    """Finds out, when reading fails, whether files are damaged, and which.
+
+    Raises:
+        UserError: if one is.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        for examples in splits:
+            examples.check_files()
+        raise
+
+
+def note_bad_examples(
+    config: Config, run: RunDir, *splits: Examples
+) -> BadExamples:
+    """Returns where a run notes the bad examples of its splits."""
+    limit = config.max_bad_fraction * sum(split.count for split in splits)
+    return BadExamples(run.bad_examples, limit=int(limit))

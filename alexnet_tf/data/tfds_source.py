@@ -1,0 +1,164 @@
+"""Data sets: from TFDS by name, or from a folder of class folders."""
+
+import collections
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.data import folders
+from alexnet_tf.data.examples import Examples
+from alexnet_tf.data.shapes import shapes  # noqa: F401 Registers it.
+
+# What TFDS cannot download by itself: file, bytes.
+_MANUAL_FILES = {
+    "imagenet2012": (
+        ("ILSVRC2012_img_train.tar", 147_897_477_120),
+        ("ILSVRC2012_img_val.tar", 6_744_924_160),
+    )
+}
+
+
+def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
+    """Opens a split, generating or preparing the data set if need be.
+
+    Args:
+        dataset: TFDS name or "folder:PATH".
+        split: "train"; "validation"; any TFDS split expression. "" is the
+            validation split, or the test split of a set that has none.
+        data_dir: TFDS's directory; empty for its default.
+
+    Raises:
+        UserError: if there is no such data set or split, it is not one of
+            image classification, or files are missing.
+    """
+    if dataset.startswith("folder:"):
+        return folders.open_split(Path(dataset.removeprefix("folder:")), split)
+    builder = _open_builder(dataset, data_dir)
+    _prepare(builder)
+    split = split or _validation_split(builder.info.splits)
+    try:
+        count = builder.info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"split {split!r} of --dataset={dataset} does not exist; it has "
+            f"{', '.join(builder.info.splits)}, or parts such as train[:90%]."
+        ) from error
+    if not count:
+        raise UserError(f"split {split!r} of --dataset={dataset} is empty.")
+    records = builder.as_dataset(
+        split,
+        decoders={"image": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(add_tfds_id=True, try_autocache=False),
+    ).map(
+        lambda example: {
+            "image": example["image"],
+            "label": example["label"],
+            "name": example["tfds_id"],
+        }
+    )
+    return Examples(
+        count,
+        told_apart(builder.info.features["label"].names),
+        records,
+        check_files=lambda: _check_records(builder, split),
+    )
+
+
+def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
+    """Returns a data set's class names without reading its images."""
+    if dataset.startswith("folder:"):
+        return folders.class_names(Path(dataset.removeprefix("folder:")))
+    builder = _open_builder(dataset, data_dir)
+    return told_apart(builder.info.features["label"].names)
+
+
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns class names, with the label after those that occur twice."""
+    times = collections.Counter(names)
+    return tuple(
+        name if times[name] == 1 else f"{name} ({label})"
+        for label, name in enumerate(names)
+    )
+
+
+def _open_builder(dataset, data_dir):
+    try:
+        builder = tfds.builder(dataset, data_dir=data_dir or None)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        names = tfds.list_builders(with_community_datasets=False)
+        near = difflib.get_close_matches(dataset, names, n=3, cutoff=0.0)
+        raise UserError(
+            f"--dataset={dataset} is not known to TFDS. Near: "
+            f"{', '.join(near)}; or folder:PATH for a folder of images."
+        ) from error
+    except (ValueError, AssertionError) as error:
+        # Some of TFDS's messages are a page long; their last clause says why.
+        reason = str(error).splitlines()[0].split('}": ')[-1]
+        raise UserError(
+            f"--dataset={dataset} cannot be opened: {reason[:150]}\n"
+            "TFDS names are NAME, NAME/CONFIG or NAME:VERSION."
+        ) from error
+    features = builder.info.features
+    kinds = {name: type(feature) for name, feature in features.items()}
+    if (kinds.get("image"), kinds.get("label")) != (
+        tfds.features.Image,
+        tfds.features.ClassLabel,
+    ):
+        raise UserError(
+            f"--dataset={dataset} has {', '.join(features)}; expected an "
+            "image and a class label: a set for image classification."
+        )
+    return builder
+
+
+def _prepare(builder):
+    """Downloads or generates a data set that is not there yet."""
+    if builder.data_path.exists():
+        return
+    manual_dir = Path(builder.data_dir_root) / "downloads" / "manual"
+    wanted = _MANUAL_FILES.get(builder.name, ())
+    missing = [
+        f"{name} ({size / 1e9:.1f} GB)"
+        for name, size in wanted
+        if not (manual_dir / name).exists()
+    ]
+    if missing:
+        raise UserError(
+            f"--dataset={builder.name} needs {' and '.join(missing)},\n"
+            f"which are not in {manual_dir}.\n"
+            "Get them from https://image-net.org (an account is needed) and "
+            "put them there, or give the --data_dir whose downloads/manual "
+            "has them."
+        )
+    builder.download_and_prepare()
+
+
+def _validation_split(splits):
+    for split in ("validation", "test"):
+        if split in splits:
+            return split
+    raise UserError(
+        "the data set has no validation or test split, only "
+        f"{', '.join(splits)}; give --train_split and --validation_split, "
+        "as train[:90%] and train[90%:]."
+    )
+
+
+def _check_records(builder, split):
+    """Counts the records of each file of a split."""
+    for part in builder.info.splits[split].file_instructions:
+        expected = part.examples_in_shard
+        try:
+            found = sum(1 for _ in tf.data.TFRecordDataset(part.filename))
+        except tf.errors.OpError as error:
+            found = error.message
+        if found != expected:
+            raise UserError(
+                f"{part.filename} is damaged: it should have {expected} "
+                f"records, but reading it gives: {found}.\nRemove "
+                f"{builder.data_path} and start again: TFDS makes it anew."
+            )

@@ -1,1 +1,0 @@
-"""Data sets that the package brings with it, as TFDS builders."""

@@ -1,0 +1,1 @@
+"""What a trained network answers, measured and drawn."""

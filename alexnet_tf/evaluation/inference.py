@@ -1,0 +1,133 @@
+"""From images to labels: what is exported, and what predicts."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.data.bad_examples import decode_rows
+from alexnet_tf.data.decoding import decode_patch
+
+Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
+_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
+# Classes that are named for an image.
+_BEST = 5
+
+
+def make_endpoints(
+    model: keras.Model, class_names: Sequence[str], geometry: Geometry
+) -> Endpoints:
+    """Returns what an exported model can be asked.
+
+    Args:
+        model: The network; takes uint8 patches, gives logits.
+        class_names: Names in the order of the logits.
+        geometry: Sizes of the patches; the centre one is looked at.
+
+    Returns:
+        Functions compiled by TensorFlow, with tensors by name for results:
+
+        `classify` takes `image_bytes`, (batch,) strings, each a JPEG or
+        another image file, and returns `labels`, (batch, 5) strings, the best
+        classes first (fewer than 5 if there are fewer), and `scores`,
+        (batch, 5) float32, their probabilities. What is no image has empty
+        labels and scores of 0.
+
+        `probabilities` takes `images`, (batch, crop_size, crop_size, 3) uint8,
+        and returns `probabilities`, (batch, classes) float32.
+
+        `features` takes the same and returns `features`, (batch, neurons)
+        float32, the outputs of fc7, both towers side by side (Sec. 6.1).
+
+        `class_names` takes nothing and returns `class_names`, (classes,)
+        strings.
+    """
+    names = tf.constant(list(class_names))
+    images = tf.TensorSpec([None, *geometry.patch_shape], tf.uint8, "images")
+    fc7 = keras.Model(model.input, fc7_outputs(model))
+
+    def probabilities_of(patches):
+        return tf.nn.softmax(model(patches, training=False))
+
+    @tf.function(input_signature=[_BYTES])
+    def classify(image_bytes):
+        patches, good = decode_rows(
+            lambda encoded: decode_patch(encoded, geometry.centre, geometry),
+            [image_bytes],
+            tf.zeros(geometry.patch_shape, tf.uint8),
+        )
+        patches = tf.ensure_shape(patches, images.shape)
+        scores, classes = tf.math.top_k(
+            probabilities_of(patches), k=min(_BEST, len(class_names))
+        )
+        labels = tf.where(good[:, None], tf.gather(names, classes), "")
+        return {
+            "labels": labels,
+            "scores": tf.where(good[:, None], scores, 0.0),
+        }
+
+    @tf.function(input_signature=[images])
+    def probabilities(images):
+        return {"probabilities": probabilities_of(images)}
+
+    @tf.function(input_signature=[images])
+    def features(images):
+        return {"features": fc7(images, training=False)}
+
+    @tf.function(input_signature=[])
+    def all_names():
+        return {"class_names": names}
+
+    return {
+        "classify": classify,
+        "probabilities": probabilities,
+        "features": features,
+        "class_names": all_names,
+    }
+
+
+def fc7_outputs(model: keras.Model) -> keras.KerasTensor:
+    """Returns the outputs of a network's fc7, (batch, neurons), all towers."""
+    towers = [
+        layer.output for layer in model.layers if "fc7_tower" in layer.name
+    ]
+    return keras.ops.concatenate(towers, axis=-1)
+
+
+def save_endpoints(endpoints: Endpoints, path: Path) -> None:
+    """Writes a SavedModel; `classify` is its serving signature.
+
+    It names no device: it loads on any machine, as it is.
+    """
+    archive = keras.export.ExportArchive()
+    # No archive.track(model): that would write each weight twice.
+    for name, function in endpoints.items():
+        archive.add_endpoint(name, function, function.input_signature)
+    archive.write_out(str(path), verbose=False)
+    _clear_devices(path / "saved_model.pb")
+
+
+def _clear_devices(file: Path) -> None:
+    """Clears the devices that TensorFlow's own saving functions name."""
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for meta_graph in saved.meta_graphs:
+        graph = meta_graph.graph_def
+        functions = [f.node_def for f in graph.library.function]
+        for node in itertools.chain(graph.node, *functions):
+            node.device = ""
+    file.write_bytes(saved.SerializeToString())
+
+
+def load_endpoints(path: Path) -> Endpoints:
+    """Returns what `save_endpoints` saved."""
+    loaded = tf.saved_model.load(str(path))
+    endpoints = {}
+    for name, signature in loaded.signatures.items():
+        # The loaded object owns the weights and must live as long.
+        signature.owner = loaded
+        endpoints[name] = signature
+    return endpoints

@@ -1,0 +1,196 @@
+"""Dropout, and the first layer, which makes the input of stored images.
+
+Both draw random numbers that belong to an image's place in the global batch.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.models.tower_layers import OnTower, compiled
+
+_register = keras.saving.register_keras_serializable("alexnet_tf")
+
+
+@_register
+class Pixels(OnTower, keras.layers.Layer):
+    """Makes the network's input of stored images (Sec. 2 and 4.1).
+
+    Subtracts the mean and, in training, adds colour noise.
+
+    Args:
+        mean: Mean colour (3,) or mean image (height, width, 3), in 0..255.
+        noise_basis: 3x3 nested sequence B or None; each training image gets
+            the colour z B added to all its pixels, z being three independent
+            standard Gaussians.
+        noise_shrink: Training images are divided by this after the noise.
+        seed: Seed of the noise, the same for all towers, which see the same
+            image.
+        **kwargs: As for any layer.
+
+    Input shape: (batch, height, width, 3), uint8 or float in 0..255.
+    Output shape: the same, floating.
+    """
+
+    def __init__(
+        self,
+        mean,
+        noise_basis,
+        seed,
+        noise_shrink=1.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.mean = np.asarray(mean, np.float32)
+        self.noise_basis = noise_basis and [list(row) for row in noise_basis]
+        self.noise_shrink = noise_shrink
+        self.seed = seed
+
+    def build(self, input_shape):
+        """Makes the noise's state."""
+        self.noise_seed = keras.random.SeedGenerator(self.seed, name="noise")
+
+    def call(self, images, training=False):
+        """Returns the images around zero."""
+        _, height, width, _ = images.shape
+        # Adding whole rows is several times faster than adding to each pixel.
+        if self.mean.ndim == 1:
+            added = -np.tile(self.mean, width)  # (width * 3,)
+        else:
+            added = -self.mean.reshape(height, -1)  # (height, width * 3)
+        shrink = 1.0
+        if training:
+            shrink = self.noise_shrink
+            if self.noise_basis:
+                gaussian = _draw(
+                    tf.random.stateless_normal,
+                    (tf.shape(images)[0], 3),
+                    self.noise_seed,
+                )
+                colour = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
+                added += tf.tile(colour[:, None], (1, 1, width))
+        make_input = self._compiled if training else self._add
+        return make_input(images, added, shrink)
+
+    @functools.cached_property
+    def _compiled(self):
+        """XLA makes one loop of it, in less than half the time."""
+        return compiled(self._add, f"{self.name}_forward")
+
+    def _add(self, images, added, shrink):
+        _, height, width, channels = images.shape
+        rows = tf.reshape(images, (-1, height, width * channels))
+        rows = tf.cast(rows, tf.float32) + added
+        if shrink != 1:
+            rows /= shrink
+        images = tf.reshape(rows, (-1, height, width, channels))
+        return tf.cast(images, self.compute_dtype)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "mean": self.mean.tolist(),
+            "noise_basis": self.noise_basis,
+            "noise_shrink": self.noise_shrink,
+            "seed": self.seed,
+        }
+
+
+def colour_noise_basis(
+    covariance: Sequence[Sequence[float]], *, reading: str, std: float
+) -> list[list[float]] | None:
+    """Returns the directions and sizes of the colour noise.
+
+    An image is given the colour z B, with z three standard Gaussians. Row i of
+    B is `std` times principal component i times a size: by the paper's text
+    its eigenvalue, which only makes sense for pixels in [0, 1] (on 0..255 it
+    would wipe out the image); in the 2012 source the eigenvalue's square root,
+    which scales as pixels do.
+
+    Args:
+        covariance: (3, 3), of RGB pixels in 0..255.
+        reading: "paper", "code_2012" or "off".
+        std: Standard deviation of the paper's Gaussian, 0.1.
+
+    Returns:
+        B, 3x3 nested lists in grey levels of 0..255; None for "off" or a std
+        of 0.
+    """
+    if reading == "off" or std == 0:
+        return None
+    eigenvalues, eigenvectors = np.linalg.eigh(np.array(covariance) / 255**2)
+    sizes = {
+        "paper": eigenvalues,
+        "code_2012": np.sqrt(np.maximum(eigenvalues, 0)),
+    }[reading]
+    return (255 * std * sizes[:, None] * eigenvectors.T).tolist()
+
+
+@_register
+class Dropout(OnTower, keras.layers.Layer):
+    """Dropout as the paper has it (Sec. 4.2).
+
+    Training sets a share `rate` of the inputs to zero and leaves the others as
+    they are; at test time all are multiplied by 1 - rate. Keras's own layer
+    divides by 1 - rate in training instead, which doubles what the next layer
+    sees, and gives all replicas the same mask.
+
+    Args:
+        rate: Share of inputs to drop, in [0, 1).
+        inverted: Whether to divide in training as Keras does, instead of
+            multiplying at test time.
+        seed: Seed of the masks; a random one by default.
+        **kwargs: As for any layer.
+
+    Input and output shape: (batch, units), floating.
+    """
+
+    def __init__(self, rate, inverted=False, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.inverted = inverted
+        self.seed = seed
+
+    def build(self, input_shape):
+        """Makes the masks' state."""
+        self.mask_seed = keras.random.SeedGenerator(self.seed, name="masks")
+
+    def call(self, inputs, training=False):
+        """Returns the masked (training) or scaled (test) inputs."""
+        kept = 1 - self.rate
+        if not training:
+            return inputs if self.inverted else inputs * kept
+        uniform = _draw(
+            tf.random.stateless_uniform, tf.shape(inputs), self.mask_seed
+        )
+        mask = tf.cast(uniform >= self.rate, self.compute_dtype)
+        if self.inverted:
+            mask /= kept
+        return self.on_device(lambda x: x * mask, inputs)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "rate": self.rate,
+            "inverted": self.inverted,
+            "seed": self.seed,
+        }
+
+
+def _draw(sampler, shape, seed_generator):
+    """Draws random numbers for this replica's share of the global batch.
+
+    The numbers belong to an example's place in the global batch: they differ
+    between replicas and do not depend on how many there are.
+    """
+    context = tf.distribute.get_replica_context()
+    replicas = context.num_replicas_in_sync if context else 1
+    replica = context.replica_id_in_sync_group if context else 0
+    seed = tf.cast(seed_generator.next(), tf.int64)
+    of_all_replicas = sampler(tf.concat(([replicas], shape), axis=0), seed)
+    return of_all_replicas[replica]

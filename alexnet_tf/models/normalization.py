@@ -1,0 +1,183 @@
+"""Response normalisation (Sec. 3.3)."""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.models.tower_layers import OnTower, compiled
+
+_register = keras.saving.register_keras_serializable("alexnet_tf")
+
+
+@_register
+class LocalResponseNormalization(OnTower, keras.layers.Layer):
+    """Local response normalisation across kernel maps (Sec. 3.3).
+
+    y_i = x_i / (k + alpha sum_j x_j^2)^beta, where j runs over the `size`
+    channels around i that exist. As the paper prints it, the sum is not
+    divided by `size`; the 2012 source and Caffe divide.
+
+    Args:
+        size: n, number of channels in the window; odd.
+        k: k.
+        alpha: alpha.
+        beta: beta.
+        divide_alpha: Whether alpha is divided by the number of responses in
+            a whole window.
+        **kwargs: As for any layer.
+
+    Input and output shape: (..., channels), floating. The arithmetic is in
+    float32.
+
+    Raises:
+        ValueError: if `size` is even.
+
+    Reference:
+        Krizhevsky, Sutskever and Hinton, 2012, Sec. 3.3.
+    """
+
+    # Axes that the window extends along.
+    axes = (-1,)
+
+    def __init__(
+        self,
+        size=5,
+        k=2.0,
+        alpha=1e-4,
+        beta=0.75,
+        divide_alpha=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if size % 2 == 0:
+            raise ValueError(
+                f"size={size} has no middle channel; use an odd number."
+            )
+        self.size, self.k, self.alpha, self.beta = size, k, alpha, beta
+        self.divide_alpha = divide_alpha
+
+    def call(self, inputs, training=False):
+        """Returns the normalised responses."""
+        function = self._in_training if training else self._at_test_time
+        return self.on_device(function, inputs)
+
+    def _at_test_time(self, x):
+        """Leaves it to TensorFlow's own operation, which has one pass only."""
+        rows = tf.reshape(tf.cast(x, tf.float32), (-1, 1, 1, x.shape[-1]))
+        y = tf.nn.local_response_normalization(
+            rows,
+            depth_radius=self.size // 2,
+            bias=self.k,
+            alpha=self._alpha(),
+            beta=self.beta,
+        )
+        y = tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
+        return tf.cast(y, self.compute_dtype)
+
+    def _in_training(self, inputs):
+        """Has XLA make a loop of the responses, and two of their gradient."""
+        respond, gradient_of = self._compiled
+
+        @tf.custom_gradient
+        def normalise(x):
+            # Stopped, or a tape would have XLA hand out all that lies between,
+            # in a loop each.
+            y, factor = respond(tf.stop_gradient(x))
+
+            def gradient(upstream):
+                # Named as TensorFlow names others, for traces of a step.
+                with tf.name_scope(f"gradient_tape/{self.name}"):
+                    return gradient_of(x, factor, upstream)
+
+            return y, gradient
+
+        return normalise(inputs)
+
+    @functools.cached_property
+    def _compiled(self):
+        return (
+            compiled(self._respond, f"{self.name}_forward"),
+            compiled(self._gradient_of, f"{self.name}_backward"),
+        )
+
+    def _respond(self, x):
+        """Returns the responses, and what the inputs were multiplied by."""
+        x = tf.cast(x, tf.float32)
+        factor = self._power(self._scale(x))
+        return tf.cast(x * factor, self.compute_dtype), factor
+
+    def _gradient_of(self, x, factor, upstream):
+        """Returns the gradient in closed form."""
+        x, upstream = tf.cast(x, tf.float32), tf.cast(upstream, tf.float32)
+        crossed = self._window_sum(upstream * x * factor / self._scale(x))
+        gradient = (
+            upstream * factor - 2 * self._alpha() * self.beta * x * crossed
+        )
+        return tf.cast(gradient, self.compute_dtype)
+
+    def _scale(self, x):
+        return self.k + self._alpha() * self._window_sum(x, tf.square)
+
+    def _alpha(self):
+        responses = self.size ** len(self.axes)
+        return self.alpha / responses if self.divide_alpha else self.alpha
+
+    def _window_sum(self, x, function=tf.identity):
+        """Sums function(x) over the window around each response.
+
+        Each neighbour is shifted by itself, and before it goes into the
+        function: XLA makes one loop of that, and several of other orders.
+        """
+        reach = self.size // 2
+        for axis in self.axes:
+            shifts = range(-reach, reach + 1)
+            x = tf.add_n([function(_shifted(x, by, axis)) for by in shifts])
+            function = tf.identity
+        return x
+
+    def _power(self, scale):
+        """Returns scale^-beta; the paper's 3/4 needs no logarithm."""
+        if self.beta == 0.75:
+            return tf.sqrt(tf.sqrt(scale)) / scale
+        return tf.pow(scale, -self.beta)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "k": self.k,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "divide_alpha": self.divide_alpha,
+        }
+
+
+def _shifted(x, by, axis):
+    """Returns x moved along an axis, with zeros where there is nothing."""
+    by = max(-x.shape[axis], min(x.shape[axis], by))
+    kept = [slice(None)] * x.shape.rank
+    kept[axis] = slice(max(by, 0), x.shape[axis] + min(by, 0))
+    padding = np.zeros((x.shape.rank, 2), np.int32)
+    padding[axis] = (max(-by, 0), max(by, 0))
+    return tf.pad(x[tuple(kept)], padding)
+
+
+@_register
+class SpatialResponseNormalization(LocalResponseNormalization):
+    """Response normalisation over neighbouring places of each map.
+
+    The window has `size` x `size` places of one channel. It stands in layer 2
+    of the 2012 source and not in the paper.
+
+    Input and output shape: (batch, height, width, channels), floating.
+    """
+
+    axes = (1, 2)
+
+    def _at_test_time(self, x):
+        """Returns the responses; TensorFlow has no operation for them."""
+        y, _ = self._respond(x)
+        return y

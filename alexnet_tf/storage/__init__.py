@@ -1,0 +1,1 @@
+"""Files on disk: the run directory, checkpoints and Caffe's formats."""

@@ -1,0 +1,197 @@
+"""Checkpoints: the state of a run on disk, complete or absent.
+
+A checkpoint is a directory `step-00000930`, `step-00000930-2` if there was one
+of that step before, with `variables.npz`, which maps the paths of Keras
+variables (conv1_tower0/kernel, ...) to arrays, `state.json` with what is not a
+variable, and `manifest.json` with the sizes and checksums of both. It is
+written aside, synced to disk and renamed, and never replaced, so that one with
+that name is whole unless it was damaged later, which the checksums tell. Paths
+do not depend on devices: a checkpoint made with any number of replicas serves
+any other.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.storage.run_dir import checksum
+from alexnet_tf.storage.variables import VARIABLES
+
+_FILES = (VARIABLES, "state.json")
+
+
+def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
+    """Writes a checkpoint.
+
+    Args:
+        directory: Where the run keeps its checkpoints.
+        values: Arrays by the paths of their variables.
+        state: JSON values, among them `step`, and `val_top1_error` and
+            `val_loss`, which are None in the middle of an epoch.
+
+    Raises:
+        UserError: if a value is not finite, or writing fails; checkpoints
+            written before stay as they are.
+    """
+    target = _new_name(directory, state["step"])
+    aside = directory / ".writing"
+    _check_finite(values, directory)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        with (aside / VARIABLES).open("wb") as file:
+            np.savez(file, **values)
+            _sync(file)
+        _write_json(aside / "state.json", state)
+        manifest = {name: _describe(aside / name) for name in _FILES}
+        _write_json(aside / "manifest.json", manifest)
+        aside.rename(target)
+        _sync_directory(directory)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(
+            f"checkpoint {target} cannot be written: {error.strerror}.\n"
+            "Those before it are whole; make room, and start the same command "
+            "again to go on after the newest."
+        ) from error
+
+
+def _new_name(directory, step):
+    """Returns a name after all others of the step: none is ever replaced."""
+    name = f"step-{step:08d}"
+    numbers = [_order(c)[1:] for c in _all(directory) if _order(c)[0] == step]
+    if numbers:
+        (last,) = numbers[-1] or [1]
+        name += f"-{last + 1}"
+    return directory / name
+
+
+def _check_finite(values, directory):
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"{name} has values that are not finite; no checkpoint is "
+                f"written. The last good one is {newest(directory)}."
+            )
+
+
+def _describe(file):
+    return {"bytes": file.stat().st_size, "sha256": checksum(file)}
+
+
+def _write_json(path, content):
+    with path.open("w") as file:
+        json.dump(content, file, indent=2)
+        _sync(file)
+
+
+def _sync(file):
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_directory(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def damage(checkpoint: Path) -> str:
+    """Returns what is wrong with a checkpoint's files; "" if nothing is."""
+    try:
+        manifest = json.loads((checkpoint / "manifest.json").read_text())
+        for name in _FILES:
+            found = _describe(checkpoint / name)
+            for what, expected in manifest[name].items():
+                if found[what] != expected:
+                    return f"{name} has {what} {found[what]}, not {expected}"
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def newest(directory: Path) -> Path | None:
+    """Returns the newest whole checkpoint, None if there has never been one.
+
+    Damaged ones are named and passed over.
+
+    Raises:
+        UserError: if all are damaged.
+    """
+    return _first_whole(directory, reversed(_all(directory)))
+
+
+def best(directory: Path) -> Path | None:
+    """Returns the whole one with the lowest error, of equals that of loss.
+
+    None if none was measured.
+
+    Raises:
+        UserError: if all are damaged.
+    """
+    measured = [c for c in _all(directory) if _error(c) is not None]
+    return _first_whole(directory, sorted(measured, key=_error))
+
+
+def _first_whole(directory, candidates):
+    reason = ""
+    for checkpoint in candidates:
+        reason = damage(checkpoint)
+        if not reason:
+            return checkpoint
+        print(f"{checkpoint} is damaged and not used: {reason}.")
+    if reason:
+        raise UserError(
+            f"all checkpoints in {directory} are damaged; remove that "
+            "directory to begin anew, or give another --run_dir."
+        )
+    return None
+
+
+def prune(directory: Path, *, keep: int) -> None:
+    """Removes all but the best checkpoint and those of the newest steps.
+
+    Args:
+        directory: Where the run keeps its checkpoints.
+        keep: Steps to keep, of each the last checkpoint only.
+    """
+    found = _all(directory)
+    measured = [c for c in found if _error(c) is not None]
+    last_of_step = {_order(c)[0]: c for c in found}
+    kept = {
+        *list(last_of_step.values())[-keep:],
+        min(measured, key=_error, default=None),
+    }
+    for checkpoint in found:
+        if checkpoint not in kept:
+            shutil.rmtree(checkpoint)
+
+
+def _all(directory):
+    return sorted(directory.glob("step-[0-9]*"), key=_order)
+
+
+def _order(checkpoint):
+    """Returns [step] or [step, number]."""
+    return [int(part) for part in checkpoint.name.split("-")[1:]]
+
+
+def _error(checkpoint):
+    """Returns the validation error and loss, None if they cannot be read."""
+    try:
+        state = read_state(checkpoint)
+        error = state["val_top1_error"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return None if error is None else (error, state.get("val_loss", 0.0))
+
+
+def read_state(checkpoint: Path) -> dict:
+    """Returns what `save` was given as `state`."""
+    return json.loads((checkpoint / "state.json").read_text())

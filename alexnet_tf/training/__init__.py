@@ -1,0 +1,1 @@
+"""The optimizer, the training loop and its callbacks, and resuming."""

@@ -1,0 +1,403 @@
+"""Networks in Caffe's own format, imported, against its own arithmetic."""
+
+import hashlib
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from alexnet_tf.benchmarks import traffic
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import parse
+from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.main import main
+from alexnet_tf.storage import caffe_format as caffe
+from alexnet_tf.storage.dataset_info import unknown_facts
+from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.training import assembly, building
+from tests.commands.caffe_nets import (
+    ALEXNET,
+    CAFFENET,
+    caffe_logits,
+    fill,
+    make_weights,
+    messages,
+    write_caffemodel,
+)
+
+SMALL = ("--width=0.1", "--gpus=none")
+# As small as patches can be that Caffe cuts into the same places: 15, 7, 3, 1.
+TINY = (*SMALL, "--image_size=72", "--crop_size=67", "--batch_size=20")
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    """A file with seven names."""
+    file = tmp_path_factory.mktemp("labels") / "labels.txt"
+    file.write_text("".join(f"n{n:03d} thing, number {n}\n" for n in range(7)))
+    return file
+
+
+def open_run(run, *flags):
+    """Returns a run's network, and its settings."""
+    config, _ = parse([f"--flagfile={run}/flags.cfg", *flags])
+    return building.make_best_network(config, RunDir(run)), config
+
+
+def import_net(run, file, *flags):
+    arguments = [*flags, f"--caffemodel={file}", f"--run_dir={run}"]
+    return main(["import_caffe", *arguments])
+
+
+def images_of(side, count=3):
+    """Returns images of large patches, so that responses differ much."""
+    coarse = np.random.default_rng(1).integers(0, 256, (count, 8, 8, 3))
+    images = [PIL.Image.fromarray(i.astype(np.uint8)) for i in coarse]
+    return np.stack([np.asarray(i.resize((side, side))) for i in images])
+
+
+@pytest.mark.parametrize(
+    ("order", "groups", "v1", "flags"),
+    [
+        (ALEXNET, 2, True, []),
+        (ALEXNET, 2, False, []),
+        (CAFFENET, 2, True, ["--flagfile=flags/caffenet.cfg"]),
+        (ALEXNET, 4, False, ["--towers=4"]),
+        (ALEXNET, 1, False, ["--towers=1"]),
+    ],
+    ids=["alexnet-v1", "alexnet", "caffenet-v1", "four-groups", "one-group"],
+)
+def test_logits_are_those_of_caffe(tmp_path, labels, order, groups, v1, flags):
+    net = make_weights(227, classes=7, width=0.1, groups=groups)
+    file = write_caffemodel(tmp_path / "net.caffemodel", net, order, v1=v1)
+    flags = [*flags, *SMALL, f"--labels={labels}"]
+    assert import_net(tmp_path / "run", file, *flags) == 0
+    model, _ = open_run(tmp_path / "run")
+    images = images_of(227)
+    expected = caffe_logits(images, net, order, groups)
+    assert expected.std() > 5  # Not all alike.
+    found = model(images, training=False)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    if groups > 1:
+        model, _ = open_run(tmp_path / "run", "--nolrn_across_towers")
+        apart = np.abs(model(images, training=False) - expected).max()
+        assert apart > 0.01  # What the border between the towers makes.
+
+
+def test_the_mean_image_is_caffes(tmp_path, labels):
+    net = make_weights(227, classes=7, width=0.1)
+    file = write_caffemodel(tmp_path / "net.caffemodel", net, ALEXNET, v1=False)
+    mean = np.random.default_rng(2).uniform(80, 150, (3, 256, 256))
+    mean = mean.astype(np.float32)
+    blob = messages()["BlobProto"]()
+    fill(blob, mean, v1=True)
+    mean_file = tmp_path / "mean.binaryproto"
+    mean_file.write_bytes(blob.SerializeToString())
+    flags = [f"--labels={labels}", f"--mean={mean_file}", *SMALL]
+    assert import_net(tmp_path / "run", file, *flags) == 0
+    mean_file.unlink()  # The run has it.
+    model, _ = open_run(tmp_path / "run")
+    images = images_of(227)
+    start = (256 - 227) // 2  # As in Caffe's data_transformer.
+    cut = mean[:, start : start + 227, start : start + 227]
+    np.testing.assert_allclose(
+        model(images, training=False),
+        caffe_logits(images, net, ALEXNET, mean=cut),
+        rtol=0,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("v1", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("double", [False, True])
+def test_all_ways_to_write_numbers_are_read(tmp_path, v1, packed, double):
+    net = make_weights(67, classes=3, width=0.02)
+    how = dict(v1=v1, packed=packed, double=double)
+    file = write_caffemodel(tmp_path / "net.caffemodel", net, ALEXNET, **how)
+    found = caffe.read_network(file)
+    assert list(found) == list(ALEXNET)
+    for name, layer in found.items():
+        for array, expected in zip(layer.blobs, net.get(name, ()), strict=True):
+            assert array.dtype == np.float32
+            np.testing.assert_array_equal(array, expected.astype(np.float32))
+
+
+# --- Like any other run.
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory, data_dir):
+    """A run with the classes of the tiny data set; not to be changed."""
+    directory = tmp_path_factory.mktemp("imported")
+    net = make_weights(67, classes=12, width=0.1)
+    file = write_caffemodel(directory / "net.caffemodel", net, ALEXNET, v1=True)
+    flags = ["--dataset=shapes/tiny", f"--data_dir={data_dir}", *TINY]
+    assert import_net(directory / "run", file, *flags) == 0
+    return directory / "run"
+
+
+def test_an_imported_run_is_evaluated(imported, tmp_path, data_dir, capsys):
+    file = tmp_path / "errors.json"
+    flags = ["--virtual_devices=2", f"--json={file}"]
+    assert main(["evaluate", str(imported), *flags]) == 0
+    assert f"{imported}, imported, 60 images" in capsys.readouterr().out
+    model, config = open_run(imported)
+    split = sources.open_split("shapes/tiny", "validation", data_dir=data_dir)
+    batches = assembly.data.evaluation_batches(
+        split,
+        batch_size=60,
+        geometry=config.geometry,
+        bad=assembly.BadExamples(),
+    )
+    ((images, numbers),) = batches.as_numpy_iterator()
+    wrong = np.argmax(model(images), axis=1) != numbers
+    errors = json.loads(file.read_text())
+    assert errors["center"]["top1_error"] == pytest.approx(wrong.mean())
+
+
+@pytest.mark.slow
+def test_an_imported_run_is_drawn(imported, tmp_path):
+    flags = [f"--figures_dir={tmp_path}"]
+    assert main(["figures", str(imported), *flags]) == 0
+    assert {file.name for file in tmp_path.glob("*.png")} == {
+        "kernels.png",
+        "answers.png",
+        "neighbours.png",
+    }
+
+
+def test_an_imported_run_predicts_and_is_exported(
+    imported, image_files, tmp_path
+):
+    answers = []
+    assert main(["export", f"--run_dir={imported}"]) == 0
+    for model in ("run_dir", "saved_model"):
+        path = imported / ("saved_model" if model == "saved_model" else "")
+        file = tmp_path / "best.json"
+        photos = map(str, image_files)
+        flags = [f"--{model}={path}", f"--json={file}"]
+        assert main(["predict", *photos, *flags]) == 0
+        answers.append(json.loads(file.read_text()))
+    ours, theirs = answers
+    assert ours.keys() == theirs.keys() and len(ours) == 5
+    for best, other in zip(ours.values(), theirs.values(), strict=True):
+        names, scores = zip(*best, strict=True)
+        other_names, other_scores = zip(*other, strict=True)
+        assert names == other_names
+        np.testing.assert_allclose(scores, other_scores, atol=1e-5)
+
+
+def test_training_goes_on_from_an_imported_run(
+    imported, data_dir, tmp_path, capsys
+):
+    flags = ["--flagfile=flags/caffe_alexnet.cfg", *TINY]
+    flags += ["--dataset=shapes/tiny", f"--data_dir={data_dir}"]
+    flags += ["--flagfile=flags/finetune.cfg", f"--init_from={imported}"]
+    flags += ["--epochs=1", f"--run_dir={tmp_path}", "--virtual_devices=2"]
+    assert main(flags) == 0
+    assert "Weights drawn anew: none" in capsys.readouterr().out
+    before, _ = open_run(imported)
+    after, _ = open_run(tmp_path)
+    for name in ("conv1_tower0", "conv2_tower1"):  # Frozen.
+        np.testing.assert_array_equal(
+            before.get_layer(name).kernel, after.get_layer(name).kernel
+        )
+    for name in ("conv3_tower0", "fc8_tower1"):
+        change = before.get_layer(name).kernel - after.get_layer(name).kernel
+        assert np.abs(change).max() > 0
+
+
+def test_training_on_an_imported_run_says_that_it_is_finished(imported, capsys):
+    assert main([f"--flagfile={imported}/flags.cfg"]) == 0
+    assert "imported_from" in capsys.readouterr().out
+
+
+def test_labels_may_say_more_than_the_data_set(imported, data_dir, tmp_path):
+    """So that synset_words.txt does for evaluation and prediction."""
+    names = sources.class_names("shapes/tiny", data_dir=data_dir)
+    longer = tmp_path / "labels.txt"
+    longer.write_text("\n".join(f"{name} and more" for name in names))
+    file = imported.parent / "net.caffemodel"
+    flags = ["--dataset=shapes/tiny", f"--data_dir={data_dir}", *TINY]
+    flags += [f"--labels={longer}", f"--run_dir={tmp_path / 'run'}"]
+    assert import_net(tmp_path / "run", file, *flags) == 0
+    words = ["evaluate", str(tmp_path / "run"), "--noten_crops"]
+    assert main([*words, "--gpus=none"]) == 0
+    other = longer.read_text().replace(names[3], names[3][1:], 1)
+    longer.write_text(other)
+    assert import_net(tmp_path / "other", file, *flags[:-1]) == 0
+    assert main(["evaluate", str(tmp_path / "other"), "--gpus=none"]) == 2
+
+
+def test_the_sum_of_the_file_is_told(imported, tmp_path, data_dir, capsys):
+    file = imported.parent / "net.caffemodel"
+    sha1 = hashlib.sha1(file.read_bytes()).hexdigest()
+    flags = ["--dataset=shapes/tiny", f"--data_dir={data_dir}", *TINY]
+    assert import_net(tmp_path / "run", file, *flags) == 0
+    assert f"SHA-1 {sha1}, not that of the published" in capsys.readouterr().out
+    result = json.loads((imported / "result.json").read_text())
+    assert result["sha1"] == sha1 and result["imported_from"] == str(file)
+
+
+def test_a_network_without_normalisation_is_told(imported, tmp_path, capsys):
+    net = make_weights(67, classes=12, width=0.1)
+    order = [name for name in ALEXNET if name != "norm2"]
+    file = write_caffemodel(tmp_path / "net.caffemodel", net, order, v1=False)
+    flags = ["--dataset=shapes/tiny", *TINY]
+    assert import_net(tmp_path / "run", file, *flags) == 2
+    assert "a network with --lrn=off, the settings" in capsys.readouterr().err
+
+
+# --- Two towers on two devices.
+
+
+def test_only_the_maps_at_the_border_cross():
+    config, _ = parse(
+        ["--flagfile=flags/caffe_alexnet.cfg", "--virtual_devices=2"]
+    )
+    placement = assembly.make_placement(config)
+    facts = unknown_facts(map(str, range(1000)))
+    model = building.make_trainer(config, facts, placement)
+    transfers = traffic.find_transfers(traffic.trace_training_step(model, 1))
+    # Two maps of each normalisation and the gradient of the other's two.
+    borders = 2 * 2 * (55 * 55 + 27 * 27)
+    for source in ("CPU:0", "CPU:1"):
+        crossing = [t.numbers for t in transfers if t.source == source]
+        assert sum(crossing) == 57_576 + borders
+
+
+# --- What cannot be imported.
+
+
+def damaged_files():
+    """Yields names, what to do with a good file's bytes, and what is told."""
+    yield "cut", lambda good: good[: len(good) // 2], "not a whole file"
+    yield "one byte less", lambda good: good[:-1], "not a whole file"
+    yield "text", lambda good: b'name: "AlexNet"\nlayer {\n', "not a whole file"
+    yield "nothing", lambda good: b"", "no layers with weights"
+    noise = np.random.default_rng(3).bytes(100_000)
+    yield "noise", lambda good: noise, "not a whole file"
+    png = b"\x89PNG\r\n\x1a\n" + noise
+    yield "picture", lambda good: png, "not a whole file"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [pytest.param(*case, id=name) for name, *case in damaged_files()],
+)
+def test_a_file_that_is_none_of_caffes(
+    imported, tmp_path, labels, capsys, change, told
+):
+    good = (imported.parent / "net.caffemodel").read_bytes()
+    bad = tmp_path / "bad.caffemodel"
+    bad.write_bytes(change(good))
+    assert import_net(tmp_path / "run", bad, *TINY, f"--labels={labels}") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {bad} ") and told in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_cut_anywhere_is_an_error(imported, tmp_path):
+    good = (imported.parent / "net.caffemodel").read_bytes()
+    file = tmp_path / "cut.caffemodel"
+    whole = len(caffe.read_network(imported.parent / "net.caffemodel"))
+    random = np.random.default_rng(4)
+    for length in [*range(40), *random.integers(0, len(good), 40)]:
+        file.write_bytes(good[:length])
+        try:
+            layers = caffe.read_network(file)
+        except UserError:
+            continue
+        # Between two layers: what is missing is found missing later.
+        assert len(layers) < whole
+
+
+def without(name):
+    return lambda net: net.pop(name)
+
+
+def reshaped(net):
+    net["conv2"][0] = np.repeat(net["conv2"][0], 2, axis=1)
+
+
+def with_nan(net):
+    net["conv3"][1][5] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "told"),
+    [
+        (without("conv4"), [], "no layer conv4 with weights; its layers are"),
+        (reshaped, [], "conv2 of the file has weights of 26x10x5x5 and 26,"),
+        (with_nan, [], "conv3 has numbers that are not finite"),
+        (None, ["--width=0.2"], "this network needs 20x3x11x11 and 20;"),
+        (None, ["--lrn_k=2"], "a network with --lrn_k=1.0, the settings have"),
+        (None, ["--lrn=off"], "with --lrn=before_pool, the settings have"),
+        (None, ["--lrn_size=3"], "with --lrn_size=5, the settings have"),
+        (None, ["--labels=none.txt"], "--labels=none.txt cannot be read"),
+        (None, ["--dataset=shapes"], None),
+        (None, ["--dataset=mnist"], "has 12 classes, --dataset=mnist has 10;"),
+        (None, ["--mean=none.binaryproto"], "none.binaryproto cannot be read"),
+        (None, ["--mean=grey"], "--mean=grey; give image, colour, or"),
+        (None, ["--mean=image"], "would have to be measured"),
+    ],
+)
+def test_what_does_not_fit_is_told(
+    imported, tmp_path, data_dir, capsys, change, flags, told
+):
+    file = imported.parent / "net.caffemodel"
+    if change:
+        net = make_weights(67, classes=12, width=0.1)
+        change(net)
+        file = tmp_path / "other.caffemodel"
+        write_caffemodel(file, net, ALEXNET, v1=False)
+    flags = ["--dataset=shapes/tiny", f"--data_dir={data_dir}", *TINY, *flags]
+    code = import_net(tmp_path / "run", file, *flags)
+    error = capsys.readouterr().err
+    if told is None:
+        assert code == 0  # The same classes.
+        return
+    assert code == 2 and told in error
+    assert len(error.splitlines()) <= 2
+    assert not (tmp_path / "run" / "dataset.json").exists()
+
+
+def test_a_mean_of_another_size_or_kind_is_told(imported, tmp_path, capsys):
+    file = tmp_path / "mean.binaryproto"
+    for shape, told in (
+        ((3, 80, 90), "is of 90x80 pixels; it needs the sides of"),
+        ((2, 72, 72), "not a mean image: it has shape (2, 72, 72)"),
+    ):
+        blob = messages()["BlobProto"]()
+        fill(blob, np.ones(shape), v1=True)
+        file.write_bytes(blob.SerializeToString())
+        net = imported.parent / "net.caffemodel"
+        flags = [*TINY, f"--mean={file}", "--dataset=shapes/tiny"]
+        assert import_net(tmp_path / "run", net, *flags) == 2
+        assert told in capsys.readouterr().err
+    network = (imported.parent / "net.caffemodel").read_bytes()
+    file.write_bytes(network)
+    assert import_net(tmp_path / "run", net, *flags) == 2
+    assert "has 0 numbers for shape" in capsys.readouterr().err
+
+
+def test_numbers_that_are_not_there_take_no_memory(tmp_path):
+    network = messages()["NetParameter"]()
+    blob = network.layer.add(name="conv1").blobs.add()
+    blob.shape.dim.extend([2**40, 2**40])
+    blob.data.append(1.0)
+    file = tmp_path / "huge.caffemodel"
+    file.write_bytes(network.SerializeToString())
+    with pytest.raises(UserError, match="has 1 numbers for shape"):
+        caffe.read_network(file)
+
+
+def test_a_run_is_never_overwritten(imported, capsys):
+    before = (imported / "dataset.json").read_bytes()
+    file = imported.parent / "net.caffemodel"
+    assert import_net(imported, file, *TINY) == 2
+    assert "has a run already; give another" in capsys.readouterr().err
+    assert (imported / "dataset.json").read_bytes() == before

@@ -1,0 +1,113 @@
+"""Flags, flag files, and what is refused."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from alexnet_tf.config import flags as config_lib
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import Config, parse
+from alexnet_tf.config.training import GROUPS
+
+FLAG_FILES = sorted(Path("flags").rglob("*.cfg"))
+# Flag files that are not meant to be given after paper.cfg.
+WHOLE = [
+    Path(f"flags/{name}.cfg")
+    for name in ("caffe_alexnet", "paper", "quickstart", "small")
+]
+
+
+def test_defaults_are_the_papers_numbers():
+    config, words = parse([])
+    assert config == Config()
+    assert words == []
+    assert (config.batch_size, config.epochs) == (128, 90)
+    assert (config.learning_rate, config.momentum) == (0.01, 0.9)
+    assert config.weight_decay == 0.0005
+    assert (config.lrn_size, config.lrn_k) == (5, 2.0)
+    assert (config.lrn_alpha, config.lrn_beta) == (1e-4, 0.75)
+    assert (config.plateau_factor, config.plateau_drops) == (10.0, 3)
+    assert (config.image_size, config.crop_size) == (256, 224)
+
+
+def test_every_setting_is_in_the_help_under_its_group():
+    text = config_lib.flag_help()
+    for group in GROUPS:
+        assert group.__doc__.rstrip(".") + ":" in text
+        for field in dataclasses.fields(group):
+            assert f"{field.name}:" in text
+
+
+def test_flags_and_words_come_in_any_order_and_the_last_flag_counts():
+    config, words = parse(["a", "--width=0.5", "b", "--width=0.25"])
+    assert words == ["a", "b"]
+    assert config.width == 0.25
+
+
+def test_parsing_leaves_nothing_behind():
+    assert parse(["--width=0.5"])[0].width == 0.5
+    assert parse([])[0].width == 1.0
+
+
+def test_a_flag_file_of_a_config_gives_it_again(tmp_path):
+    config, _ = parse(["--width=0.3", "--nohorizontal_flip", "--seed=7"])
+    file = tmp_path / "flags.cfg"
+    file.write_text(config_lib.to_flagfile(config))
+    assert parse([f"--flagfile={file}"])[0] == config
+
+
+def test_a_flag_file_has_no_settings_of_single_commands():
+    config, _ = parse(["--json=x.json", "--split=test", "--debug"])
+    text = config_lib.to_flagfile(config)
+    assert "json" not in text and "split=test" not in text
+
+
+@pytest.mark.parametrize("file", FLAG_FILES, ids=str)
+def test_flag_files_of_the_project_are_valid(file):
+    config, words = parse([f"--flagfile={file}"])
+    assert words == []
+    assert config.run_dir == f"runs/{file.stem}"
+    bases = {"finetune": "quickstart", "caffenet": "caffe_alexnet"}
+    base = bases.get(file.stem, "paper")
+    on_top = "" if file in WHOLE else f"--flagfile=flags/{base}.cfg "
+    command = f"python -m alexnet_tf.main {on_top}--flagfile={file}"
+    assert command in file.read_text()
+
+
+def test_the_paper_flag_file_states_what_the_defaults_are():
+    config, _ = parse(["--flagfile=flags/paper.cfg"])
+    changed = dataclasses.replace(
+        config, dataset="shapes", run_dir="", colour_noise="paper"
+    )
+    assert changed == Config()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--wdith=1"], "Did you mean: width"),
+        (["--width=-1"], r"width=-1.*range \[0.01, 4.0\]"),
+        (["--width=wide"], "width=wide"),
+        (["--width=nan"], "width=nan.*finite"),
+        (["--seed"], "Missing value for flag --seed"),
+        (["--nodebug=1"], "nodebug=1"),
+        (["--colour_noise=pink"], "paper|code_2012|off"),
+        (["--flagfile=/nowhere.cfg"], "/nowhere.cfg"),
+        (["--crop_size=63"], "crop_size=63.*64"),
+        (["--crop_size=300"], "crop_size=300.*image_size=256"),
+        (["--kernels=96,256"], "kernels=96,256; give five"),
+        (["--kernels=96,256,x,384,256"], "give five whole numbers"),
+        (["--kernels=0,256,384,384,256"], "conv1 without kernels"),
+        (["--kernels=96,256,384,384,0", "--conv6"], "conv6 without kernels"),
+        (["--towers=3"], "towers=3 does not divide 256"),
+        (["--lrn_size=4"], "lrn_size=4.*odd"),
+        (["--towers=4", "--devices_per_replica=2"], "use 1 .* or 4"),
+        (["--gpus=0", "--virtual_devices=2"], "leave out --gpus"),
+        (["--saved_model=a", "--run_dir=b"], "give one"),
+    ],
+)
+def test_mistakes_are_named(arguments, message):
+    with pytest.raises(UserError, match=message) as caught:
+        parse(arguments)
+    assert len(str(caught.value).splitlines()) <= 3

@@ -1,0 +1,98 @@
+"""Golden runs give the recorded bits, and runs of earlier versions go on."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import alexnet_tf.models.alexnet  # noqa: F401 Registers its layers.
+from alexnet_tf.main import main
+from tests.end_to_end import golden_runs
+
+# On another processor sums round differently.
+TOLERANCE = 1e-6
+
+
+def check(found, variables, layout, capsys):
+    """Compares a run with a golden one: bits, or values within 1e-6."""
+    expected, expected_variables = golden_runs.recorded(layout)
+    if found["digest"] == expected["digest"]:
+        assert found["history"] == expected["history"]
+        return
+    assert variables.keys() == expected_variables.keys()
+    with capsys.disabled():
+        print(f"\n{layout}: not the recorded bits; values are compared")
+    for name, value in variables.items():
+        np.testing.assert_allclose(
+            value.astype(float),
+            expected_variables[name],
+            rtol=TOLERANCE,
+            atol=TOLERANCE,
+            err_msg=name,
+        )
+    for row, other in zip(found["history"], expected["history"], strict=True):
+        for name in other:
+            assert float(row[name]) == pytest.approx(
+                float(other[name]), rel=1e-4, abs=1e-4
+            )
+
+
+@pytest.mark.parametrize("layout", golden_runs.LAYOUTS)
+def test_a_golden_run(layout, tmp_path, capsys):
+    for arguments in golden_runs.commands(tmp_path, layout):
+        assert main(arguments) == 0
+    found, variables = golden_runs.outcome(tmp_path)
+    check(found, variables, layout, capsys)
+    expected, _ = golden_runs.recorded(layout)
+    assert found["layers"] == expected["layers"]
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    """A run of three epochs as an earlier version left it."""
+    return shutil.copytree(golden_runs.OLD_RUN, tmp_path / "run")
+
+
+def test_an_old_run_goes_on_to_the_same_end(old_run, capsys):
+    (old_run / "result.json").unlink()
+    arguments, _ = golden_runs.commands(old_run, "1x1")
+    assert main(arguments) == 0
+    assert "with 3 epochs done" in capsys.readouterr().out
+    check(*golden_runs.outcome(old_run), "1x1", capsys)
+
+
+def test_an_old_run_is_evaluated(old_run, tmp_path):
+    file = tmp_path / "errors.json"
+    assert main(["evaluate", str(old_run), f"--json={file}"]) == 0
+    found = json.loads(file.read_text())["center"]
+    result = json.loads((old_run / "result.json").read_text())
+    for name in ("loss", "top1_error", "top5_error", "num_examples"):
+        assert found[name] == pytest.approx(result[name], abs=1e-5), name
+
+
+def test_an_old_run_is_exported_as_it_was(old_run):
+    assert main(["export", f"--run_dir={old_run}"]) == 0
+    np.testing.assert_allclose(
+        golden_runs.probabilities(old_run / "saved_model"),
+        np.load(golden_runs.GOLDEN / "probabilities.npy"),
+        atol=TOLERANCE,
+    )
+
+
+def test_an_old_keras_file_is_loaded():
+    network = keras.saving.load_model(golden_runs.GOLDEN / "alexnet.keras")
+    np.testing.assert_allclose(
+        tf.nn.softmax(network(golden_runs.images())),
+        np.load(golden_runs.GOLDEN / "probabilities.npy"),
+        atol=TOLERANCE,
+    )
+
+
+def test_the_flags_of_an_old_run_are_read(capsys):
+    """They have the names of their time."""
+    flags = [f"--flagfile={golden_runs.OLD_RUN}/flags.cfg"]
+    assert main([*flags, f"--run_dir={golden_runs.OLD_RUN}"]) == 0
+    assert "is finished" in capsys.readouterr().out

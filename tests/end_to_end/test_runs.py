@@ -1,0 +1,482 @@
+"""The main job and the other commands, from end to end on real files."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.util import tensor_util
+
+from alexnet_tf.config.flags import parse
+from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data.decoding import decode_patch
+from alexnet_tf.main import main
+from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.dataset_info import read_facts
+from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
+from alexnet_tf.training import assembly, building, weights
+from tests.conftest import TINY
+
+
+def read_history(run_dir):
+    with (run_dir / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def read_scalars(directory):
+    """Returns {tag: {step: value}} of TensorBoard's event files."""
+    events = event_accumulator.EventAccumulator(
+        str(directory), size_guidance={"tensors": 0}
+    )
+    events.Reload()
+    return {
+        tag: {
+            event.step: float(tensor_util.make_ndarray(event.tensor_proto))
+            for event in events.Tensors(tag)
+        }
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def train(run_dir, data_dir, *flags):
+    return main(
+        [*TINY, f"--data_dir={data_dir}", f"--run_dir={run_dir}", *flags]
+    )
+
+
+def test_a_run_leaves_all_its_files(finished_run):
+    left = {path.name for path in finished_run.iterdir()}
+    assert left == {
+        "flags.cfg",
+        "environment.json",
+        "dataset.json",
+        "mean_image.npy",
+        "history.csv",
+        ".lock",
+        "checkpoints",
+        "tensorboard",
+        "saved_model",
+        "result.json",
+    }
+    environment = json.loads((finished_run / "environment.json").read_text())
+    assert environment["replicas"] == [["/device:CPU:0", "/device:CPU:1"]]
+    assert environment["train_examples"] == 240
+    result = json.loads((finished_run / "result.json").read_text())
+    assert result["num_examples"] == 60 and result["epochs"] == 3
+    assert result["steps"] == 3 * (240 // 16)
+    best = min(float(r["val_top1_error"]) for r in read_history(finished_run))
+    assert result["top1_error"] == pytest.approx(best)
+
+
+def test_history_and_tensorboard_agree(finished_run):
+    rows = read_history(finished_run)
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    assert tuple(rows[0]) == HISTORY_COLUMNS
+    tags = {
+        "loss": "loss",
+        "errors/top1": "top1_error",
+        "errors/top5": "top5_error",
+    }
+    more = {
+        "training/learning_rate": "learning_rate",
+        "training/gradient_norm": "gradient_norm",
+        "speed/images_per_second": "images_per_second",
+        "speed/input_wait": "input_wait",
+    }
+    for part, columns in (
+        ("train", tags | more),
+        ("validation", {tag: f"val_{name}" for tag, name in tags.items()}),
+    ):
+        shown = read_scalars(finished_run / "tensorboard" / part)
+        assert set(shown) == set(columns)
+        for tag, column in columns.items():
+            expected = [float(row[column]) for row in rows]
+            assert list(shown[tag]) == [0, 1, 2]
+            assert list(shown[tag].values()) == pytest.approx(expected)
+    assert all(0 <= float(row["input_wait"]) <= 1 for row in rows)
+
+
+def test_tensorboard_has_images_the_graph_and_settings(finished_run):
+    events = event_accumulator.EventAccumulator(
+        str(finished_run / "tensorboard"), size_guidance={"tensors": 0}
+    )
+    events.Reload()
+    tags = events.Tags()["tensors"]
+    sizes = {}
+    for tag in ("training_images", "conv1_kernels/tower0"):
+        assert tag in tags
+        *_, last = events.Tensors(tag)
+        _, _, encoded = tensor_util.make_ndarray(last.tensor_proto)
+        image = tf.image.decode_png(encoded).numpy()
+        sizes[tag] = image.shape
+        assert image.std() > 10
+    # Six by six patches but for the places of those that 16 leave empty.
+    assert sizes["training_images"] == (6 * 64, 6 * 64, 3)
+    assert sizes["conv1_kernels/tower0"][0] == 4 * 11
+    nodes = {node.name for node in events.Graph().node}
+    assert any("conv3_tower1/" in name for name in nodes)
+    plugins = events.summary_metadata.values()
+    assert "hparams" in {data.plugin_data.plugin_name for data in plugins}
+    (profile,) = finished_run.glob("tensorboard/plugins/profile/*/*.xplane.pb")
+    assert b"conv3_tower1" in profile.read_bytes()
+
+
+def test_the_saved_flags_start_the_same_run(finished_run, capsys):
+    assert main([f"--flagfile={finished_run}/flags.cfg"]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_taken_for_another_one(finished_run, capsys):
+    flags = [f"--flagfile={finished_run}/flags.cfg"]
+    assert main([*flags, "--seed=2"]) == 2
+    told = capsys.readouterr().err
+    assert "--seed=2, but" in told and "another --run_dir" in told
+    assert main([*flags, "--lrn=off"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "owner"),
+    [
+        ("train", "--workers=4", "launch"),
+        ("evaluate", "--curves_only", "figures"),
+        ("export", "--json=file", "evaluate, predict"),
+        ("benchmark", "--nooverride_learning_rate", "train, launch"),
+    ],
+)
+def test_flags_of_other_commands_are_refused(command, flag, owner, capsys):
+    assert main([command, flag]) == 2
+    told = capsys.readouterr().err
+    assert f"is a flag of {owner}" in told and command in told
+
+
+def weights_of(run_dir):
+    checkpoint = checkpoints.newest(run_dir / "checkpoints")
+    with np.load(checkpoint / "variables.npz") as saved:
+        return {name: saved[name] for name in saved}
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_stopped(
+    tmp_path, data_dir, finished_run
+):
+    assert train(tmp_path / "run", data_dir, "--epochs=1") == 0
+    (tmp_path / "run" / "result.json").unlink()
+    assert train(tmp_path / "run", data_dir, "--epochs=3") == 0
+    for row, other in zip(
+        read_history(tmp_path / "run"), read_history(finished_run), strict=True
+    ):
+        for name in set(HISTORY_COLUMNS) - {"images_per_second", "input_wait"}:
+            assert row[name] == other[name], name
+    ours, theirs = weights_of(tmp_path / "run"), weights_of(finished_run)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_profile_that_the_rest_of_an_epoch_ends_in(tmp_path, data_dir):
+    """That rest has 12 steps, the profile is of steps 10 to 14."""
+    flags = ("--checkpoint_every_steps=3", "--keep_checkpoints=9")
+    assert train(tmp_path, data_dir, "--epochs=1", *flags) == 0
+    (tmp_path / "result.json").unlink()
+    first, *others = sorted((tmp_path / "checkpoints").iterdir())
+    for checkpoint in others:
+        shutil.rmtree(checkpoint)
+    assert first.name == "step-00000003"
+    flags = ("--epochs=2", "--profile_steps=5")
+    assert train(tmp_path, data_dir, *flags) == 0
+    assert list(tmp_path.glob("tensorboard/plugins/profile/*/*.xplane.pb"))
+
+
+def test_a_place_where_nothing_can_be_written_is_told(
+    tmp_path, data_dir, capsys
+):
+    (tmp_path / "file").touch()
+    assert train(tmp_path / "file" / "run", data_dir) == 2
+    told = capsys.readouterr().err
+    assert f"error: {tmp_path}/file/run: Not a directory." in told
+    assert len(told.splitlines()) <= 3
+
+
+def test_a_batch_larger_than_the_data_set_is_refused(
+    tmp_path, data_dir, capsys
+):
+    run_dir = tmp_path / "run"
+    assert train(run_dir, data_dir, "--batch_size=242") == 2
+    assert "has 240 images" in capsys.readouterr().err
+    assert not run_dir.exists()
+
+
+def test_splits_with_different_classes_are_refused(
+    tmp_path, image_files, capsys
+):
+    for folder in ("train/a", "validation/a", "validation/b"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        shutil.copy(image_files[0], tmp_path / "set" / folder)
+    flags = [f"--dataset=folder:{tmp_path}/set", "--batch_size=2"]
+    assert train(tmp_path / "run", tmp_path, *flags) == 2
+    assert "classes without training images: b" in capsys.readouterr().err
+
+
+def test_a_run_with_another_network_is_refused(finished_run, tmp_path, capsys):
+    shutil.copy(finished_run / "flags.cfg", tmp_path)
+    assert main([*TINY, f"--run_dir={tmp_path}", "--width=0.2"]) == 2
+    assert "--width=0.2" in capsys.readouterr().err
+
+
+def test_plateaus_drop_the_rate_and_end_the_run(tmp_path, data_dir, capsys):
+    """At a learning rate of zero nothing improves after the first epoch."""
+    flags = ["--learning_rate=0", "--plateau_patience=1", "--plateau_drops=2"]
+    assert train(tmp_path, data_dir, *flags, "--epochs=9") == 0
+    assert len(read_history(tmp_path)) == 4
+    told = capsys.readouterr().out
+    assert "drop 1 of 2" in told and "drop 2 of 2" in told
+    assert "Training ends" in told
+    # Ended by the rule, it does not go on.
+    (tmp_path / "result.json").unlink()
+    assert train(tmp_path, data_dir, *flags, "--epochs=20") == 0
+    assert len(read_history(tmp_path)) == 4
+
+
+def test_evaluate_measures_what_training_measured(
+    finished_run, tmp_path, capsys
+):
+    file = tmp_path / "evaluation.json"
+    assert main(["evaluate", str(finished_run), f"--json={file}"]) == 0
+    center = json.loads(file.read_text())["center"]
+    result = json.loads((finished_run / "result.json").read_text())
+    for name in ("top1_error", "top5_error", "num_examples"):
+        assert center[name] == pytest.approx(result[name])
+    told = capsys.readouterr().out
+    assert f"{center['top1_error']:.4f}" in told
+    assert "published" in told and "0.4070" in told
+    evaluation = json.loads(file.read_text())
+    wrong = sum(pair["times"] for pair in evaluation["confused"])
+    assert wrong / 60 == pytest.approx(evaluation["ten_crop"]["top1_error"])
+    assert sum(row["num_examples"] for row in evaluation["classes"]) == 60
+
+
+def test_evaluate_tells_that_no_image_can_be_used(
+    finished_run, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    facts = json.loads((run / "dataset.json").read_text())
+    facts["class_names"].sort()  # As those of folders are.
+    (run / "dataset.json").write_text(json.dumps(facts))
+    for name in facts["class_names"]:
+        folder = tmp_path / "set" / "validation" / name
+        folder.mkdir(parents=True)
+        (folder / "empty.jpg").touch()
+    flags = [f"--dataset=folder:{tmp_path}/set", "--noten_crops"]
+    assert main(["evaluate", str(run), *flags]) == 2
+    assert "none of the 12 images can be used" in capsys.readouterr().err
+
+
+def test_runs_that_leave_out_other_images_are_not_averaged(
+    finished_run, image_files, tmp_path, capsys
+):
+    """The end of a tall file is missing, which only squashing needs."""
+    runs = [tmp_path / "a", tmp_path / "b"]
+    facts = json.loads((finished_run / "dataset.json").read_text())
+    facts["class_names"].sort()
+    for run in runs:
+        shutil.copytree(finished_run, run)
+        (run / "dataset.json").write_text(json.dumps(facts))
+    with (runs[1] / "flags.cfg").open("a") as flags:
+        flags.write("--resize=squash\n")
+    for name in facts["class_names"]:
+        folder = tmp_path / "set" / "validation" / name
+        folder.mkdir(parents=True)
+        shutil.copy(image_files[0], folder)
+    grain = np.random.default_rng(0).integers(0, 256, (600, 100, 3), np.uint8)
+    tall = tf.io.encode_jpeg(grain).numpy()
+    (folder / "tall.jpg").write_bytes(tall[: int(0.8 * len(tall))])
+    flags = [f"--dataset=folder:{tmp_path}/set", "--noten_crops"]
+    assert main(["evaluate", *map(str, runs), *flags]) == 2
+    assert "b leaves out other images" in capsys.readouterr().err
+
+
+def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
+    file = tmp_path / "evaluation.json"
+    flags = ["--split=train[:50]", "--batch_size=7", "--virtual_devices=1"]
+    assert main(["evaluate", str(finished_run), f"--json={file}", *flags]) == 0
+    center = json.loads(file.read_text())["center"]
+    config, _ = parse([f"--flagfile={finished_run}/flags.cfg"])
+    endpoints = building.make_best_endpoints(config, assembly.open_run(config))
+    split = sources.open_split(
+        "shapes/tiny", "train[:50]", data_dir=config.data_dir
+    )
+    examples = list(split.records.as_numpy_iterator())
+    images = np.array([e["image"] for e in examples], object)
+    labels = endpoints["classify"](image_bytes=images)["labels"].numpy()
+    truth = [split.class_names[e["label"]].encode() for e in examples]
+    hits = labels == np.array(truth, object)[:, None]
+    assert center["num_examples"] == 50
+    assert center["top1_error"] == pytest.approx(1 - hits[:, 0].mean())
+    assert center["top5_error"] == pytest.approx(1 - hits.any(axis=1).mean())
+
+
+def probabilities_of(run_dir, split):
+    """Returns ten views' probabilities an image, by slicing in NumPy."""
+    config, _ = parse([f"--flagfile={run_dir}/flags.cfg"])
+    model = building.make_model(config, read_facts(RunDir(run_dir)))
+    weights.restore_best(model, RunDir(run_dir))
+    geometry = Geometry(config.image_size, config.crop_size)
+    views = []
+    for example in split.in_order(1).unbatch().as_numpy_iterator():
+        for offset in [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]:
+            patch = decode_patch(example["image"], offset, geometry).numpy()
+            views += [patch, patch[:, ::-1]]
+    logits = model.predict(np.array(views), verbose=0).astype(np.float64)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    of_views = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return of_views.reshape(-1, 10, 12)
+
+
+def errors_of(probabilities, labels):
+    order = np.argsort(-probabilities, axis=1)
+    hits = order == labels[:, None]
+    return 1 - hits[:, 0].mean(), 1 - hits[:, :5].any(axis=1).mean()
+
+
+@pytest.fixture(scope="module")
+def other_run(tmp_path_factory, data_dir):
+    run_dir = tmp_path_factory.mktemp("runs") / "other"
+    flags = ["--epochs=2", "--seed=5", "--towers=1", "--crop_size=64"]
+    assert train(run_dir, data_dir, *flags) == 0
+    return run_dir
+
+
+def test_ten_crops_and_runs_are_averaged_by_their_probabilities(
+    finished_run, other_run, data_dir, tmp_path, capsys
+):
+    runs, file = [finished_run, other_run], tmp_path / "evaluation.json"
+    # 53 images: the last batch has one, for two replicas.
+    flags = ["--split=train[:53]", "--batch_size=20", f"--json={file}"]
+    assert main(["evaluate", *map(str, runs), *flags]) == 0
+    assert "average of 2 runs, 53 images" in capsys.readouterr().out
+    measured = json.loads(file.read_text())
+    split = sources.open_split("shapes/tiny", "train[:53]", data_dir=data_dir)
+    labels = np.array([e["label"] for e in split.records.as_numpy_iterator()])
+    views = [probabilities_of(run, split) for run in runs]
+    for found, of_views in [
+        (measured["runs"][str(finished_run)], views[0]),
+        (measured["runs"][str(other_run)], views[1]),
+        (measured, np.mean(views, axis=0)),
+    ]:
+        for crops, probabilities in [
+            ("center", of_views[:, 0]),
+            ("ten_crop", of_views.mean(axis=1)),
+        ]:
+            top1, top5 = errors_of(probabilities, labels)
+            assert found[crops]["top1_error"] == pytest.approx(top1)
+            assert found[crops]["top5_error"] == pytest.approx(top5)
+            of_label = probabilities[np.arange(53), labels]
+            loss = -np.log(of_label).mean()
+            assert found[crops]["loss"] == pytest.approx(loss, rel=1e-4)
+            assert found[crops]["num_examples"] == 53
+
+
+def test_runs_on_other_images_are_not_averaged(
+    finished_run, other_run, tmp_path, capsys
+):
+    changed = shutil.copytree(other_run, tmp_path / "changed")
+    with (changed / "flags.cfg").open("a") as file:
+        file.write("--validation_split=train\n")
+    assert main(["evaluate", str(finished_run), str(changed)]) == 2
+    told = capsys.readouterr().err
+    assert "give --validation_split" in told
+    assert len(told.splitlines()) <= 3
+
+
+@pytest.mark.slow
+def test_a_new_run_starts_from_the_layers_that_fit(
+    finished_run, data_dir, tmp_path, capsys
+):
+    flags = [f"--init_from={finished_run}", "--epochs=1", "--learning_rate=0"]
+    assert train(tmp_path / "run", data_dir, *flags, "--conv6") == 0
+    told = capsys.readouterr().out
+    assert "Weights drawn anew: conv6_tower0, conv6_tower1\n" in told
+    assert "conv5_tower1, fc6_tower0" in told
+    best = checkpoints.best(finished_run / "checkpoints")
+    with np.load(best / "variables.npz") as saved:
+        ours = weights_of(tmp_path / "run")
+        for name in ("conv1_tower0/kernel", "fc8_tower1/kernel"):
+            np.testing.assert_array_equal(ours[name], saved[name])
+    # Started again, the run goes on with its own weights.
+    (tmp_path / "run" / "result.json").unlink()
+    flags = [*flags, "--epochs=2", "--init_from=/nowhere"]
+    assert train(tmp_path / "run", data_dir, *flags, "--conv6") == 0
+    assert "with 1 epochs done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("/nowhere", "/nowhere is not a run"), ("RUN", "no layer of .* fits")],
+)
+def test_a_start_from_nothing_is_refused(
+    finished_run, data_dir, tmp_path, capsys, source, message
+):
+    source = source.replace("RUN", str(finished_run))
+    flags = [f"--init_from={source}", "--width=0.2"]
+    assert train(tmp_path / "run", data_dir, *flags) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_inspect_shows_the_papers_network(tmp_path, capsys):
+    file = tmp_path / "network.json"
+    flags = ["--flagfile=flags/paper.cfg", "--virtual_devices=4"]
+    assert main(["inspect", *flags, f"--json={file}"]) == 0
+    told = capsys.readouterr().out
+    assert "60,965,224" in told
+    content = json.loads(file.read_text())
+    assert content["parameters"] == 60_965_224
+    (conv3,) = [r for r in content["layers"] if r["layer"] == "conv3_tower1"]
+    assert conv3["output_shape"] == [13, 13, 192]
+    assert conv3["devices"] == ["/device:CPU:1", "/device:CPU:3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "give --run_dir"),
+        (["train", f"--run_dir={__file__}"], "is a file"),
+        (["evaluate", "/nowhere"], "/nowhere is not a run directory"),
+        (["export", "--run_dir=/nowhere"], "is not a run directory"),
+        (["predict"], "at least one image"),
+        (["predict", "a.jpg"], "give --run_dir"),
+        (["predict", "a.jpg", "--saved_model=/nowhere"], "no SavedModel"),
+        (["inspect", "--virtual_devices=3"], "multiple of 2"),
+        (
+            ["inspect", "--virtual_devices=4", "--batch_size=5"],
+            "cannot be divided among 2 replicas",
+        ),
+        (["inspect", "--towers=5"], "towers=5 does not divide"),
+        (["--run_dir=x", "--gpus=9"], "gpus=9"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_three_lines(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and message in told
+    assert len(told.splitlines()) <= 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_paper_names_the_files_it_misses(tmp_path, capsys):
+    flags = [f"--data_dir={tmp_path}/data", f"--run_dir={tmp_path}/run"]
+    assert main(["--flagfile=flags/paper.cfg", *flags]) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 3
+    assert not (tmp_path / "run").exists()
+    for word in ("ILSVRC2012_img_train.tar (147.9 GB)", "6.7 GB", "manual"):
+        assert word in told

@@ -1,0 +1,260 @@
+"""Runs that are killed and stopped end as if they never were."""
+
+import csv
+import hashlib
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.storage import checkpoints
+from tests.conftest import TINY
+
+# 15 steps an epoch, with dropout, noise and decay; the checkpoint of step 15
+# comes before validation, another one after it.
+FLAGS = (
+    *TINY,
+    "--epochs=2",
+    "--checkpoint_every_steps=5",
+    "--learning_rate=.02",
+)
+LAYOUTS = {"1 x 1": "--virtual_devices=1", "2 x 2": "--virtual_devices=4"}
+
+
+def start(run_dir, data_dir, *flags, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "alexnet_tf.main", *FLAGS, *flags]
+        + [f"--run_dir={run_dir}", f"--data_dir={data_dir}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def end(process, code=0):
+    """Waits for a process; returns what it said on both streams."""
+    told, errors = process.communicate(timeout=300)
+    assert process.returncode == code, told + errors
+    assert "Traceback" not in errors
+    return told, errors
+
+
+def kill_when(found, process):
+    """Kills a process as soon as `found()` is true."""
+    wait_until(found, process)
+    process.kill()
+    process.communicate()
+
+
+def wait_until(found, process):
+    while not found():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+
+
+def saved(run_dir, step):
+    """Returns a function that says whether there is such a checkpoint."""
+    return (run_dir / "checkpoints" / f"step-{step:08d}").exists
+
+
+def outcome(run_dir):
+    """Returns all that must be the same: weights, history, scalars."""
+    newest = checkpoints.newest(Path(run_dir) / "checkpoints")
+    with np.load(newest / "variables.npz") as saved:
+        digest = hashlib.sha256()
+        for name in sorted(saved):
+            digest.update(name.encode() + saved[name].tobytes())
+    with (Path(run_dir) / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        del row["images_per_second"], row["input_wait"]
+    return (
+        digest.hexdigest(),
+        rows,
+        checkpoints.read_state(newest),
+        scalars(run_dir),
+    )
+
+
+def scalars(run_dir):
+    """Returns the last value of each tag and step in the event files."""
+    found = {}
+    for file in sorted(Path(run_dir).glob("tensorboard/**/events.*")):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                if "second" in value.tag or "wait" in value.tag:
+                    continue
+                if value.HasField("tensor"):
+                    number = tf.make_ndarray(value.tensor)
+                    if number.shape == () and number.dtype != object:
+                        found[value.tag, event.step] = float(number)
+    return found
+
+
+@pytest.fixture(
+    scope="module",
+    params=["1 x 1", pytest.param("2 x 2", marks=pytest.mark.slow)],
+)
+def whole(request, tmp_path_factory, data_dir):
+    """A run that was left alone, and its flag."""
+    run_dir = tmp_path_factory.mktemp("whole")
+    end(start(run_dir, data_dir, LAYOUTS[request.param]))
+    result = outcome(run_dir)
+    assert result[2]["step"] == 30 and ("loss", 1) in result[3]
+    return result, LAYOUTS[request.param]
+
+
+def test_a_run_that_is_killed_and_stopped(whole, tmp_path, data_dir):
+    """In the middle of an epoch, in validation, in writing a checkpoint."""
+    expected, layout = whole
+    kill_when(saved(tmp_path, 5), start(tmp_path, data_dir, layout))
+
+    process = start(tmp_path, data_dir, layout)
+    wait_until(saved(tmp_path, 15), process)
+    process.terminate()
+    told, _ = end(process, 143)
+    assert "Going on after step 5" in told
+    assert "Stopped after step 15. The same command goes on" in told
+    assert not (tmp_path / "history.csv").exists()
+
+    writing = tmp_path / "checkpoints" / ".writing" / "variables.npz"
+    while not writing.exists():  # The kill may come when it is written.
+        kill_when(writing.exists, start(tmp_path, data_dir, layout))
+    end(start(tmp_path, data_dir, layout))
+    assert outcome(tmp_path) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_asked_to_stop(whole, tmp_path, data_dir, number, code):
+    expected, layout = whole
+    process = start(tmp_path, data_dir, layout)
+    wait_until(saved(tmp_path, 5), process)
+    process.send_signal(number)
+    sent = time.monotonic()
+    told, _ = end(process, code)
+    print(f"{time.monotonic() - sent:.1f} s from {number.name} to the end")
+    assert "Stopped after step" in told
+    end(start(tmp_path, data_dir, layout))
+    assert outcome(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(whole, tmp_path, data_dir):
+    expected, layout = whole
+    moments = random.Random(1)
+    kills, rounds = [], 0
+    while len(kills) < 20:
+        run_dir = tmp_path / str(rounds)
+        process = start(run_dir, data_dir, layout)
+        try:
+            process.wait(timeout=moments.uniform(4, 16))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            newest = [c.name for c in run_dir.glob("checkpoints/step-*")]
+            kills.append(max(newest, default="no checkpoint"))
+            process.communicate()
+            continue
+        end(process)
+        assert outcome(run_dir) == expected
+        rounds += 1
+    end(start(run_dir, data_dir, layout))
+    assert outcome(run_dir) == expected
+    print(f"{layout}: 20 kills in {rounds + 1} runs, newest:", *kills)
+    print(f"digest {expected[0]} each time")
+
+
+def test_asked_to_stop_while_data_are_generated(tmp_path):
+    process = start(tmp_path / "run", tmp_path / "data", "--dataset=shapes")
+    wait_until((tmp_path / "data" / "shapes").exists, process)
+    time.sleep(1)
+    process.terminate()
+    sent = time.monotonic()
+    told, _ = end(process, 143)
+    print(f"{time.monotonic() - sent:.1f} s from SIGTERM to the end")
+    assert "Stopped by SIGTERM" in told
+    assert not list((tmp_path / "data" / "shapes").glob("default/*"))
+
+
+def test_one_process_at_a_time(tmp_path, data_dir):
+    process = start(tmp_path, data_dir, "--epochs=99")
+    wait_until((tmp_path / "flags.cfg").exists, process)
+    _, errors = end(start(tmp_path, data_dir), 2)
+    assert f"another process ({process.pid} on " in errors
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_spares_its_checkpoints(
+    whole, tmp_path, data_dir
+):
+    expected, layout = whole
+    kill_when(saved(tmp_path, 5), start(tmp_path, data_dir, layout))
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    process = start(tmp_path, data_dir, layout, preexec_fn=limit)
+    _, errors = end(process, 2)
+    assert "step-00000010 cannot be written: File too large." in errors
+    names = [c.name for c in (tmp_path / "checkpoints").iterdir()]
+    assert names == ["step-00000005"]
+    end(start(tmp_path, data_dir, layout))
+    assert outcome(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_other_devices(whole, tmp_path, data_dir):
+    """The same data, no error, other bits."""
+    expected, layout = whole
+    kill_when(saved(tmp_path, 15), start(tmp_path, data_dir, layout))
+    told, _ = end(start(tmp_path, data_dir, "--virtual_devices=2"))
+    assert "replicas was [['" in told and "last bits of numbers" in told
+    rows = outcome(tmp_path)[1]
+    for before, now in zip(expected[1], rows, strict=True):
+        for name in ("loss", "val_loss", "top1_error"):
+            assert float(now[name]) == pytest.approx(
+                float(before[name]), rel=0.05
+            )
+
+
+def resident_megabytes(process):
+    """Returns the memory that a process has for itself."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) // 1024
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_two_thousand_steps(tmp_path, data_dir):
+    """With an evaluation and checkpoints each epoch of 15 steps."""
+    process = start(
+        tmp_path, data_dir, "--epochs=150", "--plateau_patience=999"
+    )
+    curve = []
+    while process.poll() is None:
+        history = tmp_path / "history.csv"
+        steps = 15 * (
+            len(history.read_text().splitlines()) - 1 if history.exists() else 0
+        )
+        if steps and (not curve or steps >= curve[-1][0] + 150):
+            curve.append((steps, resident_megabytes(process)))
+        time.sleep(0.05)
+    end(process)
+    print("step: MB,", ", ".join(f"{step}: {size}" for step, size in curve))
+    sizes = dict(curve)
+    assert max(sizes) >= 2000
+    late = [size for step, size in curve if step >= 1500]
+    before = [size for step, size in curve if 750 <= step < 1500]
+    assert np.mean(late) < 1.03 * np.mean(before)

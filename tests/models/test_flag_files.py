@@ -1,0 +1,192 @@
+"""Each flag file: its network at full size, and a step of training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_tf.config.flags import parse
+from alexnet_tf.data import splits
+from alexnet_tf.data.bad_examples import BadExamples
+from alexnet_tf.models.alexnet import alexnet
+from alexnet_tf.storage.dataset_info import DatasetFacts
+from alexnet_tf.training import assembly, building
+
+PAPER = {
+    "conv1": (55, 55, 48),
+    "norm1": (55, 55, 48),
+    "pool1": (27, 27, 48),
+    "conv2": (27, 27, 128),
+    "norm2": (27, 27, 128),
+    "pool2": (13, 13, 128),
+    "conv3": (13, 13, 192),
+    "conv4": (13, 13, 192),
+    "conv5": (13, 13, 128),
+    "pool5": (6, 6, 128),
+    "fc6": (2048,),
+    "fc7": (2048,),
+}
+CONV4 = 2 * (3 * 3 * 192 * 192 + 192)
+# The network that each flag file makes of paper.cfg's: its parameters, and
+# the outputs of tower 0 that change; None for a layer that is not there.
+GOLDEN = {
+    "paper": (60_965_224, {}),
+    "code_2012": (
+        60_965_224,
+        {"relu1": (27, 27, 48), "spatial_norm2": (27, 27, 128)},
+    ),
+    "one_gpu": (
+        59_798_312,
+        {"conv5": (13, 13, 256), "pool5": (6, 6, 256)}
+        | {"fc6": (4096,), "fc7": (4096,)},
+    ),
+    "large_batch": (60_965_224, {}),
+    # Two kernel maps of tower 1 are normalised, too, and left out again.
+    "caffe_alexnet": (
+        60_965_224,
+        {"last_norm1": (55, 55, 2), "norm1": (55, 55, 50)}
+        | {"own_norm1": (55, 55, 48), "last_norm2": (27, 27, 2)}
+        | {"norm2": (27, 27, 130), "own_norm2": (27, 27, 128)},
+    ),
+    "caffenet": (
+        60_965_224,
+        {"last_norm1": (27, 27, 2), "norm1": (27, 27, 50)}
+        | {"own_norm1": (27, 27, 48), "last_norm2": (13, 13, 2)}
+        | {"norm2": (13, 13, 130), "own_norm2": (13, 13, 128)},
+    ),
+    "glorot": (60_965_224, {}),
+    "no_augmentation": (60_965_224, {}),
+    "no_colour_noise": (60_965_224, {}),
+    "no_dropout": (60_965_224, {}),
+    "tanh": (60_965_224, {}),
+    "non_overlapping_pooling": (60_965_224, {}),
+    "no_lrn": (60_965_224, {"norm1": None, "norm2": None}),
+    "pool_before_lrn": (
+        60_965_224,
+        {"norm1": (27, 27, 48), "norm2": (13, 13, 128)},
+    ),
+    # Half of what conv3, fc6 and fc7 see is gone.
+    "no_communication": (
+        60_965_224
+        - 2 * (3 * 3 * 128 * 192 + 4608 * 2048 + 2048 * 2048),
+        {},
+    ),
+    # 5x5x48 weights a kernel become 3x3x48 and 3x3x128.
+    "two_3x3_for_5x5": (
+        60_965_224 + 256 * (3 * 3 * 48 + 1 + 3 * 3 * 128 - 5 * 5 * 48),
+        {"conv2b": (27, 27, 128)},
+    ),
+    # What follows conv3 sees 256 maps in its place; a kernel saved is 192.
+    "without_conv3": (60_965_224 - CONV4, {"conv3": None}),
+    "without_conv4": (60_965_224 - CONV4, {"conv4": None}),
+    # fc6 sees 6x6x384 numbers.
+    "without_conv5": (
+        60_965_224
+        - 2 * (3 * 3 * 192 * 128 + 128)
+        + 6 * 6 * (384 - 256) * 4096,
+        {"conv5": None, "pool5": (6, 6, 192)},
+    ),
+}  # fmt: skip
+FILES = {
+    file.stem: file
+    for file in Path("flags").rglob("*.cfg")
+    if file.stem not in ("finetune", "quickstart", "small")
+}
+
+
+# What stands on top of another one.
+UNDER = {"caffenet": "caffe_alexnet"}
+
+
+def settings(name, *flags):
+    files = ["paper", UNDER.get(name, "paper"), name]
+    flagfiles = [f"--flagfile={FILES[file]}" for file in files]
+    return parse([*flagfiles, *flags])[0]
+
+
+def shapes_of_tower_0(net):
+    """Returns the outputs of all layers that are not only plumbing."""
+    plumbing = ("pixels", "flat", "fork", "shared", "dropout", "fc8")
+    return {
+        layer.name.removesuffix("_tower0"): layer.output.shape[1:]
+        for layer in net.layers
+        if layer.name.endswith("_tower0")
+        and not layer.name.startswith(plumbing)
+    }
+
+
+def test_all_flag_files_are_in_the_table():
+    assert FILES.keys() == GOLDEN.keys()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_network_at_full_size(name):
+    parameters, changes = GOLDEN[name]
+    net = alexnet(1000, settings(name))
+    expected = {k: v for k, v in (PAPER | changes).items() if v}
+    assert shapes_of_tower_0(net) == expected
+    assert net.count_params() == parameters
+
+
+def test_the_sixth_convolution_at_full_size():
+    net = alexnet(1000, settings("paper", "--conv6"))
+    assert shapes_of_tower_0(net) == PAPER | {"conv6": (6, 6, 128)}
+    conv6 = 2 * (3 * 3 * 128 * 128 + 128)
+    assert net.count_params() == 60_965_224 + conv6
+
+
+# Whose steps have what most of the others have; those are slow together.
+QUICK = ("paper", "code_2012", "caffe_alexnet", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK))
+        for name in [*GOLDEN, "conv6", "bfloat16", "float16", "inverted"]
+    ],
+)
+def test_a_step_of_training(name, data_dir, tmp_path):
+    """On real images; every kernel gets a gradient, the loss is finite."""
+    extra = {
+        "conv6": "--conv6",
+        "bfloat16": "--precision=bfloat16",
+        "float16": "--precision=float16",
+        "inverted": "--dropout_form=inverted",
+    }
+    config = settings(
+        "paper" if name in extra else name,
+        "--dataset=shapes/tiny",
+        f"--data_dir={data_dir}",
+        "--width=0.1",
+        "--image_size=80",
+        "--crop_size=67",
+        "--batch_size=16",
+        "--virtual_devices=2",
+        *([extra[name]] if name in extra else []),
+    )
+    examples = splits.open_split(config, "train")
+    facts = DatasetFacts(
+        class_names=list(examples.class_names),
+        mean_rgb=[120.0, 110.0, 100.0],
+        covariance_rgb=np.diag([2000.0, 1000.0, 3000.0]).tolist(),
+        train_examples=240,
+        validation_examples=60,
+    )
+    placement = assembly.make_placement(config)
+    model = building.make_trainer(config, facts, placement)
+    bad = BadExamples(tmp_path / "bad.csv", limit=0)
+    batches = assembly.training_batches(config, examples, range(1), bad)
+    fitted = model.fit(batches, shuffle=False, verbose=0)
+    assert np.isfinite(fitted.history["loss"]).all()
+    momenta = [
+        v for v in model.optimizer.variables if "kernel_momentum" in v.path
+    ]
+    kernels = [v for v in model.variables if v.name == "kernel"]
+    assert len(momenta) == len(kernels) >= 8
+    for momentum, kernel in zip(momenta, kernels, strict=True):
+        # Without a gradient only the decay would be in the first step.
+        step, before = momentum.numpy(), kernel.numpy() - momentum.numpy()
+        decay = config.learning_rate * config.weight_decay * before
+        assert np.abs(step + decay).max() > 1e-12, kernel.path
+        assert kernel.dtype == "float32"

@@ -1,0 +1,222 @@
+"""Our own layers against float64 references."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.distribution.placement import make_strategy, place
+from alexnet_tf.models.convolution import CoveringConv2D, relu
+from alexnet_tf.models.layers import Dropout, Pixels
+from alexnet_tf.models.normalization import LocalResponseNormalization
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LocalResponseNormalization(3, 1.0, 0.1, 0.5, True, name="a", tower=1),
+        Dropout(0.3, inverted=True, seed=4, name="b", tower=1),
+        Pixels((1, 2, 3), [[1, 0, 0]] * 3, 5, 1.1, name="c"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_are_made_again_from_their_config(layer):
+    config = keras.saving.serialize_keras_object(layer)
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is type(layer)
+    assert again.get_config() == layer.get_config()
+
+
+def test_dropout_masks_in_training_and_scales_at_test_time():
+    layer = Dropout(0.25, seed=1)
+    ones = tf.ones((64, 1000))
+    masked = layer(ones, training=True).numpy()
+    assert set(np.unique(masked)) == {0.0, 1.0}  # Not scaled up.
+    # The mean of 64,000 draws has a standard deviation of 0.0017.
+    assert abs(masked.mean() - 0.75) < 0.01
+    np.testing.assert_array_equal(layer(ones, training=False), 0.75 * ones)
+    assert np.any(layer(ones, training=True).numpy() != masked)
+
+
+def test_inverted_dropout_scales_in_training_as_keras_does():
+    layer = Dropout(0.2, inverted=True, seed=1)
+    ones = tf.ones((64, 1000))
+    masked = layer(ones, training=True).numpy()
+    np.testing.assert_allclose(np.unique(masked), [0.0, 1.25])
+    assert abs(masked.mean() - 1) < 0.01
+    np.testing.assert_array_equal(layer(ones, training=False), ones)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_relu_has_the_gradient_of_tensorflows_own(dtype):
+    x = tf.constant([-np.inf, -2, -1e-30, -0.0, 0.0, 1e-3, 2, np.nan], dtype)
+    upstream = tf.constant([1, 2, 3, 4, 5, np.inf, 7, 8], dtype)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        ours, theirs = relu(x), tf.nn.relu(x)
+    gradients = [tape.gradient(y, x, upstream) for y in (ours, theirs)]
+    ours, theirs, *gradients = (
+        tf.cast(tensor, "float32") for tensor in (ours, theirs, *gradients)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(*gradients)
+    expected = [0, 0, 0, 0, 0, np.inf, 7, 0]
+    np.testing.assert_array_equal(gradients[0], expected)
+
+
+@functools.cache
+def draw_convolution(shape, size, stride, places):
+    """Returns factors and upstream that 16 bits can hold, and the results."""
+    random = np.random.default_rng(3)
+    images = random.integers(-8, 9, shape) / 8
+    kernel = random.integers(-8, 9, (size, size, shape[-1], 4)) / 8
+    upstream = random.integers(-8, 9, (shape[0], *places, 4)) / 8
+    results = reference_convolution(images, kernel, stride, upstream)
+    return (images, kernel), upstream, results
+
+
+def reference_convolution(images, kernel, stride, upstream):
+    """Returns outputs and, given their gradient, those of both factors.
+
+    The images are filled up with zeros until the kernel has seen all places.
+    """
+    size, sides = kernel.shape[0], images.shape[1:3]
+    added = [(0, (size - side) % stride) for side in sides]
+    images = np.pad(images, [(0, 0), *added, (0, 0)])
+    rows, columns = ((n - size) // stride + 1 for n in images.shape[1:3])
+    outputs = np.zeros((len(images), rows, columns, kernel.shape[-1]))
+    of_images, of_kernel = np.zeros_like(images), np.zeros_like(kernel)
+    for i in range(rows):
+        for j in range(columns):
+            y, x = i * stride, j * stride
+            place = np.s_[:, y : y + size, x : x + size]
+            patch, of_place = images[place], upstream[:, i, j]
+            outputs[:, i, j] = np.tensordot(patch, kernel, 3)
+            of_kernel += np.tensordot(patch, of_place, (0, 0))
+            of_images[place] += np.tensordot(of_place, kernel, (-1, -1))
+    return outputs, of_images[:, : sides[0], : sides[1]], of_kernel
+
+
+@pytest.mark.parametrize(
+    "dtype, tolerance",
+    [
+        ("float32", 1e-4),
+        ("float64", 1e-9),  # In blocks, as are those of 16 bits.
+        ("mixed_float16", 0.01),
+        ("mixed_bfloat16", 0.05),
+    ],
+)
+@pytest.mark.parametrize(
+    "shape, size, stride, places",
+    [
+        ((2, 227, 227, 3), 11, 4, (55, 55)),
+        ((2, 224, 224, 3), 11, 4, (55, 55)),
+        ((2, 32, 37, 3), 11, 4, (7, 8)),
+        ((3, 13, 12, 2), 3, 2, (6, 6)),
+        ((1, 12, 12, 1), 4, 4, (3, 3)),
+    ],
+)
+def test_conv1_covers_all_places(shape, size, stride, places, dtype, tolerance):
+    layer = CoveringConv2D(4, size, stride, dtype=dtype)
+    factors, upstream, expected = draw_convolution(shape, size, stride, places)
+    factors = [tf.constant(x, layer.compute_dtype) for x in factors]
+    with tf.GradientTape() as tape:
+        tape.watch(factors)
+        outputs = layer.convolution_op(*factors)
+    assert layer.compute_output_shape(shape) == outputs.shape
+    gradients = tape.gradient(
+        outputs, factors, tf.constant(upstream, layer.compute_dtype)
+    )
+    for ours, theirs in zip((outputs, *gradients), expected, strict=True):
+        np.testing.assert_allclose(
+            tf.cast(ours, tf.float64), theirs, rtol=tolerance, atol=tolerance
+        )
+
+
+def run_on_replicas(replicas, layer_of, batch):
+    """Calls a new layer twice in training, with the batch divided."""
+    devices = [f"/device:CPU:{number}" for number in range(replicas)]
+    strategy = make_strategy(place(devices, towers=1))
+    with strategy.scope():
+        layer = layer_of()
+        layer.build(batch.shape)
+    parts = tf.split(batch, replicas)
+
+    @tf.function
+    def step():
+        values = strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
+        out = strategy.run(lambda x: layer(x, training=True), args=(values,))
+        return tf.concat(strategy.experimental_local_results(out), axis=0)
+
+    return [step().numpy() for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("layer_of", "batch"),
+    [
+        (lambda: Dropout(0.5, seed=3), tf.ones((8, 50))),
+        (
+            lambda: Pixels((1, 2, 3), np.eye(3).tolist(), seed=3),
+            tf.zeros((8, 15, 15, 3), tf.uint8),
+        ),
+    ],
+    ids=["dropout", "colour noise"],
+)
+def test_draws_belong_to_places_in_the_global_batch(layer_of, batch):
+    whole = run_on_replicas(1, layer_of, batch)
+    for replicas in (2, 4):
+        divided = run_on_replicas(replicas, layer_of, batch)
+        np.testing.assert_array_equal(divided, whole)
+    # No two examples, and no two steps, have the same draws.
+    draws = np.concatenate(whole).reshape(16, -1)
+    assert len(np.unique(draws, axis=0)) == 16
+
+
+def test_pixels_subtracts_the_mean():
+    layer = Pixels((10, 20, 30), None, seed=0)
+    images = np.random.default_rng(0).integers(0, 256, (2, 24, 25, 3))
+    outputs = layer(images.astype("uint8"), training=True)
+    np.testing.assert_allclose(outputs, images - np.array([10.0, 20.0, 30.0]))
+
+
+def test_a_mean_image_is_subtracted_pixel_by_pixel():
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(0, 255, (15, 19, 3)).astype(np.float32)
+    layer = Pixels(mean, np.eye(3).tolist(), seed=0)
+    images = rng.integers(0, 256, (2, 15, 19, 3)).astype("uint8")
+    outputs = layer(images, training=False).numpy()
+    np.testing.assert_allclose(outputs, images - mean, atol=1e-4)
+    noisy = layer(images, training=True).numpy() - outputs
+    # One colour an image, on top of the mean image.
+    np.testing.assert_allclose(noisy, noisy[:, :1, :1] + 0 * noisy, atol=1e-4)
+    assert np.abs(noisy).max() > 0.1
+
+
+def test_noisy_images_are_shrunk_in_training_only():
+    images = np.random.default_rng(0).integers(0, 256, (2, 15, 15, 3))
+    images = images.astype("uint8")
+    plain, shrunk = (
+        Pixels((9, 9, 9), np.eye(3).tolist(), 0, noise_shrink=s)
+        for s in (1.0, 1.1)
+    )
+    np.testing.assert_allclose(
+        1.1 * shrunk(images, training=True).numpy(),
+        plain(images, training=True).numpy(),
+        rtol=1e-5,
+    )
+    np.testing.assert_array_equal(shrunk(images), plain(images))
+
+
+def test_colour_noise_is_one_draw_an_image_of_the_given_covariance():
+    basis = np.array([[9.0, 0, 3.0], [0, 4.0, 0], [1.0, 1.0, 2.0]])
+    layer = Pixels((0, 0, 0), basis.tolist(), seed=0)
+    black = tf.zeros((4000, 11, 11, 3), tf.uint8)
+    noise = layer(black, training=True).numpy()
+    assert np.all(noise == noise[:, :1, :1])  # The same for all pixels.
+    covariance = np.cov(noise[:, 0, 0].T)
+    np.testing.assert_allclose(covariance, basis.T @ basis, rtol=0.15, atol=2)
+    assert not layer(black, training=False).numpy().any()

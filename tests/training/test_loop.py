@@ -1,0 +1,128 @@
+"""Going back when a batch ruins the weights: with Keras, without a network."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.training.checkpointing import Checkpoint
+from alexnet_tf.training.loop import fit_to_end
+from alexnet_tf.training.optimizer import MomentumSGD
+from alexnet_tf.training.progress import Progress
+from alexnet_tf.training.signals import StopRequest
+from alexnet_tf.training.watchdogs import NonfiniteCheck
+
+STEPS = 5
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(2 * STEPS, 4, 3)).astype("float32")
+Y = RNG.integers(0, 2, size=(2 * STEPS, 4))
+
+
+class Error(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        assert np.isfinite(logs["loss"])
+        logs["val_top1_error"] = 0.5
+
+
+def train(directory, *, bad=(), every=0, max_rollbacks=3):
+    """Trains two epochs of a linear model; returns weights and messages."""
+    keras.utils.set_random_seed(1)
+    x = X.copy()
+    x[list(bad), 0, 0] = np.nan
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(2)(keras.ops.relu(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile(
+        MomentumSGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    model.optimizer.build(model.trainable_variables)
+    seen = []
+
+    def batches(steps):
+        def noted(n):
+            tf.py_function(lambda n: seen.append(int(n)), [n], ())
+            return tf.gather(x, n), tf.gather(Y, n)
+
+        return tf.data.Dataset.range(steps.start, steps.stop).map(noted)
+
+    checkpoint = Checkpoint(
+        RunDir(directory),
+        Progress(STEPS),
+        {},
+        StopRequest(),
+        keep=2,
+        every_steps=every,
+        from_start=max_rollbacks > 0,
+    )
+    fit_to_end(
+        model,
+        batches,
+        epochs=2,
+        callbacks=[NonfiniteCheck(), Error()],
+        checkpoint=checkpoint,
+        note_batch=lambda step: f"batch {step} is noted.",
+        max_rollbacks=max_rollbacks,
+    )
+    assert checkpoint.progress.epochs_done == 2
+    return model.get_weights(), seen
+
+
+def expected(*skipped):
+    """The same in float64, by hand."""
+    keras.utils.set_random_seed(1)
+    layer = keras.layers.Dense(2)
+    layer.build((None, 3))
+    w, b = (v.numpy().astype("float64") for v in layer.variables)
+    vw, vb = np.zeros_like(w), np.zeros_like(b)
+    for step in range(2 * STEPS):
+        if step in skipped:
+            continue
+        x = np.maximum(X[step], 0)
+        z = x @ w + b
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        g = (p - np.eye(2)[Y[step]]) / len(x)
+        vw = 0.9 * vw - 0.1 * (x.T @ g + 0.0005 * w)
+        vb = 0.9 * vb - 0.1 * (g.sum(axis=0) + 0.0005 * b)
+        w, b = w + vw, b + vb
+    return w, b
+
+
+@pytest.mark.parametrize("every", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "bad", [(), (0,), (3,), (4,), (5,), (9,), (2, 3), (0, 1, 4), (4, 5)]
+)
+def test_bad_batches_are_left_out(tmp_path, capsys, bad, every):
+    weights, _ = train(tmp_path, bad=bad, every=every)
+    for found, wanted in zip(weights, expected(*bad), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    told = capsys.readouterr().out
+    for number, step in enumerate(bad, start=1):
+        assert f"step {step}: " in told and f"batch {step} is noted." in told
+        assert f"rollback {number} of at most 3" in told
+    state = checkpoints.read_state(checkpoints.newest(tmp_path / "checkpoints"))
+    assert state["skipped"] == list(bad) and state["step"] == 2 * STEPS
+
+
+def test_a_whole_epoch_of_bad_batches_ends_too(tmp_path):
+    weights, _ = train(tmp_path, bad=range(STEPS), max_rollbacks=STEPS)
+    for found, wanted in zip(weights, expected(*range(STEPS)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_one_more_than_allowed_ends_the_run(tmp_path):
+    with pytest.raises(UserError, match=r"step 6: .*\n.*noted.*\n.*000005\. "):
+        train(tmp_path, bad=(1, 2, 6), max_rollbacks=2)
+
+
+def test_without_rollbacks_the_first_one_does(tmp_path):
+    with pytest.raises(UserError, match=r"step 1: .*\n.*noted.*\n.*is none\. "):
+        train(tmp_path, bad=(1,), max_rollbacks=0)
+
+
+def test_nothing_is_read_twice_unless_a_batch_is_bad(tmp_path):
+    _, seen = train(tmp_path)
+    assert seen == list(range(2 * STEPS))

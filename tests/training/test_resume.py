@@ -1,0 +1,144 @@
+"""What a run that goes on may change: real runs, started again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from alexnet_tf.main import main
+from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.run_dir import RunDir
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def go_on(tmp_path, finished_run, data_dir, capsys):
+    """Returns a function that trains a run of three epochs on."""
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(finished_run, run.path)
+    run.result.unlink()
+
+    def train(*flags, epochs=3):
+        code = main(
+            [*TINY, f"--data_dir={data_dir}", f"--run_dir={run.path}"]
+            + [f"--epochs={epochs}", *flags]
+        )
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    train.run = run
+    return train
+
+
+@pytest.mark.parametrize(
+    ("flag", "before"),
+    [
+        ("--batch_size=32", "--batch_size=16"),
+        ("--dataset=shapes", "--dataset=shapes/tiny"),
+        ("--width=0.2", "--width=0.1"),
+        ("--towers=1", "--towers=2"),
+        ("--crop_size=66", "--crop_size=64"),
+        ("--seed=2", "--seed=1"),
+    ],
+)
+def test_another_batch_data_set_or_network_is_refused(go_on, flag, before):
+    code, _, error = go_on(flag)
+    assert code == 2
+    assert f"{flag}, but" in error and f"was started with {before}." in error
+    assert len(error.splitlines()) <= 3
+
+
+def test_another_recipe_is_told(go_on):
+    code, told, _ = go_on("--momentum=0.8", "--init_from=/nowhere", epochs=4)
+    assert code == 0
+    assert "--momentum was 0.9; the run goes on with 0.8." in told
+    assert "init_from" not in told  # It has weights.
+
+
+def test_a_data_set_that_has_grown_is_refused(go_on):
+    facts = json.loads(go_on.run.dataset.read_text())
+    facts["train_examples"] += 7
+    go_on.run.dataset.write_text(json.dumps(facts))
+    code, _, error = go_on()
+    assert code == 2
+    assert "247 training and 60 validation images" in error
+    assert "its data set now has 240 and 60." in error
+
+
+def rates(run):
+    return [float(row["learning_rate"]) for row in run.read_history()]
+
+
+@pytest.mark.slow
+def test_the_rate_that_the_run_had_reached_wins_and_says_so(go_on):
+    code, told, _ = go_on("--learning_rate=0.5", epochs=4)
+    assert code == 0
+    assert "Learning rate 0.01, which the run had reached, and not" in told
+    assert "--learning_rate=0.5 asks for; --override_learning_rate" in told
+    assert rates(go_on.run) == pytest.approx([0.01] * 4)
+    assert "--learning_rate=0.01\n" in go_on.run.flags.read_text()
+
+
+@pytest.mark.slow
+def test_another_rate_is_forced_once(go_on):
+    flags = ("--learning_rate=0.003", "--override_learning_rate")
+    drop = ("--plateau_patience=1", "--plateau_drops=5", "--plateau_factor=3")
+    code, told, _ = go_on(*flags, *drop, epochs=4)
+    assert code == 0
+    assert "Learning rate 0.01 -> 0.003: --override" in told
+    assert rates(go_on.run)[3] == pytest.approx(0.003)
+    assert "--learning_rate=0.003\n" in go_on.run.flags.read_text()
+    go_on.run.result.unlink()
+    # The same command again: what the plateau rule made of it since stays.
+    code, told, _ = go_on(*flags, *drop, epochs=5)
+    assert code == 0 and "0.003: --override" not in told
+    newest = checkpoints.read_state(checkpoints.newest(go_on.run.checkpoints))
+    assert newest["forced_rate"] == 0.003
+    errors = [float(r["val_top1_error"]) for r in go_on.run.read_history()]
+    drops = errors[3] >= min(errors[:3])  # No better than the best before.
+    assert rates(go_on.run)[4] == pytest.approx(0.003 / (3 if drops else 1))
+
+
+@pytest.mark.slow
+def test_a_rate_forced_from_the_start_is_not_forced_again(go_on):
+    """A new run that is started again with the same command."""
+    shutil.rmtree(go_on.run.path)
+    flags = ("--learning_rate=0.003", "--override_learning_rate")
+    assert go_on(*flags, epochs=1)[0] == 0
+    go_on.run.result.unlink()
+    code, told, _ = go_on(*flags, epochs=1)
+    assert code == 0 and "with 1 epochs done" in told
+    assert "override" not in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "rollbacks", "advice"),
+    [
+        ((), 0, "with --on_nonfinite=rollback."),
+        pytest.param(
+            ("--on_nonfinite=rollback", "--max_rollbacks=2"),
+            2,
+            "more than --max_rollbacks=2.",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_what_cannot_be_computed_stops_the_run(go_on, flags, rollbacks, advice):
+    """A pixel that is not a number, in each image."""
+    image = np.load(go_on.run.mean_image)
+    image[0, 0, 0] = np.nan
+    np.save(go_on.run.mean_image, image)
+    code, told, error = go_on(*flags, epochs=4)
+    assert code == 2
+    step = 45 + rollbacks
+    assert f"error: step {step}: " in error and "gradient_norm is nan" in error
+    assert f"last good checkpoint is {go_on.run.path}" in error
+    assert "step-00000045. " in error and advice in error
+    assert len(error.splitlines()) <= 5
+    assert told.count("going on without that batch") == rollbacks
+    for number in range(45, step + 1):
+        names = go_on.run.nonfinite(number).read_text().splitlines()
+        assert len(set(names)) == 16
+        assert all("shapes-train.tfrecord" in name for name in names)
+    assert names[0] in error
