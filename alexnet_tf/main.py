@@ -7,7 +7,6 @@ answered at once.
 """
 
 import dataclasses
-import difflib
 import importlib
 import logging
 import os
@@ -16,9 +15,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet_tf.config import flags as config_lib
+from alexnet_tf.config.commands import COMMANDS, find_command, usage
 from alexnet_tf.config.errors import LostWorkerError, UserError
-from alexnet_tf.config.help import COMMANDS, usage
+from alexnet_tf.config.flags import check_flags, flag_help, parse
 from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.signals import ending_on_signals
 
@@ -63,49 +62,31 @@ def _run(arguments):
     if _HELP & set(arguments):
         print(_help(arguments))
         return 0
-    config, words = config_lib.parse(arguments)
-    command, *words = words or ["train"]
-    _check_words(command, words)
-    config_lib.check_flags(arguments, command)
-    if command in ("compare", "evaluate", "figures"):
-        # Their words are run directories; they take the settings of each.
-        words = [
+    config, words = parse(arguments)
+    name, *words = words or ["train"]
+    command = find_command(name, words)
+    check_flags(arguments, name)
+    if command.settings == "run":
+        config = _settings_of_run(config, arguments)
+    if command.flag_file:
+        config = _settings_over(_FLAGS / command.flag_file, arguments)
+    module = "train" if name == "train" else f"commands.{name}"
+    run = importlib.import_module(f"alexnet_tf.{module}").run
+    if command.settings == "each run":
+        runs = [
             _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
             for w in words or [config.run_dir]
         ]
-    elif command == "import_caffe":
-        config = _settings_over(_FLAGS / "caffe_alexnet.cfg", arguments)
-    elif command in ("export", "inspect", "predict"):
-        config = _settings_of_run(config, arguments)
-    workflow = importlib.import_module(
-        "alexnet_tf.train"
-        if command == "train"
-        else f"alexnet_tf.commands.{command}"
-    )
-    return workflow.run(config, words)
+        return run(config, runs)
+    return run(config, words) if command.words else run(config)
 
 
 def _help(arguments):
-    asked = [word for word in arguments if word in COMMANDS]
-    if not asked:
-        return usage() + config_lib.flag_help()
-    groups = COMMANDS[asked[0]].groups
-    return usage(asked[0]) + config_lib.flag_help(groups, command=asked[0])
-
-
-def _check_words(command, words):
-    if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"{command!r} is not a command; use one of "
-            f"{', '.join(COMMANDS)}.{hint}"
-        )
-    if words and not COMMANDS[command].words:
-        raise UserError(
-            f"{command} does not take {' '.join(words)!r}; flags begin with "
-            "--. See --help."
-        )
+    names = [word for word in arguments if word in COMMANDS]
+    if not names:
+        return usage() + flag_help()
+    groups = COMMANDS[names[0]].groups
+    return usage(names[0]) + flag_help(groups, command=names[0])
 
 
 def _settings_of_run(config, arguments):
@@ -119,7 +100,7 @@ def _settings_of_run(config, arguments):
 
 def _settings_over(file, arguments):
     """Returns the settings of a command line on top of a flag file."""
-    return config_lib.parse([f"--flagfile={file}", *arguments])[0]
+    return parse([f"--flagfile={file}", *arguments])[0]
 
 
 if __name__ == "__main__":

@@ -1,206 +1,326 @@
-"""The main job: trains the network and leaves a run directory behind."""
+"""The main job: trains the network and leaves a run directory behind.
 
-import contextlib
+`run` prepares what may fail; `_train` is the paper's recipe (Sec. 5).
+"""
+
 import dataclasses
 from pathlib import Path
 
+import keras
+
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config
+from alexnet_tf.config.flags import Config, to_flagfile
 from alexnet_tf.data import splits
+from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.input_clock import InputClock
-from alexnet_tf.distribution.workers import Workers
+from alexnet_tf.data.pipeline import names_of_step, training_batches
+from alexnet_tf.distribution.devices import Devices, connect
+from alexnet_tf.evaluation.inference import make_signatures, save_signatures
+from alexnet_tf.evaluation.predictor import SplitPredictor, measure
+from alexnet_tf.models.build import best_checkpoint, load_best
 from alexnet_tf.storage import checkpoints
-from alexnet_tf.storage.run_dir import RunDir
-from alexnet_tf.training import (
-    assembly,
-    building,
-    callbacks,
-    loop,
-    watchdogs,
-    weights,
+from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.storage.files import write_json, write_whole
+from alexnet_tf.storage.run_dir import (
+    RunDir,
+    describe_environment,
+    open_run,
 )
-from alexnet_tf.training import resume as resuming
-from alexnet_tf.training.checkpointing import Checkpoint
-from alexnet_tf.training.job import Job
-from alexnet_tf.training.plateau import PlateauRule
-from alexnet_tf.training.progress import Progress
+from alexnet_tf.training import callbacks, resume
+from alexnet_tf.training.checkpointing import (
+    Checkpointer,
+    MetricTotals,
+    Progress,
+    ProgressTracker,
+    StopOnRequest,
+)
+from alexnet_tf.training.loop import fit_to_end
+from alexnet_tf.training.plateau import PlateauRule, PlateauSchedule
 from alexnet_tf.training.signals import StopRequest
-from alexnet_tf.training.tensorboard import TensorBoardPages
+from alexnet_tf.training.tensorboard import TensorBoard
+from alexnet_tf.training.trainer import build_trainer, initialize_from
 
 
-def run(config: Config, words: list[str]) -> int:
-    """Trains, or goes on with a run that was interrupted.
-
-    Args:
-        config: The settings.
-        words: Nothing; all commands are called alike.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        UserError: if the settings do not fit the machine, the data or an
-            earlier start of the run.
-    """
-    run_dir = assembly.open_run(config)
-    earlier = resuming.earlier_settings(config, run_dir)
+def run(config: Config) -> int:
+    """Trains the network, or resumes an interrupted run; returns 0."""
+    run_dir = open_run(config.run_dir)
+    previous = resume.check_settings(config, run_dir)
     if run_dir.result.exists():
         print(
             f"{run_dir.path} is finished; another run needs another --run_dir."
             f"\n{run_dir.result.read_text()}"
         )
         return 0
-    source = _find_source(config, run_dir, earlier)
-    placement = assembly.make_placement(config, run_dir)
-    workers = Workers(placement.strategy)
+    source = _find_initial_weights(config, run_dir, previous)
+    devices = connect(config, run_dir.path)
+    workers = devices.workers
     run_dir = dataclasses.replace(run_dir, worker=workers.index)
-    lock = run_dir.locked() if workers.is_chief else contextlib.nullcontext()
-    with workers.naming_lost_ones():
+    with workers.reporting_lost_workers():
         # The chief makes a data set that is not there yet.
-        examples = workers.chief_first(lambda: _open_splits(config, run_dir))
-        with lock, splits.naming_damaged_files(*examples):
-            bad = splits.note_bad_examples(config, run_dir, *examples)
+        train_split, val_split = workers.chief_first(
+            lambda: _open_splits(config, run_dir)
+        )
+        with (
+            run_dir.locked(),
+            splits.reporting_damaged_files(train_split, val_split),
+        ):
             _train(
-                Job(
-                    *(config, run_dir, earlier, source, placement, workers),
-                    *(*examples, bad),
-                )
+                config,
+                run_dir,
+                devices,
+                train_split,
+                val_split,
+                previous=previous,
+                source=source,
             )
-            workers.wait()  # For the chief, without whom they could not end.
+            workers.wait()  # For the chief, which the others' ends would kill.
     return 0
 
 
-def _find_source(config, run_dir, earlier):
-    """Returns the checkpoint of another run that this one begins with."""
-    if not earlier and config.freeze and not config.init_from:
+def _train(
+    config: Config,
+    run_dir: RunDir,
+    devices: Devices,
+    train_split: Examples,
+    val_split: Examples,
+    *,
+    previous: Config | None,
+    source: Path | None,
+) -> None:
+    """Trains a run whose settings, devices and data have been checked.
+
+    Args:
+        config: The settings.
+        run_dir: The run directory, locked.
+        devices: The devices.
+        train_split: The training split.
+        val_split: The validation split.
+        previous: The settings of the run's last start.
+        source: Checkpoint of another run to start from.
+    """
+    workers = devices.workers
+    bad = splits.record_bad_examples(config, run_dir, train_split, val_split)
+    info = workers.chief_first(
+        lambda: splits.describe_dataset(
+            config, run_dir, train_split, val_split, bad
+        )
+    )
+    steps_per_epoch = train_split.steps_per_epoch(config.batch_size)
+    model = build_trainer(
+        config, info, devices, steps_per_epoch=steps_per_epoch
+    )
+
+    # What a checkpoint holds besides variables.
+    progress = Progress(steps_per_epoch)
+    if config.override_learning_rate:
+        # A new run starts with it; resumed, it is not set back to it.
+        progress.forced_rate = config.full_learning_rate
+    rule = PlateauRule(config.plateau_patience, config.plateau_drops)
+    stuck_loss = callbacks.StuckLoss(len(info.class_names))
+    totals = MetricTotals(workers)
+    checkpointer = Checkpointer(
+        run_dir,
+        progress,
+        totals,
+        workers,
+        {"plateau": rule, "stuck_loss": stuck_loss},
+        keep=config.keep_checkpoints,
+        every_steps=config.checkpoint_every_steps,
+        from_start=config.on_nonfinite == "rollback",
+    )
+    if checkpointer.restore(model) and previous:
+        config = resume.settle_learning_rate(config, previous, model, progress)
+    if source:
+        initialize_from(source, model)
+    workers.wait()  # Until all have read what the chief will overwrite.
+    if workers.is_chief:
+        _write_settings(config, run_dir, devices, info, previous)
+    _announce(run_dir, devices, model, info, progress)
+
+    clock = InputClock()
+
+    def make_batches(steps):
+        return training_batches(
+            train_split,
+            config,
+            batch_size=config.batch_size,
+            steps=steps,
+            seed=config.seed,
+            bad=bad,
+            clock=clock,
+            shard=workers.shard,
+        )
+
+    def record_batch(step):
+        return _record_batch(config, run_dir, train_split, step)
+
+    validator = SplitPredictor(
+        model,
+        val_split,
+        devices,
+        batch_size=config.batch_size,
+        geometry=config.geometry,
+        bad=bad,
+    )
+    stop = StopRequest(workers.total if workers.count > 1 else None)
+    stop_on_request = StopOnRequest(stop, checkpointer)
+    records = [
+        callbacks.History(run_dir),
+        TensorBoard(
+            run_dir,
+            make_batches(range(1)),
+            settings=dataclasses.asdict(config),
+            profile_steps=config.profile_steps,
+        ),
+    ]
+    with stop.listening():
+        fit_to_end(
+            model,
+            make_batches,
+            # Each may use what those before it add to the logs.
+            [
+                callbacks.NonfiniteCheck(),
+                callbacks.Throughput(config.batch_size, clock, progress),
+                callbacks.Validation(validator, stop_on_request.check),
+                callbacks.BadExampleLimit(bad),
+                stuck_loss,
+                *(records if workers.is_chief else []),
+                PlateauSchedule(rule, config.plateau_factor),
+                totals,
+                ProgressTracker(progress),
+                checkpointer,
+                stop_on_request,
+            ],
+            epochs=config.epochs,
+            workers=workers,
+            checkpointer=checkpointer,
+            record_batch=record_batch,
+            max_rollbacks=config.max_rollbacks
+            if config.on_nonfinite == "rollback"
+            else 0,
+        )
+    _finish(config, run_dir, devices, info, model, validator)
+
+
+def _find_initial_weights(config, run_dir, previous):
+    """Returns the checkpoint of another run that this one starts from."""
+    if not previous and config.freeze and not config.init_from:
         raise UserError(
             f"--freeze={config.freeze} without --init_from would keep random "
             "weights; give --init_from=RUN_DIR, or leave it out."
         )
-    # Once a run has begun it goes on by itself.
+    # A resumed run has weights.
     if not config.init_from or checkpoints.newest(run_dir.checkpoints):
         return None
-    return weights.best_checkpoint(RunDir(Path(config.init_from)))
+    return best_checkpoint(RunDir(Path(config.init_from)))
 
 
 def _open_splits(config, run_dir):
     """Returns the training and the validation split, checked."""
     if not run_dir.dataset.exists():
-        # A mistake in --mean is told before a data set is made.
-        splits.read_mean(config)
-    training = splits.open_split(config, config.train_split)
-    validation = splits.open_split(config, config.validation_split)
-    splits.check_splits(config, training, validation)
-    if config.prepared_dir and not training.squares:
+        splits.read_mean(config)  # Before a data set is made.
+    train_split = splits.open_split(config, config.train_split)
+    val_split = splits.open_split(config, config.validation_split)
+    splits.check_splits(config, train_split, val_split)
+    if config.prepared_dir and not train_split.squares:
         print(
             f"--prepared_dir={config.prepared_dir} has no {config.train_split} "
-            f"split of {config.dataset}, which is read itself."
+            f"split of {config.dataset}; reading the data set itself."
         )
     if run_dir.dataset.exists():
-        splits.check_run_classes(run_dir, training)
-        resuming.check_data(run_dir, training, validation)
-    return training, validation
+        splits.check_run_classes(run_dir, train_split)
+        resume.check_data(run_dir, train_split, val_split)
+    return train_split, val_split
 
 
-def _train(job):
-    facts = job.workers.chief_first(
-        lambda: splits.learn_facts(
-            job.config, job.run_dir, job.training, job.validation, job.bad
+def _write_settings(config, run_dir, devices, info, previous):
+    """Writes flags.cfg and environment.json, and reports changes."""
+    environment = describe_environment(
+        devices.layout.devices, config.dataset, info.train_examples
+    )
+    resume.log_changes(run_dir, environment, previous, config)
+    write_whole(run_dir.flags, to_flagfile(config))
+    write_json(run_dir.environment, environment)
+
+
+def _announce(
+    run_dir: RunDir,
+    devices: Devices,
+    model: keras.Model,
+    info: DatasetInfo,
+    progress: Progress,
+) -> None:
+    """Prints what is trained on what, and how far it is."""
+    workers = devices.workers
+    if workers.count > 1:
+        print(f"Worker {workers.index} of {workers.count}.")
+    print(
+        f"Network: {model.count_params():,} parameters, "
+        f"{len(info.class_names)} classes\n"
+        f"Data: {info.train_examples:,} training and "
+        f"{info.validation_examples:,} validation images"
+    )
+    for number, names in enumerate(devices.layout.devices):
+        print(f"Replica {number}: {', '.join(names)}")
+    if "GPU" not in devices.layout.primaries[0]:
+        print("No GPU is used.")
+    print(
+        f"Run directory: {run_dir.path}\n"
+        f"Watch it: tensorboard --logdir {run_dir.tensorboard}"
+    )
+    if progress.step:
+        print(
+            f"Resuming after step {progress.step}, with "
+            f"{progress.epochs_done} epochs done."
         )
+
+
+def _record_batch(config, run_dir, train_split, step):
+    """Writes down the examples of a step; returns a sentence about them."""
+    names = names_of_step(
+        train_split,
+        config,
+        batch_size=config.batch_size,
+        step=step,
+        seed=config.seed,
     )
-    model = building.make_trainer(job.config, facts, job.placement)
-    rule = PlateauRule(job.config.plateau_patience, job.config.plateau_drops)
-    stuck = watchdogs.StuckLoss(len(facts.class_names))
-    stop = StopRequest(job.workers.total if job.workers.count > 1 else None)
-    checkpoint = _make_checkpoint(
-        job, {"plateau": rule, "stuck_loss": stuck}, stop
-    )
-    job = _take_up(job, model, checkpoint)
-    if job.workers.is_chief:
-        job.write_settings(facts)
-    job.announce(model, facts, checkpoint.progress)
-    validator = assembly.make_predictor(
-        model, job.config, job.validation, job.bad
-    )
-    clock = InputClock()
-    make_batches = _batch_maker(job, clock)
-    # Each may use what those before it add to the logs.
-    parts = [
-        watchdogs.NonfiniteCheck(),
-        callbacks.Throughput(job.config.batch_size, clock, checkpoint.progress),
-        callbacks.Validation(validator, checkpoint.stop_if_asked),
-        watchdogs.BadExampleLimit(job.bad),
-        stuck,
-        *(_records(job, make_batches) if job.workers.is_chief else ()),
-        callbacks.PlateauSchedule(rule, job.config.plateau_factor),
-    ]
-    with stop.listening():
-        _fit(job, model, make_batches, parts, checkpoint)
-    job.finish(model, validator)
+    file = run_dir.nonfinite(step)
+    if not run_dir.worker:
+        write_whole(file, "\n".join(names) + "\n")
+    return f"Its {len(names)} examples, {names[0]} and others, are in {file}."
 
 
-def _make_checkpoint(job, parts, stop):
-    config = job.config
-    progress = Progress(job.training.count // config.batch_size)
-    if config.override_learning_rate:
-        # A new run begins with it; started again, it is not set back to it.
-        progress.forced_rate = config.full_learning_rate
-    return Checkpoint(
-        job.run_dir,
-        progress,
-        parts,
-        stop,
-        keep=config.keep_checkpoints,
-        every_steps=config.checkpoint_every_steps,
-        from_start=config.on_nonfinite == "rollback",
-    )
-
-
-def _take_up(job, model, checkpoint):
-    """Takes up the run where it stands, or begins it from another's weights.
-
-    Returns:
-        The job, with the learning rate that counts.
-    """
-    config = job.config
-    if checkpoint.restore(model) and job.earlier:
-        config = resuming.settle_learning_rate(
-            config, job.earlier, model, checkpoint.progress
-        )
-    if job.source:
-        weights.start_from(job.source, model)
-    job.workers.wait()  # Until all have read what the chief will write anew.
-    return dataclasses.replace(job, config=config)
-
-
-def _batch_maker(job, clock):
-    """Returns what makes the dataset of some steps."""
-    return lambda steps: assembly.training_batches(
-        *(job.config, job.training, steps, job.bad, clock, job.workers.share)
-    )
-
-
-def _records(job, make_batches):
-    """Returns the callbacks that write what people look at."""
-    return (
-        callbacks.History(job.run_dir),
-        TensorBoardPages(
-            job.run_dir,
-            make_batches(range(1)),
-            settings=dataclasses.asdict(job.config),
-            profile_steps=job.config.profile_steps,
-        ),
-    )
-
-
-def _fit(job, model, make_batches, parts, checkpoint):
-    may_roll_back = job.config.on_nonfinite == "rollback"
-    loop.fit_to_end(
-        model,
-        make_batches,
-        epochs=job.config.epochs,
-        callbacks=parts,
-        checkpoint=checkpoint,
-        note_batch=job.note_batch,
-        max_rollbacks=job.config.max_rollbacks if may_roll_back else 0,
+def _finish(
+    config: Config,
+    run_dir: RunDir,
+    devices: Devices,
+    info: DatasetInfo,
+    model: keras.Model,
+    validator: SplitPredictor,
+) -> None:
+    """Measures and exports the best checkpoint; writes result.json last."""
+    devices.workers.wait()  # Until the last checkpoint is written.
+    checkpoint = best_checkpoint(run_dir)
+    checkpoints.restore(checkpoint, model.variables)
+    predicted = validator.predict()
+    if not devices.workers.is_chief:
+        return
+    measured = measure(predicted["center"], predicted["labels"])
+    network, state = load_best(config, run_dir)
+    signatures = make_signatures(network, info.class_names, config.geometry)
+    save_signatures(signatures, run_dir.saved_model)
+    newest = checkpoints.read_state(checkpoints.newest(run_dir.checkpoints))
+    result = {
+        **measured,
+        "best_epoch": state["epochs_done"] - 1,
+        "epochs": newest["epochs_done"],
+        "steps": newest["step"],
+        "parameters": model.count_params(),
+    }
+    write_json(run_dir.result, result)
+    print(
+        f"Best after epoch {state['epochs_done']}: validation top-1 error "
+        f"{measured['top1_error']:.4f}, top-5 error "
+        f"{measured['top5_error']:.4f} on {measured['num_examples']} images\n"
+        f"Exported to {run_dir.saved_model}; results in {run_dir.result}"
     )

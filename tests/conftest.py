@@ -9,17 +9,7 @@ import tensorflow as tf
 
 from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.main import main
-
-# Settings with which the whole main job takes seconds.
-TINY = (
-    "--dataset=shapes/tiny",
-    "--width=0.1",
-    "--image_size=72",
-    "--crop_size=64",
-    "--batch_size=16",
-    "--virtual_devices=2",
-    "--initialisation=code_2012",
-)
+from tests.support import TINY
 
 
 def pytest_configure():
@@ -33,7 +23,7 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(items):
     """Begins with what takes longest, so that no process ends long after."""
-    first = ("test_survival.py", "test_multi_worker.py", "test_fuzz.py")
+    first = ("test_survival.py", "test_workers.py", "test_fuzz.py")
     items.sort(key=lambda item: item.path.name not in first)
 
 

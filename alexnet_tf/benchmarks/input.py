@@ -1,4 +1,4 @@
-"""What `benchmark --what=input` measures: the ways to read training images."""
+"""What `benchmark --target=input` measures: the ways to read training images."""
 
 import math
 import os
@@ -9,19 +9,19 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.benchmarks.step import speeds
-from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.config.data import Data, Geometry
 from alexnet_tf.data import folders, prepared, shards
-from alexnet_tf.data import pipeline as data
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples, pipeline_options
-from alexnet_tf.models.layers import Pixels
+from alexnet_tf.data.pipeline import training_batches
+from alexnet_tf.models.layers import InputNormalization
 
 _CORES = os.cpu_count() or 1
 _FILES = 256
 # What a measurement goes through.
 _IMAGES = 4096
 _MEAN = (120.0, 115.0, 105.0)
-# Standard deviations of a colour noise of about the paper's size.
+# Standard deviations of a color noise of about the paper's size.
 _NOISE = np.diag((5.0, 4.0, 3.0)).tolist()
 
 DECODING = "decoding the files only"
@@ -87,21 +87,17 @@ def make_subjects(
         PLAIN: _plain(names, geometry, batch_size),
     }
     for name, examples in splits.items():
-        datasets[name] = data.training_batches(
+        datasets[name] = training_batches(
             examples,
+            Data(image_size=geometry.image_size, crop_size=geometry.crop_size),
             batch_size=batch_size,
             steps=range(math.ceil(_IMAGES / batch_size)),
-            geometry=geometry,
-            crop=True,
-            flip=True,
-            shuffle_buffer=_FILES,
             seed=1,
-            bad=BadExamples(),
         )
     return {
         **{name: _counting(dataset) for name, dataset in datasets.items()},
         LAYER: _first_layer(
-            Pixels(_MEAN, _NOISE, seed=1),
+            InputNormalization(_MEAN, _NOISE, seed=1),
             tf.zeros((batch_size, *geometry.patch_shape), tf.uint8),
         ),
     }
@@ -112,8 +108,8 @@ def _write_images(root, count):
     random = np.random.default_rng(0)
     (root / "train" / "class").mkdir(parents=True)
     for number in range(count):
-        colours = random.integers(0, 256, (12, 16, 3))
-        image = tf.image.resize(colours, (375, 500), method="bicubic").numpy()
+        colors = random.integers(0, 256, (12, 16, 3))
+        image = tf.image.resize(colors, (375, 500), method="bicubic").numpy()
         image += random.normal(0, 17.5, (375, 500, 1))
         encoded = tf.io.encode_jpeg(
             np.clip(image, 0, 255).astype(np.uint8), quality=92

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from alexnet_tf.benchmarks.scaling import PUBLISHED_BATCHES, Prediction
-from alexnet_tf.evaluation.plots import COLOURS, make_plain
+from alexnet_tf.evaluation.plots import COLORS, make_plain
 
 
 def speeds(layouts: Mapping[str, Sequence[Prediction]], batch: int) -> Figure:
@@ -23,15 +23,15 @@ def speeds(layouts: Mapping[str, Sequence[Prediction]], batch: int) -> Figure:
     axes = figure.add_subplot()
     axes.set_title("Predicted training speed of each device", loc="left")
     axes.set_xscale("log", base=2)
-    for (name, predictions), colour in zip(
-        layouts.items(), COLOURS, strict=False
+    for (name, predictions), color in zip(
+        layouts.items(), COLORS, strict=False
     ):
         devices = [p.devices for p in predictions]
         lowest = [p.lowest / p.devices for p in predictions]
         highest = [p.highest / p.devices for p in predictions]
-        axes.fill_between(devices, lowest, highest, color=colour, alpha=0.15)
-        axes.plot(devices, lowest, color=colour, marker="o", label=name)
-        axes.plot(devices, highest, color=colour, linestyle="--")
+        axes.fill_between(devices, lowest, highest, color=color, alpha=0.15)
+        axes.plot(devices, lowest, color=color, marker="o", label=name)
+        axes.plot(devices, highest, color=color, linestyle="--")
     longest = max(layouts.values(), key=len)
     axes.plot(
         [p.devices for p in longest],

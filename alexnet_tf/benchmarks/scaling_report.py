@@ -12,9 +12,9 @@ from alexnet_tf.benchmarks import scaling, scaling_plot
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.evaluation import plots
-from alexnet_tf.storage.dataset_info import unknown_facts
-from alexnet_tf.storage.run_dir import write_report
-from alexnet_tf.training import building
+from alexnet_tf.models.build import POLICIES, build_network
+from alexnet_tf.storage.dataset_info import placeholder_info
+from alexnet_tf.storage.files import write_report
 
 _GIGABIT = 1e9 / 8
 # What a measured speed depends on.
@@ -34,8 +34,8 @@ def report(config: Config, class_names: tuple[str, ...]) -> None:
         UserError: if there are no measurements, or they are of other settings.
     """
     rates = _read_rates(config)
-    model = building.make_model(
-        config, unknown_facts(class_names), dtype=building.dtype_of(config)
+    model = build_network(
+        config, placeholder_info(class_names), dtype=POLICIES[config.precision]
     )
     traffic = scaling.Traffic(
         gradients=4.0 * model.count_params(),
@@ -44,8 +44,8 @@ def report(config: Config, class_names: tuple[str, ...]) -> None:
     machines = scaling.Machines(
         *rates,
         devices=config.devices_per_machine,
-        link=config.link * _GIGABIT,
-        device_link=config.device_link * _GIGABIT,
+        link=config.network_gbps * _GIGABIT,
+        device_link=config.device_gbps * _GIGABIT,
     )
     layouts = {
         name: [
@@ -79,20 +79,20 @@ def report(config: Config, class_names: tuple[str, ...]) -> None:
 
 def _read_rates(config):
     """Returns images a second of the step and of the input."""
-    file = config.measured
+    file = config.benchmark_json
     try:
         measured = json.loads(Path(file).read_text())
         rates = [measured[p]["images_per_second"] for p in ("step", "input")]
         settings = {n: measured["settings"][n] for n in _SETTINGS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"--measured={file!r} is not what `benchmark --what=all "
+            f"--benchmark_json={file!r} is not what `benchmark --target=all "
             "--json=FILE` wrote on one device of the machine; measure first."
         ) from error
     for name, value in settings.items():
         if getattr(config, name) != value:
             raise UserError(
-                f"--measured={file} was measured with --{name}={value}, not "
+                f"--benchmark_json={file} was measured with --{name}={value}, not "
                 f"{getattr(config, name)}; give that, or measure again."
             )
     return rates
@@ -125,9 +125,9 @@ def _print(config, traffic, machines, layouts):
     print(
         f"A device trains {machines.rate:,.1f} images a second at a batch of "
         f"{config.batch_size}, a machine reads\n{machines.input_rate:,.0f} "
-        f"(measured, {config.measured}). {machines.devices} devices a machine, "
-        f"links of {config.link:g} Gbit/s\nbetween machines and "
-        f"{config.device_link:g} between devices (given). A replica's "
+        f"(measured, {config.benchmark_json}). {machines.devices} devices a machine, "
+        f"links of {config.network_gbps:g} Gbit/s\nbetween machines and "
+        f"{config.device_gbps:g} between devices (given). A replica's "
         f"gradients are\n{traffic.gradients:,.0f} bytes a step, an image "
         f"{traffic.between_towers:,} between towers, each way\n(counted)."
     )

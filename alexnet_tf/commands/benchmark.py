@@ -14,11 +14,13 @@ from alexnet_tf.benchmarks import input as input_benchmark
 from alexnet_tf.benchmarks import layer_times
 from alexnet_tf.benchmarks import step as step_benchmark
 from alexnet_tf.config.flags import Config
+from alexnet_tf.data.pipeline import training_batches
 from alexnet_tf.distribution import iterators
-from alexnet_tf.distribution.placement import Placement
-from alexnet_tf.storage.dataset_info import unknown_facts
-from alexnet_tf.storage.run_dir import write_report
-from alexnet_tf.training import assembly, building
+from alexnet_tf.distribution.devices import Devices, connect, local
+from alexnet_tf.distribution.placement import DeviceLayout
+from alexnet_tf.storage.dataset_info import placeholder_info
+from alexnet_tf.storage.files import write_report
+from alexnet_tf.training.trainer import build_trainer
 
 _OURS = "this network, {}"
 _CLASSES = 1000
@@ -29,12 +31,11 @@ _FULL = 5
 _SHORTEST = 4.0
 
 
-def run(config: Config, words: list[str]) -> int:
-    """Measures --what and prints a table; --json writes it to a file.
+def run(config: Config) -> int:
+    """Measures --target and prints a table; --json writes it to a file.
 
     Args:
         config: The settings.
-        words: Nothing; all commands are called alike.
 
     Returns:
         The exit code, 0.
@@ -46,7 +47,7 @@ def run(config: Config, words: list[str]) -> int:
     results = {
         name: part(config)
         for name, part in parts.items()
-        if config.what in (name, "all")
+        if config.target in (name, "all")
     }
     settings = {n: getattr(config, n) for n in ("batch_size", "precision")}
     write_report(config.json, {"settings": settings, **results})
@@ -54,18 +55,19 @@ def run(config: Config, words: list[str]) -> int:
 
 
 def _step(config):
-    placement = assembly.make_placement(config)
+    devices = connect(config)
     batches = step_benchmark.make_batches(
         config.batch_size, config.crop_size, _CLASSES
     )
     ours = _OURS.format(config.precision)
-    models = {ours: _make_trainer(config, placement)}
+    models = {ours: _make_trainer(config, devices)}
     flops = step_benchmark.count_flops(models[ours])
     if config.precision != "float32":
         exact = dataclasses.replace(config, precision="float32")
-        models[_OURS.format("float32")] = _make_trainer(exact, placement)
-    if len(placement.devices[0]) > 1:
-        one = Placement(tuple((lead,) for lead in placement.leads))
+        models[_OURS.format("float32")] = _make_trainer(exact, devices)
+    if len(devices.layout.devices[0]) > 1:
+        primaries = tuple((name,) for name in devices.layout.primaries)
+        one = local(DeviceLayout(primaries))
         models[f"{ours}, one device"] = _make_trainer(config, one)
     subjects = {
         f"{step_benchmark.LIMIT}, {dtype}": step_benchmark.matrix_product(
@@ -96,9 +98,9 @@ def _step(config):
     }
 
 
-def _make_trainer(config: Config, placement: Placement) -> keras.Model:
-    facts = unknown_facts([str(number) for number in range(_CLASSES)])
-    model = building.make_trainer(config, facts, placement)
+def _make_trainer(config: Config, devices: Devices) -> keras.Model:
+    info = placeholder_info([str(number) for number in range(_CLASSES)])
+    model = build_trainer(config, info, devices)
     iterators.keep_those_of_fit(model)
     return model
 
@@ -121,13 +123,19 @@ def _input(config):
 
 def _train(config):
     """Measures steps on made-up batches and on what is read."""
-    model = _make_trainer(config, assembly.make_placement(config))
+    model = _make_trainer(config, connect(config))
     made_up = step_benchmark.make_batches(
         config.batch_size, config.crop_size, _CLASSES
     )
     with _examples(config) as examples:
         datasets = {step_benchmark.MADE_UP: made_up} | {
-            name: assembly.training_batches(config, split, _ENDLESS)
+            name: training_batches(
+                split,
+                config,
+                batch_size=config.batch_size,
+                steps=_ENDLESS,
+                seed=config.seed,
+            )
             for name, split in reversed(examples.items())
         }
         subjects = {

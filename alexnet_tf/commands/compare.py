@@ -7,7 +7,8 @@ from pathlib import Path
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.evaluation import comparison, comparison_plot, plots
-from alexnet_tf.storage.run_dir import RunDir, write_report
+from alexnet_tf.storage.files import write_report
+from alexnet_tf.storage.run_dir import RunDir
 
 
 def run(config: Config, runs: list[Config]) -> int:

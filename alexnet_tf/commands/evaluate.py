@@ -7,13 +7,15 @@ import numpy as np
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
+from alexnet_tf.distribution.devices import connect
 from alexnet_tf.evaluation import error_report as reports
-from alexnet_tf.evaluation.predictor import measure
-from alexnet_tf.storage.dataset_info import read_facts
-from alexnet_tf.storage.run_dir import write_report
-from alexnet_tf.training import assembly, building, weights
+from alexnet_tf.evaluation.predictor import SplitPredictor, measure
+from alexnet_tf.models.build import best_checkpoint, load_best
+from alexnet_tf.storage.dataset_info import read_dataset_info
+from alexnet_tf.storage.files import write_report
+from alexnet_tf.storage.run_dir import open_run
 
-_TITLES = {"center": "centre crop", "ten_crop": "ten crops"}
+_TITLES = {"center": "center crop", "ten_crop": "ten crops"}
 
 
 def run(config: Config, runs: list[Config]) -> int:
@@ -57,7 +59,7 @@ def run(config: Config, runs: list[Config]) -> int:
     if len(runs) > 1:
         averages = _report(f"average of {len(runs)} runs", means, labels)
     print(reports.published_text())
-    names = read_facts(assembly.open_run(runs[0])).class_names
+    names = read_dataset_info(open_run(runs[0].run_dir)).class_names
     details = _report_classes(means, labels, names)
     write_report(config.json, {**averages, **details, "runs": results})
     return 0
@@ -65,10 +67,10 @@ def run(config: Config, runs: list[Config]) -> int:
 
 def _check(settings, first):
     """Checks that a run exists and can be averaged with the first one."""
-    run_dir = assembly.open_run(settings)
-    names = read_facts(run_dir).class_names
-    weights.best_checkpoint(run_dir)
-    if names != read_facts(assembly.open_run(first)).class_names:
+    run_dir = open_run(settings.run_dir)
+    names = read_dataset_info(run_dir).class_names
+    best_checkpoint(run_dir)
+    if names != read_dataset_info(open_run(first.run_dir)).class_names:
         raise UserError(
             f"{settings.run_dir} has other classes than {first.run_dir}; "
             "only runs on one data set can be averaged."
@@ -84,19 +86,24 @@ def _check(settings, first):
 
 def _predict(settings):
     """Returns a run's predictions, and the epoch of its best checkpoint."""
-    run_dir = assembly.open_run(settings)
-    placement = assembly.make_placement(settings)
+    run_dir = open_run(settings.run_dir)
+    devices = connect(settings)
     split = settings.split or settings.validation_split
     examples = splits.open_split(settings, split)
     splits.check_run_classes(run_dir, examples)
-    model = building.make_trainer(settings, read_facts(run_dir), placement)
-    state = weights.restore_best(model, run_dir)
-    bad = splits.note_bad_examples(settings, run_dir, examples)
-    predictor = assembly.make_predictor(
-        model, settings, examples, bad, ten_crops=settings.ten_crops
+    model, state = load_best(settings, run_dir, devices)
+    bad = splits.record_bad_examples(settings, run_dir, examples)
+    predictor = SplitPredictor(
+        model,
+        examples,
+        devices,
+        batch_size=settings.batch_size,
+        geometry=settings.geometry,
+        bad=bad,
+        ten_crops=settings.ten_crops,
     )
     # A moving bar on a screen, nothing in a log file.
-    with splits.naming_damaged_files(examples):
+    with splits.reporting_damaged_files(examples):
         predicted = predictor.predict(verbose=int(sys.stdout.isatty()))
     left_out = examples.count - len(predicted["labels"])
     if left_out == examples.count:
@@ -110,7 +117,7 @@ def _predict(settings):
 
 
 def _report(name, predicted, labels):
-    """Prints and returns the errors for the centre crop and for ten."""
+    """Prints and returns the errors for the center crop and for ten."""
     print(f"{name}, {len(labels)} images")
     print(f"{'':14}{'top-1 error':>12}{'top-5 error':>12}")
     measured = {}

@@ -8,21 +8,21 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.evaluation.inference import (
-    Endpoints,
-    load_endpoints,
-    make_endpoints,
-    save_endpoints,
+    Signatures,
+    load_signatures,
+    make_signatures,
+    save_signatures,
 )
-from alexnet_tf.storage.dataset_info import read_facts
-from alexnet_tf.training import assembly, building
+from alexnet_tf.models.build import load_best
+from alexnet_tf.storage.dataset_info import read_dataset_info
+from alexnet_tf.storage.run_dir import open_run
 
 
-def run(config: Config, words: list[str]) -> int:
+def run(config: Config) -> int:
     """Exports to the run's saved_model directory, and to --keras_file.
 
     Args:
         config: The settings, those of the run among them.
-        words: Nothing; all commands are called alike.
 
     Returns:
         The exit code: 0, or 1 if the reloaded model answers otherwise.
@@ -31,20 +31,20 @@ def run(config: Config, words: list[str]) -> int:
         UserError: if there is no such run, it has no checkpoint, or
             --keras_file has another suffix.
     """
-    run_dir = assembly.open_run(config)
+    run_dir = open_run(config.run_dir)
     keras_file = Path(config.keras_file)
     if config.keras_file and keras_file.suffix != ".keras":
         raise UserError(
             f"--keras_file={keras_file}: Keras wants a name that ends in "
             ".keras."
         )
-    model = building.make_best_network(config, run_dir)
-    endpoints = make_endpoints(
-        model, read_facts(run_dir).class_names, config.geometry
+    model, _ = load_best(config, run_dir)
+    signatures = make_signatures(
+        model, read_dataset_info(run_dir).class_names, config.geometry
     )
-    save_endpoints(endpoints, run_dir.saved_model)
+    save_signatures(signatures, run_dir.saved_model)
     difference = _largest_difference(
-        endpoints, load_endpoints(run_dir.saved_model), config.crop_size
+        signatures, load_signatures(run_dir.saved_model), config.crop_size
     )
     print(
         f"Exported to {run_dir.saved_model}; reloaded, its probabilities "
@@ -60,12 +60,14 @@ def run(config: Config, words: list[str]) -> int:
     return 0 if difference < 1e-5 else 1
 
 
-def _largest_difference(ours: Endpoints, theirs: Endpoints, size: int) -> float:
+def _largest_difference(
+    ours: Signatures, theirs: Signatures, size: int
+) -> float:
     """Compares the answers of two exports on a few images of noise."""
     images = np.random.default_rng(0).integers(0, 256, (4, size, size, 3))
     images = tf.constant(images, tf.uint8)
     answers = [
-        endpoints["probabilities"](images=images)["probabilities"]
-        for endpoints in (ours, theirs)
+        signatures["probabilities"](images=images)["probabilities"]
+        for signatures in (ours, theirs)
     ]
     return float(tf.reduce_max(tf.abs(answers[0] - answers[1])))

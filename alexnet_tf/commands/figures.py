@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.evaluation import plots
-from alexnet_tf.storage.history import read_columns
 from alexnet_tf.storage.run_dir import RunDir
 
 _COLUMNS = (
@@ -59,12 +58,12 @@ def run(config: Config, runs: list[Config]) -> int:
         )
     if config.curves_only or not with_weights:
         return 0
-    # It needs TensorFlow, which takes seconds; curves do not.
-    pictures = importlib.import_module("alexnet_tf.commands.pictures")
+    # It needs TensorFlow, which takes seconds to import; curves do not.
+    gallery = importlib.import_module("alexnet_tf.evaluation.gallery")
     names = _short_names([_absolute(s.run_dir) for s in with_weights])
     for settings, name in zip(with_weights, names, strict=True):
         suffix = f"-{name.replace('/', '-')}" if len(with_weights) > 1 else ""
-        for kind, figure in pictures.draw(settings).items():
+        for kind, figure in gallery.draw_run(settings).items():
             _save(figure, target, f"{kind}{suffix}")
     return 0
 
@@ -83,7 +82,7 @@ def draw_learning_curves(directories: Sequence[str]) -> Figure:
     # By absolute path: "." has a name then.
     runs = {_absolute(d): RunDir(Path(d)) for d in directories}
     names = _short_names(list(runs))
-    histories = [read_columns(run, _COLUMNS) for run in runs.values()]
+    histories = [run.read_columns(_COLUMNS) for run in runs.values()]
     return plots.learning_curves(
         dict(zip(names, histories, strict=True)),
         num_classes=_common_num_classes(runs.values()),

@@ -11,17 +11,18 @@ from alexnet_tf.config.flags import Config, to_flagfile
 from alexnet_tf.data import splits
 from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.models import caffe_weights
-from alexnet_tf.storage import checkpoints, variables
+from alexnet_tf.models.build import build_network
+from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.caffe_format import CaffeLayer, read_network
 from alexnet_tf.storage.dataset_info import (
-    DatasetFacts,
-    unknown_facts,
-    write_facts,
+    DatasetInfo,
+    placeholder_info,
+    write_dataset_info,
 )
-from alexnet_tf.storage.run_dir import write_json, write_whole
-from alexnet_tf.training import assembly, building
+from alexnet_tf.storage.files import write_json, write_whole
+from alexnet_tf.storage.run_dir import open_run
 
-# Caffe's mean colour of ImageNet, BGR turned to RGB.
+# Caffe's mean color of ImageNet, BGR turned to RGB.
 _MEAN_RGB = [123.0, 117.0, 104.0]
 # SHA-1, name, and what its readme says of ILSVRC-2012's validation images.
 _PUBLISHED = {
@@ -36,12 +37,11 @@ _PUBLISHED = {
 }
 
 
-def run(config: Config, words: list[str]) -> int:
+def run(config: Config) -> int:
     """Imports --caffemodel into a new run directory.
 
     Args:
         config: The settings, flags/caffe_alexnet.cfg among them.
-        words: Nothing; all commands are called alike.
 
     Returns:
         The exit code, 0.
@@ -50,7 +50,7 @@ def run(config: Config, words: list[str]) -> int:
         UserError: if the file is not one of Caffe's, is of another network,
             or the directory has a run already.
     """
-    run_dir = assembly.open_run(config)
+    run_dir = open_run(config.run_dir)
     if run_dir.dataset.exists():
         raise UserError(
             f"{run_dir.path} has a run already; give another --run_dir."
@@ -59,23 +59,23 @@ def run(config: Config, words: list[str]) -> int:
         raise UserError("give --caffemodel=FILE, a network of Caffe's.")
     if config.mean == "image":
         raise UserError(
-            "--mean=image would have to be measured; give colour, or the "
+            "--mean=image would have to be measured; give color, or the "
             "FILE.binaryproto of a mean image."
         )
     file = Path(config.caffemodel)
     layers = read_network(file)
     caffe_weights.check_settings(layers, config)
-    facts = _facts(config, layers)
-    model = building.make_model(config, facts)
+    info = _facts(config, layers)
+    model = build_network(config, info)
     caffe_weights.assign(layers, model)
     sha1 = hashlib.sha1(file.read_bytes()).hexdigest()
     with run_dir.locked():
-        _write(config, run_dir, facts, model, sha1)
+        _write(config, run_dir, info, model, sha1)
     _report(run_dir, file, model, sha1)
     return 0
 
 
-def _facts(config: Config, layers: Mapping[str, CaffeLayer]) -> DatasetFacts:
+def _facts(config: Config, layers: Mapping[str, CaffeLayer]) -> DatasetInfo:
     """Returns what is known of the images that the network was trained on."""
     names = _class_names(config)
     blobs = layers["fc8"].blobs if "fc8" in layers else []
@@ -87,7 +87,7 @@ def _facts(config: Config, layers: Mapping[str, CaffeLayer]) -> DatasetFacts:
             "line, or the --dataset that has them."
         )
     return dataclasses.replace(
-        unknown_facts(names),
+        placeholder_info(names),
         mean_rgb=_MEAN_RGB,
         mean_image=splits.read_mean(config),
     )
@@ -106,7 +106,7 @@ def _class_names(config):
     return sources.told_apart([line.strip() for line in lines if line.strip()])
 
 
-def _write(config, run_dir, facts, model, sha1):
+def _write(config, run_dir, info, model, sha1):
     """Writes the run; dataset.json, which makes it one, comes last."""
     state = {
         "step": 0,
@@ -114,7 +114,7 @@ def _write(config, run_dir, facts, model, sha1):
         "val_top1_error": math.inf,  # Not measured, and the only one.
         "val_loss": math.inf,
     }
-    values = variables.values_of(model.variables)
+    values = checkpoints.values_of(model.variables)
     checkpoints.save(run_dir.checkpoints, values, state)
     write_whole(run_dir.flags, to_flagfile(config))
     result = {
@@ -123,7 +123,7 @@ def _write(config, run_dir, facts, model, sha1):
         "parameters": model.count_params(),
     }
     write_json(run_dir.result, result)
-    write_facts(run_dir, facts)
+    write_dataset_info(run_dir, info)
 
 
 def _report(run_dir, file, model, sha1):
@@ -135,7 +135,7 @@ def _report(run_dir, file, model, sha1):
     if name:
         print(
             f"SHA-1 {sha1}, that of the published {name}.\n"
-            f"Its readme: ILSVRC-2012 validation, centre crop, {accuracy}."
+            f"Its readme: ILSVRC-2012 validation, center crop, {accuracy}."
         )
     else:
         names = " or ".join(name for name, _ in _PUBLISHED.values())

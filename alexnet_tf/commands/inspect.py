@@ -11,22 +11,23 @@ from alexnet_tf.benchmarks import scaling_report, traffic
 from alexnet_tf.benchmarks.traffic import Transfer
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import tfds_source as sources
-from alexnet_tf.distribution.placement import Placement
-from alexnet_tf.models.paper_facts import count_claims
-from alexnet_tf.storage.dataset_info import unknown_facts
-from alexnet_tf.storage.run_dir import write_report
-from alexnet_tf.training import assembly, building
+from alexnet_tf.distribution.devices import connect
+from alexnet_tf.distribution.placement import DeviceLayout
+from alexnet_tf.models.build import build_network
+from alexnet_tf.models.paper_facts import count_facts
+from alexnet_tf.storage.dataset_info import placeholder_info
+from alexnet_tf.storage.files import write_report
+from alexnet_tf.training.trainer import build_trainer
 
 # Images a replica that the memory is estimated for.
 _BATCHES = (32, 64, 128, 256, 512)
 
 
-def run(config: Config, words: list[str]) -> int:
+def run(config: Config) -> int:
     """Prints the tables; trains nothing and reads no images.
 
     Args:
         config: The settings, with --run_dir those of the run.
-        words: Nothing; all commands are called alike.
 
     Returns:
         The exit code, 0.
@@ -39,25 +40,26 @@ def run(config: Config, words: list[str]) -> int:
     if config.scale:
         scaling_report.report(config, names)
         return 0
-    if config.facts:
+    if config.paper_facts:
         return _show_facts(config, names)
-    placement = assembly.make_placement(config)
-    model = building.make_trainer(config, unknown_facts(names), placement)
+    devices = connect(config)
+    layout = devices.layout
+    model = build_trainer(config, placeholder_info(names), devices)
     graph = traffic.trace_training_step(model, images_per_replica=1)
     transfers = traffic.find_transfers(graph)
-    images_per_replica = config.batch_size // len(placement.devices)
+    images_per_replica = config.batch_size // len(layout.devices)
 
-    layers = [_describe(layer, placement) for layer in model.layers]
-    memory = _memory(model, placement, images_per_replica)
+    layers = [_describe(layer, layout) for layer in model.layers]
+    memory = _memory(model, layout, images_per_replica)
     _print_layers(layers)
-    _print_machine(placement)
-    _print_traffic(transfers, placement)
-    _print_weights_away_from_lead(memory, placement)
+    _print_machine(layout)
+    _print_traffic(transfers, layout)
+    _print_weights_away_from_lead(memory, layout)
     _print_memory(memory, images_per_replica)
     content = {
         "parameters": model.count_params(),
         "layers": layers,
-        "devices": [list(devices) for devices in placement.devices],
+        "devices": [list(devices) for devices in layout.devices],
         "traffic": [dataclasses.asdict(t) for t in transfers],
         "memory": memory,
     }
@@ -66,42 +68,42 @@ def run(config: Config, words: list[str]) -> int:
 
 
 def _show_facts(config, names):
-    """Prints the paper's claims beside what is counted in the network."""
-    model = building.make_model(config, unknown_facts(names))
-    claims = count_claims(model, config.geometry)
+    """Prints the paper's statements beside what is counted in the network."""
+    model = build_network(config, placeholder_info(names))
+    facts = count_facts(model, config.geometry)
     print(f"{'':28}{'Sec.':10}{'the paper':36}{'here':36}test")
-    for claim in claims:
+    for fact in facts:
         print(
-            f"{claim.about:28}{claim.section:10}{claim.paper:36}"
-            f"{claim.here:36}{claim.test}"
+            f"{fact.about:28}{fact.section:10}{fact.paper:36}"
+            f"{fact.here:36}{fact.test}"
         )
-        if claim.note:
-            print(f"{'':38}({claim.note})")
-    facts = [dataclasses.asdict(claim) for claim in claims]
-    write_report(config.json, {"facts": facts})
+        if fact.note:
+            print(f"{'':38}({fact.note})")
+    rows = [dataclasses.asdict(fact) for fact in facts]
+    write_report(config.json, {"facts": rows})
     return 0
 
 
-def _describe(layer: keras.Layer, placement: Placement) -> dict:
+def _describe(layer: keras.Layer, layout: DeviceLayout) -> dict:
     """Returns a row of the layer table."""
     tower = getattr(layer, "tower", None)
     output, *_ = tf.nest.flatten(layer.output)  # A fork's are all alike.
-    replicas = [] if tower is None else range(len(placement.devices))
+    replicas = [] if tower is None else range(len(layout.devices))
     return {
         "layer": layer.name,
         "output_shape": list(output.shape[1:]),
         "parameters": layer.count_params(),
         "tower": tower,
-        "devices": [placement.device(replica, tower) for replica in replicas],
+        "devices": [layout.device(replica, tower) for replica in replicas],
     }
 
 
-def _memory(model, placement, images):
+def _memory(model, layout, images):
     """Returns bytes per device; activations are all layers' outputs."""
     rows = {}
     for layer in model.layers:
-        for replica in range(len(placement.devices)):
-            device = placement.device(replica, getattr(layer, "tower", 0))
+        for replica in range(len(layout.devices)):
+            device = layout.device(replica, getattr(layer, "tower", 0))
             row = rows.setdefault(
                 device, {"weights": 0, "momentum": 0, "activations": 0}
             )
@@ -126,16 +128,16 @@ def _print_layers(layers):
     print(f"{'total':18}{'':14}{total:13,}\n")
 
 
-def _print_machine(placement):
+def _print_machine(layout):
     gpus = tf.config.list_physical_devices("GPU")
     print(f"TensorFlow {tf.__version__} sees {len(gpus)} GPUs")
-    for number, devices in enumerate(placement.devices):
+    for number, devices in enumerate(layout.devices):
         print(f"replica {number}: {', '.join(devices)}")
 
 
-def _print_traffic(transfers: list[Transfer], placement):
+def _print_traffic(transfers: list[Transfer], layout):
     """Prints what the towers of replica 0 exchange, then the replicas."""
-    replicas = [{_short(d) for d in row} for row in placement.devices]
+    replicas = [{_short(d) for d in row} for row in layout.devices]
     between_towers = [
         t for t in transfers if {t.source, t.destination} <= replicas[0]
     ]
@@ -167,9 +169,9 @@ def _print_totals(transfers):
         print(f"{'total':28}{source:8}{destination:8}{total:10,}")
 
 
-def _print_weights_away_from_lead(memory, placement):
+def _print_weights_away_from_lead(memory, layout):
     """Prints what MirroredStrategy alone, which puts them there, would move."""
-    away = sum(memory[name]["weights"] for name in placement.devices[0][1:])
+    away = sum(memory[name]["weights"] for name in layout.devices[0][1:])
     if away:
         print(
             "With all weights on the lead, each step would also move "

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.config.flags import Config, to_arguments
-from alexnet_tf.storage.run_dir import RunDir
-from alexnet_tf.training import assembly
+from alexnet_tf.storage.run_dir import RunDir, open_run
 
 # Seconds for which workers may go on after one has ended, and after SIGTERM.
 _PATIENCE = 60.0
@@ -23,7 +22,7 @@ _PAUSE = 0.1
 _FINAL = {0, UserError.exit_code, 128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 
-def run(config: Config, words: list[str]) -> int:
+def run(config: Config) -> int:
     """Starts --workers processes; if one is lost, all of them again.
 
     The chief's words are shown, those of worker 1 are in worker-1.log of the
@@ -31,7 +30,6 @@ def run(config: Config, words: list[str]) -> int:
 
     Args:
         config: The settings of the training.
-        words: Nothing; all commands are called alike.
 
     Returns:
         The exit code: 0, or that of the worker at which it went wrong; 128
@@ -40,7 +38,7 @@ def run(config: Config, words: list[str]) -> int:
     Raises:
         UserError: if --run_dir names none, or a file.
     """
-    run_dir = assembly.open_run(config)
+    run_dir = open_run(config.run_dir)
     run_dir.path.mkdir(parents=True, exist_ok=True)
     for restart in range(config.max_restarts + 1):
         with _workers(config, run_dir) as workers:

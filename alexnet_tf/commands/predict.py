@@ -10,9 +10,15 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import reason_of
-from alexnet_tf.evaluation.inference import Endpoints, load_endpoints
-from alexnet_tf.storage.run_dir import write_report
-from alexnet_tf.training import assembly, building
+from alexnet_tf.evaluation.inference import (
+    Signatures,
+    load_signatures,
+    make_signatures,
+)
+from alexnet_tf.models.build import load_best
+from alexnet_tf.storage.dataset_info import read_dataset_info
+from alexnet_tf.storage.files import write_report
+from alexnet_tf.storage.run_dir import open_run
 
 # Files that are looked at together.
 _BATCH = 32
@@ -38,10 +44,10 @@ def run(config: Config, words: list[str]) -> int:
             "predict FILE...: give at least one image file, a folder that has "
             "some, or - and their names on standard input."
         )
-    endpoints = _open_endpoints(config)
+    signatures = _open_signatures(config)
     predictions, failed = {}, 0
     for start in range(0, len(files), _BATCH):
-        for file, best in _classify(endpoints, files[start : start + _BATCH]):
+        for file, best in _classify(signatures, files[start : start + _BATCH]):
             if isinstance(best, str):
                 failed += 1
                 print(f"{file}: cannot be read: {best}", file=sys.stderr)
@@ -66,31 +72,34 @@ def _files_of(word: str) -> list[str]:
     )
 
 
-def _open_endpoints(config):
+def _open_signatures(config):
     if not config.saved_model:
-        return building.make_best_endpoints(config, assembly.open_run(config))
+        run_dir = open_run(config.run_dir)
+        network, _ = load_best(config, run_dir)
+        names = read_dataset_info(run_dir).class_names
+        return make_signatures(network, names, config.geometry)
     if not tf.saved_model.contains_saved_model(config.saved_model):
         raise UserError(
             f"--saved_model={config.saved_model} is no SavedModel; give the "
             "directory that has saved_model.pb in it."
         )
-    endpoints = load_endpoints(Path(config.saved_model))
-    if "classify" not in endpoints:
+    signatures = load_signatures(Path(config.saved_model))
+    if "classify" not in signatures:
         raise UserError(
             f"--saved_model={config.saved_model} cannot be asked to classify; "
             "give one that train or export wrote."
         )
-    return endpoints
+    return signatures
 
 
-def _classify(endpoints: Endpoints, files: list[str]) -> Iterator[tuple]:
+def _classify(signatures: Signatures, files: list[str]) -> Iterator[tuple]:
     """Yields each file with its (label, probability) pairs, best first.
 
     With the reason instead where a file cannot be read.
     """
     contents = [_read(file) for file in files]
     encoded = [c if isinstance(c, bytes) else b"" for c in contents]
-    best = endpoints["classify"](image_bytes=tf.constant(encoded))
+    best = signatures["classify"](image_bytes=tf.constant(encoded))
     rows = zip(best["labels"].numpy(), best["scores"].numpy(), strict=True)
     for file, content, (labels, scores) in zip(
         files, contents, rows, strict=True

@@ -9,15 +9,14 @@ from alexnet_tf.config.flags import Config
 from alexnet_tf.data import prepared, splits
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.shards import finish, write_split
-from alexnet_tf.storage.run_dir import write_json
+from alexnet_tf.storage.files import write_json
 
 
-def run(config: Config, words: list[str]) -> int:
+def run(config: Config) -> int:
     """Prepares --dataset in --prepared_dir, or checks that it is prepared.
 
     Args:
         config: The settings.
-        words: Nothing; all commands are called alike.
 
     Returns:
         The exit code, 0.
@@ -42,7 +41,7 @@ def run(config: Config, words: list[str]) -> int:
     # First of all: a directory with a manifest is one that can be finished.
     write_json(directory / "manifest.json", manifest)
     bad = BadExamples(directory / "bad_examples.csv")
-    with splits.naming_damaged_files(*sources.values()):
+    with splits.reporting_damaged_files(*sources.values()):
         for name, examples in sources.items():
             write_split(directory, manifest, name, examples, bad)
     finish(directory, manifest, bad)
@@ -98,12 +97,12 @@ def _exists(directory, shard):
 
 def _remember(directory, manifest, sources):
     """Adds what the sources are, or checks that they are still the same."""
-    facts = {
+    info = {
         "source_examples": {n: e.count for n, e in sources.items()},
         "class_names": [*sources["train"].class_names],
     }
-    manifest |= {n: f for n, f in facts.items() if n not in manifest}
-    prepared.check_source(directory, manifest, facts)
+    manifest |= {n: f for n, f in info.items() if n not in manifest}
+    prepared.check_source(directory, manifest, info)
 
 
 def _report(directory, manifest, bad):

@@ -1,146 +1,342 @@
-"""The settings that belong to commands; they are not kept with a run."""
+"""The commands: what each takes and does, and the flags that only some have."""
 
 import dataclasses
+import difflib
+import textwrap
 
+from alexnet_tf.config.data import Data
+from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.field import setting
+from alexnet_tf.config.network import Network
+from alexnet_tf.config.runtime import Hardware, Output
+from alexnet_tf.config.training import Training
+
+_CALL = "python -m alexnet_tf.main"
+_FLAG_FILES = """\
+--flagfile=FILE reads flags from a file; if a flag is given twice, the last one
+counts: --flagfile=flags/paper.cfg --batch_size=256
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SingleCommands:
+class CommandOptions:
     """Any command."""
 
+    # These are not saved with a run. `Command.flags` lists who takes them.
     distribution: str = setting(
         "mirrored",
-        "mirrored: all devices of this process; multi_worker: those of several "
-        "processes, on as many machines, that TF_CONFIG names.",
+        "mirrored: all devices of this process; multi_worker: the devices of "
+        "several processes, usually one per machine, listed in TF_CONFIG.",
         choices=("mirrored", "multi_worker"),
-        of=("train",),
     )
     startup_timeout: float = setting(
         300.0,
         "Time to wait for the other workers [seconds].",
         lower=0.0,
         upper=1e6,
-        of=("train", "launch"),
     )
-    workers: int = setting(
-        2, "Number of processes.", lower=1, upper=64, of=("launch",)
-    )
+    workers: int = setting(2, "Number of processes.", lower=1, upper=64)
     max_restarts: int = setting(
-        3,
-        "How often all are started again since one was lost.",
-        lower=0,
-        of=("launch",),
+        3, "Restarts of all workers after one is lost, at most.", lower=0
     )
     override_learning_rate: bool = setting(
         False,
-        "Go on with --learning_rate (times batch_size / base_batch_size), not "
-        "with the rate that the run had reached.",
-        of=("train", "launch"),
+        "Continue with --learning_rate (times batch_size / base_batch_size) "
+        "instead of the rate that the run has reached.",
     )
-    split: str = setting(
-        "", "Split to measure; empty: the validation split.", of=("evaluate",)
-    )
+    split: str = setting("", "Split to measure; empty: the validation split.")
     ten_crops: bool = setting(
         True,
-        "Also average over the four corner patches, the centre one and their "
-        "mirror images. Sec. 4.1.",
-        of=("evaluate",),
+        "Also average over the four corner patches, the center patch and "
+        "their mirror images. Sec. 4.1.",
     )
-    facts: bool = setting(
+    paper_facts: bool = setting(
         False,
-        "What the paper says of the network, counted here.",
-        of=("inspect",),
+        "Compare the paper's numbers with those of this network.",
+        alias="facts",
     )
     scale: bool = setting(
         False,
-        "Predict the speed of 1 to 1,024 devices from --measured, and draw it "
-        "into --figures_dir (default: figures).",
-        of=("inspect",),
+        "Predict the speed of 1 to 1,024 devices from --benchmark_json and "
+        "plot it to --figures_dir (default: figures).",
     )
-    measured: str = setting(
+    benchmark_json: str = setting(
         "",
-        "What benchmark --what=all --json wrote; with --scale.",
-        of=("inspect",),
+        "Output of benchmark --target=all --json; with --scale.",
+        alias="measured",
     )
     devices_per_machine: int = setting(
-        8, "Devices of a machine; with --scale.", lower=1, of=("inspect",)
+        8, "Devices of a machine; with --scale.", lower=1
     )
-    link: float = setting(
+    network_gbps: float = setting(
         25.0,
-        "Speed of a machine's network [Gbit/s]; with --scale.",
+        "Network bandwidth of a machine [Gbit/s]; with --scale.",
         lower=0.001,
-        of=("inspect",),
+        alias="link",
     )
-    device_link: float = setting(
+    device_gbps: float = setting(
         200.0,
-        "Speed between devices of a machine [Gbit/s]; with --scale.",
+        "Bandwidth between the devices of a machine [Gbit/s]; with --scale.",
         lower=0.001,
-        of=("inspect",),
+        alias="device_link",
     )
     saved_model: str = setting(
-        "",
-        "Use this exported SavedModel instead of --run_dir.",
-        of=("predict",),
+        "", "Exported SavedModel to use instead of --run_dir."
     )
-    json_lines: bool = setting(
-        False, "Print a JSON object a line and file.", of=("predict",)
-    )
-    caffemodel: str = setting(
-        "", "The .caffemodel file to import.", of=("import_caffe",)
-    )
+    json_lines: bool = setting(False, "Print one JSON object per file.")
+    caffemodel: str = setting("", "The .caffemodel file to import.")
     labels: str = setting(
         "",
-        "Text file with the name of a class a line, in the order of the "
-        "outputs; empty: those of --dataset.",
-        of=("import_caffe",),
+        "Text file with one class name per line, in the order of the outputs; "
+        "empty: the classes of --dataset.",
     )
-    keras_file: str = setting(
-        "",
-        "Also write the network as a .keras file of this name.",
-        of=("export",),
-    )
+    keras_file: str = setting("", "Also save the network to this .keras file.")
     prepared_format: str = setting(
         "jpeg",
-        "How images are stored. jpeg: quality 95; raw: bytes, which take "
-        "several times the space and no time to decode.",
+        "Storage format of the images. jpeg: quality 95; raw: uncompressed, "
+        "about ten times as large, with nothing to decode.",
         choices=("jpeg", "raw"),
-        of=("prepare",),
     )
-    what: str = setting(
+    target: str = setting(
         "step",
-        "What to measure. step: a training step on made-up images; input: "
-        "images decoded, cut and mirrored on the processor; train: steps on "
-        "images that are read; all: these three.",
+        "What to measure. step: a training step on synthetic images; input: "
+        "decoding, cropping and mirroring on the CPU; train: training steps "
+        "on images read from files; all: all three.",
         choices=("step", "input", "train", "all"),
-        of=("benchmark",),
+        alias="what",
     )
-    rounds: int = setting(
-        5,
-        "Times that each figure is measured, in turns.",
-        lower=2,
-        of=("benchmark",),
-    )
+    rounds: int = setting(5, "Interleaved repetitions.", lower=2)
     training_error: float = setting(
         0.25,
-        "Tell in which epoch the top-1 error of training fell to this. Sec. "
-        "3.1.",
+        "Report the epoch in which the top-1 training error reaches this. "
+        "Sec. 3.1.",
         lower=0.0,
         upper=1.0,
-        of=("compare",),
     )
     curves_only: bool = setting(
-        False, "Learning curves only, which need no data set.", of=("figures",)
+        False, "Learning curves only, which need no data set."
     )
     figures_dir: str = setting(
         "",
-        "Directory for what figures, compare and inspect draw; empty: figures "
-        "here, for the command figures in the first RUN_DIR.",
-        of=("figures", "compare", "inspect"),
+        "Output directory; empty: figures/ here, or for the command figures "
+        "in the first RUN_DIR.",
     )
-    json: str = setting(
+    json: str = setting("", "Also write the results to this JSON file.")
+    debug: bool = setting(False, "Show the stack trace of a user error.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What a command takes and does.
+
+    Attributes:
+        summary: What it does, in a sentence without a capital and a stop.
+        details: What else a user needs to know.
+        examples: Command lines, without the program.
+        words: Its arguments besides flags, such as "FILE..."; empty for none.
+        flags: Its flags among `CommandOptions`.
+        groups: Other groups of settings that matter to it.
+        settings: Where its settings come from: "flags"; "run", the flags.cfg
+            of --run_dir under the flags; or "each run", the same for each
+            run directory among its words.
+        flag_file: File in flags/ whose settings come under the flags.
+    """
+
+    summary: str
+    details: str
+    examples: tuple[str, ...]
+    words: str = ""
+    flags: tuple[str, ...] = ()
+    groups: tuple[type, ...] = ()
+    settings: str = "flags"
+    flag_file: str = ""
+
+
+COMMANDS = {
+    "train": Command(
+        "train the network (the default); resumes an interrupted --run_dir",
+        "Ends after --epochs or when the plateau rule stops it. The run "
+        "directory receives the settings, history.csv, checkpoints, "
+        "TensorBoard files, result.json and the best weights as a SavedModel. "
+        "Ctrl-C stops after the current step; the same command resumes.",
+        (
+            "--flagfile=flags/quickstart.cfg",
+            "--flagfile=flags/paper.cfg --run_dir=runs/paper",
+        ),
+        flags=("distribution", "startup_timeout", "override_learning_rate"),
+        groups=(Data, Network, Training, Hardware, Output),
+    ),
+    "launch": Command(
+        "train with --workers processes on this machine, to emulate several "
+        "machines; restarts all of them if one is lost",
+        "Shows the output of the first worker; worker 1 writes to "
+        "worker-1.log in the run directory, and so on. Takes the flags of "
+        "train except --distribution; --virtual_devices and --gpus (auto, all "
+        "or none) are per worker. For several machines see train "
+        "--distribution.",
+        ("launch --workers=2 --flagfile=flags/quickstart.cfg",),
+        flags=(
+            *("workers", "max_restarts", "startup_timeout"),
+            "override_learning_rate",
+        ),
+        groups=(Data, Network, Training, Hardware, Output),
+    ),
+    "evaluate": Command(
+        "top-1 and top-5 error of runs' best checkpoints, of their averaged "
+        "predictions, and of each class",
+        "Settings come from each run's flags.cfg; flags given here override "
+        "them, such as --split, --gpus or --batch_size. Mean and classes are "
+        "the run's.",
+        ("evaluate runs/a runs/b --json=errors.json",),
+        words="RUN_DIR...",
+        flags=("split", "ten_crops", "json"),
+        groups=(Data, Hardware),
+        settings="each run",
+    ),
+    "predict": Command(
+        "five most probable labels of image files, of folders of them, or of "
+        "a list on standard input (-), by --run_dir or --saved_model",
+        "Files that cannot be read are reported on standard error and the "
+        "exit code is 1; the other files are still classified.",
+        (
+            "predict photos/ --run_dir=runs/quickstart",
+            "predict a.jpg --saved_model=runs/quickstart/saved_model "
+            "--json_lines",
+        ),
+        words="FILE...",
+        flags=("saved_model", "json_lines", "json"),
+        groups=(Output,),
+        settings="run",
+    ),
+    "prepare": Command(
+        "resize --dataset once into --prepared_dir, where train and evaluate "
+        "then read it",
+        "The same command resumes an interrupted one. --run_dir has no effect.",
+        ("prepare --dataset=folder:photos --prepared_dir=photos256",),
+        flags=("prepared_format",),
+        groups=(Data,),
+    ),
+    "benchmark": Command(
+        "measure the speed of --target next to the machine's own limits",
+        "Settings are the paper's unless given, whatever --run_dir contains; "
+        "images are synthetic. --target=step takes a few minutes.",
+        ("benchmark --target=step --precision=bfloat16",),
+        flags=("target", "rounds", "json"),
+        groups=(Data, Network, Training, Hardware),
+    ),
+    "export": Command(
+        "save --run_dir's best weights as a SavedModel, and as --keras_file",
+        "The SavedModel is saved_model in the run directory. It is reloaded "
+        "and compared; the exit code is 1 if its answers differ.",
+        ("export --run_dir=runs/quickstart --keras_file=alexnet.keras",),
+        flags=("keras_file",),
+        groups=(Output,),
+        settings="run",
+    ),
+    "import_caffe": Command(
+        "convert --caffemodel, an AlexNet or CaffeNet with weights, to a run",
+        "Settings are those of flags/caffe_alexnet.cfg unless given. "
+        "evaluate, predict, figures, export and train --init_from take the "
+        "run like any other.",
+        (
+            "import_caffe --caffemodel=bvlc_alexnet.caffemodel "
+            "--mean=imagenet_mean.binaryproto --run_dir=runs/caffe_alexnet",
+        ),
+        flags=("caffemodel", "labels"),
+        groups=(Data, Network, Output),
+        flag_file="caffe_alexnet.cfg",
+    ),
+    "inspect": Command(
+        "show layers, parameters, memory and devices without training",
+        "Describes --run_dir, or the settings given.",
+        (
+            "inspect --flagfile=flags/paper.cfg --virtual_devices=4",
+            "inspect --paper_facts --flagfile=flags/paper.cfg",
+            "inspect --scale --benchmark_json=benchmark.json",
+        ),
+        flags=(
+            *("paper_facts", "scale", "benchmark_json", "devices_per_machine"),
+            *("network_gbps", "device_gbps", "figures_dir", "json"),
+        ),
+        groups=(Data, Network, Training, Hardware, Output),
+        settings="run",
+    ),
+    "compare": Command(
+        "compare the errors of finished runs across seeds, as a table and as "
+        "figures",
+        "Runs whose settings differ only in the seed and in paths form a row; "
+        "the first row is the baseline.",
+        ("compare runs/small/* --figures_dir=figures",),
+        words="RUN_DIR...",
+        flags=("training_error", "figures_dir", "json"),
+        settings="each run",
+    ),
+    "figures": Command(
+        "plot the learning curves of runs together, and each run's first "
+        "kernels, sample predictions and nearest neighbors, as PNG and SVG",
+        "Settings come from each run's flags.cfg. All figures but the curves "
+        "need the run's data set.",
+        ("figures runs/quickstart runs/no_lrn --figures_dir=figures",),
+        words="RUN_DIR...",
+        flags=("curves_only", "figures_dir"),
+        settings="each run",
+    ),
+}
+
+
+def owners(flag: str) -> list[str]:
+    """Returns the commands that a flag belongs to; empty if to all."""
+    return [name for name, c in COMMANDS.items() if flag in c.flags]
+
+
+def takes(command: str, flag: str) -> bool:
+    """Returns whether a command takes a flag."""
+    return command in (owners(flag) or [command])
+
+
+def find_command(name: str, words: list[str]) -> Command:
+    """Returns a command, given what follows its name on the command line."""
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"{name!r} is not a command; use one of "
+            f"{', '.join(COMMANDS)}.{hint}"
+        )
+    if words and not COMMANDS[name].words:
+        raise UserError(
+            f"{name} does not take {' '.join(words)!r}; flags begin with --. "
+            "See --help."
+        )
+    return COMMANDS[name]
+
+
+def usage(name: str = "") -> str:
+    """Returns the part of --help before the flags, of one command or of all."""
+    if name:
+        return _usage_of(name, COMMANDS[name])
+    lines = [f"usage: {_CALL} [COMMAND] [--flag=value ...]", ""]
+    for command_name, command in COMMANDS.items():
+        lines += textwrap.wrap(
+            f"{command_name + ' ' + command.words:21} {command.summary}",
+            78,
+            initial_indent="  ",
+            subsequent_indent=24 * " ",
+        )
+    lines += ["", "COMMAND --help shows more about one.", _FLAG_FILES]
+    return "\n".join(lines)
+
+
+def _usage_of(name, command):
+    words = f" {command.words}" if command.words else ""
+    summary = command.summary[0].upper() + command.summary[1:]
+    lines = [
+        f"usage: {_CALL} {name}{words} [--flag=value ...]",
         "",
-        "Also write what the command prints to this file.",
-        of=("evaluate", "predict", "compare", "inspect", "benchmark"),
-    )
-    debug: bool = setting(False, "Show the stack trace of a user's error.")
+        textwrap.fill(f"{summary}. {command.details}", 78),
+        "",
+        *(f"  {_CALL} {example}" for example in command.examples),
+        "",
+        _FLAG_FILES,
+    ]
+    return "\n".join(lines)

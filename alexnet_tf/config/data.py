@@ -1,9 +1,51 @@
-"""The settings of the data."""
+"""Settings of the data and its augmentation, and the sizes of images."""
 
 import dataclasses
 
 from alexnet_tf.config.field import setting
-from alexnet_tf.config.geometry import Geometry
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """The sizes that define patches.
+
+    Args:
+        image_size: Side of the square that images become [pixels].
+        crop_size: Side of a patch of it [pixels].
+        squash: Whether the whole image becomes the square, whatever its
+            sides, and not its central square.
+    """
+
+    image_size: int = 256
+    crop_size: int = 224
+    squash: bool = False
+
+    @property
+    def patch_shape(self) -> tuple[int, int, int]:
+        """Shape of a patch."""
+        return (self.crop_size, self.crop_size, 3)
+
+    @property
+    def offsets(self) -> int:
+        """Number of places a patch can have along one axis."""
+        return self.image_size - self.crop_size + 1
+
+    @property
+    def center(self) -> tuple[int, int]:
+        """Offset (down, right) of the center patch [pixels]."""
+        half = (self.image_size - self.crop_size) // 2
+        return (half, half)
+
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """Offsets of the four corner patches [pixels]."""
+        last = self.offsets - 1
+        return [(0, 0), (0, last), (last, 0), (last, last)]
+
+    def cut_center(self, image):
+        """Returns the center patch of an array (image_size, image_size, 3)."""
+        down, right = self.center
+        return image[down:, right:][: self.crop_size, : self.crop_size]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,13 +89,13 @@ class Data:
     crop_size: int = setting(
         224,
         "Square patch that the network sees, at random in training and the "
-        "centre one in evaluation; below 64 nothing is left after the last "
+        "center one in evaluation; below 64 nothing is left after the last "
         "pooling [pixels]. Sec. 4.1.",
         lower=64,
         upper=1024,
     )
     random_crop: bool = setting(
-        True, "Train on patches at random places, not the centre. Sec. 4.1."
+        True, "Train on patches at random places, not the center. Sec. 4.1."
     )
     horizontal_flip: bool = setting(
         True, "Mirror half of the training patches. Sec. 4.1."
@@ -61,29 +103,34 @@ class Data:
     mean: str = setting(
         "image",
         "Mean that is subtracted from the pixels. image: of each pixel of the "
-        "centre patch, whatever the patch's place, as the 2012 source does; "
-        "colour: one for the whole image; FILE.binaryproto: a mean image that "
+        "center patch, whatever the patch's place, as the 2012 source does; "
+        "color: one for the whole image; FILE.binaryproto: a mean image that "
         "Caffe measured. Sec. 2.",
     )
-    colour_noise: str = setting(
+    color_noise: str = setting(
         "paper",
         "Principal component noise added to each training image. paper: "
         "eigenvalue times a Gaussian, on pixels in [0, 1], as printed; "
         "code_2012: its square root instead, as the 2012 source does. "
         "Sec. 4.1.",
         choices=("paper", "code_2012", "off"),
+        alias="colour_noise",
     )
-    colour_noise_std: float = setting(
-        0.1, "Standard deviation of that Gaussian. Sec. 4.1.", lower=0.0
+    color_noise_std: float = setting(
+        0.1,
+        "Standard deviation of that Gaussian. Sec. 4.1.",
+        lower=0.0,
+        alias="colour_noise_std",
     )
-    colour_noise_shrink: bool = setting(
+    color_noise_shrink: bool = setting(
         False,
-        "Divide training images by 1 + colour_noise_std after the noise, as "
+        "Divide training images by 1 + color_noise_std after the noise, as "
         "the 2012 source does; without noise nothing is divided.",
+        alias="colour_noise_shrink",
     )
     statistics_images: int = setting(
         2000,
-        "Training images that the mean and the colour components are measured "
+        "Training images that the mean and the color components are measured "
         "on; with --prepared_dir all, by prepare [images].",
         lower=1,
     )

@@ -1,18 +1,29 @@
-"""How a setting is declared."""
+"""How a setting is declared: a dataclass field that becomes a flag."""
 
 import dataclasses
 
 
-def setting(default, text, *, of=(), lower=None, upper=None, choices=None):
-    """Declares a field: its default, help text, commands and bounds.
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a flag needs besides its name, type and default.
 
-    Without commands in `of` it is a setting of all.
+    Args:
+        help: Help text.
+        lower: Least value allowed.
+        upper: Greatest value allowed.
+        choices: All values allowed.
+        alias: Former name, still accepted.
     """
-    metadata = {
-        "help": text,
-        "of": of,
-        "lower": lower,
-        "upper": upper,
-        "choices": choices,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+
+    help: str
+    lower: float | None = None
+    upper: float | None = None
+    choices: tuple[str, ...] = ()
+    alias: str = ""
+
+
+def setting(default, help, **options):
+    """Declares a field; `options` are those of `Setting`."""
+    return dataclasses.field(
+        default=default, metadata={"setting": Setting(help, **options)}
+    )

@@ -1,8 +1,7 @@
 """One frozen `Config` of all settings, read from the command line.
 
-`parse` makes an absl flag of each entry of `settings.py` and returns the
-`Config` that a command line describes; nothing else in the package knows about
-flags.
+`parse` makes an absl flag of each setting and returns the `Config` that a
+command line describes; nothing else in the package uses flags.
 """
 
 import dataclasses
@@ -11,23 +10,33 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from alexnet_tf.config.commands import CommandOptions, owners, takes
+from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.training import GROUPS, SingleCommands
+from alexnet_tf.config.network import Network
+from alexnet_tf.config.runtime import Hardware, Output
+from alexnet_tf.config.training import Training
+
+GROUPS = (Data, Network, Training, Hardware, Output, CommandOptions)
+# Former spellings of values that files written by earlier versions contain.
+_FORMER_VALUES = {("mean", "colour"): "color"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(*reversed(GROUPS)):
     """All settings of a run; field names are flag names.
 
+    A `Config` is also an instance of each group of settings.
+
     Raises:
-        UserError: if a number is not finite, a text is none of those that are
+        UserError: if a number is not finite, a text is not one of those
             allowed, or two settings contradict each other.
     """
 
     def __post_init__(self):
         """Checks what the bounds of a single flag cannot."""
         self._check_values()
-        self.kernel_counts()  # Which checks them.
+        self.kernel_counts()  # Checks --kernels and --towers.
         self._check_combinations()
 
     def _check_values(self):
@@ -35,15 +44,15 @@ class Config(*reversed(GROUPS)):
             name, value = field.name, getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{name}={value}; give a finite number.")
-            choices = field.metadata["choices"] or (value,)
+            choices = field.metadata["setting"].choices or (value,)
             if value not in choices:
                 raise UserError(f"--{name}={value}; give {', '.join(choices)}.")
-        if self.mean not in ("image", "colour") and (
+        if self.mean not in ("image", "color") and (
             not self.mean.endswith(".binaryproto")
         ):
             raise UserError(
-                f"--mean={self.mean}; give image, colour, or the "
-                "FILE.binaryproto of a mean image that Caffe measured."
+                f"--mean={self.mean}; give image, color, or the "
+                "FILE.binaryproto of a mean image measured by Caffe."
             )
         if self.lrn_size % 2 == 0:
             raise UserError(
@@ -70,11 +79,14 @@ class Config(*reversed(GROUPS)):
                 f"but --gpus={self.gpus} asks for GPUs; add "
                 "--virtual_devices=0, or leave out --gpus."
             )
-        if self.scale and self.facts:
-            raise UserError("--scale and --facts are two reports; give one.")
-        if self.measured and not self.scale:
+        if self.scale and self.paper_facts:
             raise UserError(
-                f"--measured={self.measured} is for --scale; give that, too."
+                "--scale and --paper_facts are two reports; give one."
+            )
+        if self.benchmark_json and not self.scale:
+            raise UserError(
+                f"--benchmark_json={self.benchmark_json} is for --scale; give "
+                "that, too."
             )
         if self.saved_model and self.run_dir:
             raise UserError(
@@ -87,8 +99,8 @@ def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
     """Reads a command line, without the program's name.
 
     Args:
-        arguments: Flags, among them --flagfile=FILE, and other words in any
-            order; of a flag given twice the last one counts.
+        arguments: Flags, including --flagfile=FILE, and other words in any
+            order; if a flag is given twice, the last one counts.
 
     Returns:
         The settings, and the words that are not flags.
@@ -98,26 +110,22 @@ def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
             be read, or flags contradict each other.
     """
     flag_values, words = _read(arguments)
-    values = {
-        field.name: flag_values[field.name].value
-        for field in dataclasses.fields(Config)
-    }
+    values = {}
+    for field in dataclasses.fields(Config):
+        value = flag_values[field.name].value
+        values[field.name] = _FORMER_VALUES.get((field.name, value), value)
     return Config(**values), words
 
 
 def check_flags(arguments: Sequence[str], command: str) -> None:
-    """Checks that a command takes the flags of a command line.
-
-    Raises:
-        UserError: if one is a flag of other commands only.
-    """
+    """Checks that a command takes all flags of a command line."""
     flag_values, _ = _read(arguments)
     for field in dataclasses.fields(Config):
-        if flag_values[field.name].present and not _takes(command, field):
+        if flag_values[field.name].present and not takes(command, field.name):
             raise UserError(
                 f"--{field.name} is a flag of "
-                f"{', '.join(field.metadata['of'])}; {command} does not "
-                "take it. Leave it out."
+                f"{', '.join(owners(field.name))}; {command} does not take "
+                "it. Leave it out."
             )
 
 
@@ -125,19 +133,19 @@ def flag_help(groups: Sequence[type] = GROUPS, *, command: str = "") -> str:
     """Returns the help text of flags, group by group.
 
     Args:
-        groups: The groups of settings; all, if not given.
-        command: If given, its own flags come first, and those that every
-            command takes last.
+        groups: The groups of settings.
+        command: If given, its own flags come first, and those of all commands
+            last.
     """
     flag_values = _flag_values()
-    titles = [_title(g, f) for g in groups for f in dataclasses.fields(g)]
+    titles = [_title(g, f.name) for g in groups for f in dataclasses.fields(g)]
     if command:
         own = [
-            _title(SingleCommands, field)
-            for field in dataclasses.fields(SingleCommands)
-            if command in field.metadata["of"]
+            _title(CommandOptions, field.name)
+            for field in dataclasses.fields(CommandOptions)
+            if command in owners(field.name)
         ]
-        titles = [*own, *titles, _title(SingleCommands)]
+        titles = [*own, *titles, _title(CommandOptions)]
     return "".join(map(flag_values.module_help, dict.fromkeys(titles)))
 
 
@@ -146,7 +154,7 @@ def to_flagfile(config: Config) -> str:
     return "".join(
         f"--{field.name}={getattr(config, field.name)}\n"
         for group in GROUPS
-        if group is not SingleCommands
+        if group is not CommandOptions
         for field in dataclasses.fields(group)
     )
 
@@ -156,12 +164,12 @@ def to_arguments(config: Config, command: str) -> list[str]:
     return [
         f"--{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)
-        if _takes(command, field)
+        if takes(command, field.name)
     ]
 
 
 def _read(arguments):
-    """Returns flags and words of a command line."""
+    """Returns the flags and words of a command line."""
     flag_values = _flag_values()
     try:
         return flag_values, flag_values(["alexnet_tf", *arguments])[1:]
@@ -170,34 +178,31 @@ def _read(arguments):
 
 
 def _flag_values():
-    """Makes the flags anew, so that parsing leaves nothing behind."""
+    """Makes new flags, so that parsing has no side effects."""
     flag_values = flags.FlagValues()
     flag_values.set_gnu_getopt(True)  # Flags and words in any order.
     for group in GROUPS:
         for field in dataclasses.fields(group):
-            _define_flag(field, flag_values, title=_title(group, field))
+            _define_flag(field, flag_values, title=_title(group, field.name))
     return flag_values
 
 
-def _takes(command, field):
-    return not field.metadata["of"] or command in field.metadata["of"]
-
-
-def _title(group, field=None):
-    """Returns a heading of --help; flags of few commands have their own."""
-    if field and field.metadata["of"]:
-        return f"Only {', '.join(field.metadata['of'])}"
+def _title(group, flag=""):
+    """Returns a heading of --help."""
+    commands = owners(flag)
+    if commands:
+        return f"Only {', '.join(commands)}"
     return group.__doc__.rstrip(".")
 
 
 def _define_flag(field, flag_values, *, title):
-    text, _, lower, upper, choices = field.metadata.values()
+    declared = field.metadata["setting"]
+    name, default, text = field.name, field.default, declared.help
     # absl prints flags under the name of their module: here, their group.
     common = {"flag_values": flag_values, "module_name": title}
-    bounds = {"lower_bound": lower, "upper_bound": upper}
-    name, default = field.name, field.default
-    if choices:
-        flags.DEFINE_enum(name, default, choices, text, **common)
+    bounds = {"lower_bound": declared.lower, "upper_bound": declared.upper}
+    if declared.choices:
+        flags.DEFINE_enum(name, default, declared.choices, text, **common)
     elif field.type is bool:
         flags.DEFINE_boolean(name, default, text, **common)
     elif field.type is int:
@@ -206,3 +211,7 @@ def _define_flag(field, flag_values, *, title):
         flags.DEFINE_float(name, default, text, **bounds, **common)
     else:
         flags.DEFINE_string(name, default, text, **common)
+    if declared.alias:
+        flags.DEFINE_alias(
+            declared.alias, name, flag_values, module_name="Former names"
+        )

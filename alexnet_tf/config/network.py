@@ -1,4 +1,4 @@
-"""The settings of the network, and the numbers of the paper as their defaults.
+"""Settings of the network; their defaults are the paper's numbers.
 
 Section numbers are those of Krizhevsky, Sutskever and Hinton, "ImageNet
 Classification with Deep Convolutional Neural Networks", 2012.
@@ -33,8 +33,10 @@ class Network:
         "A sixth convolutional layer after the last pooling, 3x3 with as many "
         "kernels as conv5, for pre-training. Sec. 6.",
     )
-    factorised_conv2: bool = setting(
-        False, "Two 3x3 convolutions in place of conv2's 5x5."
+    factorized_conv2: bool = setting(
+        False,
+        "Two 3x3 convolutions in place of conv2's 5x5.",
+        alias="factorised_conv2",
     )
     width: float = setting(
         1.0,
@@ -62,24 +64,24 @@ class Network:
     )
     lrn: str = setting(
         "before_pool",
-        "Place of the local response normalisation in layers 1 and 2; "
+        "Place of the local response normalization in layers 1 and 2; "
         "before_pool is the paper's. Sec. 3.3 and 3.5.",
         choices=("before_pool", "after_pool", "off"),
     )
     lrn_size: int = setting(
         5,
-        "n, the kernel maps a response is normalised over; odd. Sec. 3.3.",
+        "n, the kernel maps a response is normalized over; odd. Sec. 3.3.",
         lower=1,
         upper=511,
     )
     lrn_k: float = setting(
-        2.0, "k of the normalisation, above 0. Sec. 3.3.", lower=1e-6
+        2.0, "k of the normalization, above 0. Sec. 3.3.", lower=1e-6
     )
     lrn_alpha: float = setting(
-        1e-4, "alpha of the normalisation. Sec. 3.3.", lower=0.0
+        1e-4, "alpha of the normalization. Sec. 3.3.", lower=0.0
     )
     lrn_beta: float = setting(
-        0.75, "beta of the normalisation. Sec. 3.3.", lower=0.0
+        0.75, "beta of the normalization. Sec. 3.3.", lower=0.0
     )
     lrn_divide_alpha: bool = setting(
         False,
@@ -88,13 +90,13 @@ class Network:
     )
     lrn_across_towers: bool = setting(
         False,
-        "Let the normalisation reach into the neighbouring towers' kernel "
+        "Let the normalization reach into the neighboring towers' kernel "
         "maps, as in networks that were trained as one; the paper's towers, "
         "on two GPUs, do not see each other there.",
     )
     spatial_norm2: bool = setting(
         False,
-        "Normalise the outputs of layer 2 over 5x5 places of each map as "
+        "Normalize the outputs of layer 2 over 5x5 places of each map as "
         "well, as the 2012 source does and the paper does not say; not with "
         "--lrn=off.",
     )
@@ -118,12 +120,13 @@ class Network:
         "does, which makes other activations and so another recipe. Sec. 4.2.",
         choices=("paper", "inverted"),
     )
-    initialisation: str = setting(
+    initialization: str = setting(
         "paper",
         "Initial weights. paper: N(0, 0.01) in each layer; code_2012: 0.03 in "
         "conv3, conv4 and conv5, as in the 2012 source; glorot: Keras's "
         "default, with all biases zero. Sec. 5.",
         choices=("paper", "code_2012", "glorot"),
+        alias="initialisation",
     )
 
     def kernel_counts(self) -> dict[str, int]:

@@ -1,17 +1,8 @@
-"""The table of settings: type, default, help, unit, bounds, paper section.
-
-Each setting stands once, here, in `data_settings.py`, `network.py` or
-`command_settings.py`; `config.py` makes flags of them. Section numbers are
-those of Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
-Convolutional Neural Networks", 2012.
-"""
+"""Settings of the training recipe."""
 
 import dataclasses
 
-from alexnet_tf.config.commands import SingleCommands
-from alexnet_tf.config.data import Data
 from alexnet_tf.config.field import setting
-from alexnet_tf.config.network import Network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,64 +117,3 @@ class Training:
         if not self.base_batch_size:
             return self.learning_rate
         return self.learning_rate * self.batch_size / self.base_batch_size
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Hardware:
-    """Devices (Sec. 3.2)."""
-
-    gpus: str = setting(
-        "auto",
-        "auto: all GPUs that TensorFlow sees, the CPU if there is none; all: "
-        "all GPUs, at least one; none: the CPU; or GPU numbers such as 0,1.",
-    )
-    virtual_devices: int = setting(
-        0,
-        "Divide the CPU into this many devices, to rehearse several GPUs; 0: "
-        "do not.",
-        lower=0,
-        upper=64,
-    )
-    devices_per_replica: int = setting(
-        0,
-        "Devices that one network takes: as many as towers (one tower each) "
-        "or 1 (all towers on one); 0: as many as towers if there are enough. "
-        "Sec. 3.2.",
-        lower=0,
-    )
-    precision: str = setting(
-        "float32",
-        "Arithmetic. bfloat16: mixed, with weights, normalisation and loss in "
-        "float32; for processors that have bfloat16 arithmetic. float16: the "
-        "same in half precision, with the loss scaled; for GPUs that have no "
-        "bfloat16.",
-        choices=("float32", "bfloat16", "float16"),
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Output:
-    """Runs."""
-
-    run_dir: str = setting(
-        "",
-        "Directory of the run; the same command started again goes on with it.",
-    )
-    checkpoint_every_steps: int = setting(
-        1000,
-        "Steps between checkpoints within an epoch; there is one after each "
-        "epoch anyway. 0: none.",
-        lower=0,
-    )
-    profile_steps: int = setting(
-        0,
-        "Steps to trace, from the tenth on, for TensorBoard's profiler (pip "
-        "install tensorboard-plugin-profile). 0: none.",
-        lower=0,
-    )
-    keep_checkpoints: int = setting(
-        2, "Newest checkpoints kept beside the best one.", lower=1
-    )
-
-
-GROUPS = (Data, Network, Training, Hardware, Output, SingleCommands)

@@ -12,7 +12,7 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.examples import Examples, pipeline_options
 
 # The label of an example that is left out.
-BAD = -1
+BAD_LABEL = -1
 
 
 class BadExamples:
@@ -88,7 +88,7 @@ def decode_each(
         bad: Where bad examples are noted.
 
     Returns:
-        The n decoded images, and their labels, `BAD` for the bad ones.
+        The n decoded images, and their labels, `BAD_LABEL` for the bad ones.
     """
     labels, names = rows["label"], rows["name"]
     num_classes = len(examples.class_names)
@@ -125,7 +125,7 @@ def decode_each(
         with tf.control_dependencies([noted]):
             return (
                 tf.tensor_scatter_nd_update(decoded, rest, decoded_rest),
-                tf.where(good_now, labels, tf.constant(BAD, tf.int64)),
+                tf.where(good_now, labels, tf.constant(BAD_LABEL, tf.int64)),
             )
 
     return tf.cond(tf.reduce_all(good), lambda: (decoded, labels), with_care)
@@ -178,7 +178,7 @@ def replace_bad(
 
     Args:
         images: (batch, ...).
-        labels: (batch,), `BAD` for a bad example.
+        labels: (batch,), `BAD_LABEL` for a bad example.
     """
 
     def replaced():

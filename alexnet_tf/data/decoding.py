@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.config.data import Geometry
 
 
 def decode_patch(
@@ -19,7 +19,7 @@ def decode_patch(
     """Decodes one patch of an image.
 
     Args:
-        encoded: Scalar string; JPEG, PNG, GIF, BMP or WebP, grey or colour.
+        encoded: Scalar string; JPEG, PNG, GIF, BMP or WebP, gray or color.
         offset: Two integers (down, right), the patch's place in the central
             square, from 0 to `geometry.offsets` - 1 [pixels].
         geometry: The sizes.
@@ -165,10 +165,10 @@ def ten_patches(
         decode: `decode_patch`, or one of its faster substitutes.
 
     Returns:
-        uint8 tensor (10, crop_size, crop_size, 3): the centre, the four
+        uint8 tensor (10, crop_size, crop_size, 3): the center, the four
         corners, and their mirror images in the same order.
     """
-    offsets = [geometry.centre, *geometry.corners]
+    offsets = [geometry.center, *geometry.corners]
     patches = tf.stack([decode(encoded, o, geometry) for o in offsets])
     return tf.concat((patches, tf.reverse(patches, axis=[2])), axis=0)
 
@@ -181,7 +181,7 @@ def draw_places(
     Args:
         count: Number of patches.
         geometry: The sizes.
-        crop: Whether places are random; if not, they are the centre.
+        crop: Whether places are random; if not, they are the center.
         flip: Whether to mirror half of them.
         seed: int64 tensor (2,); the draws are a function of it.
 
@@ -191,7 +191,7 @@ def draw_places(
     uniform = tf.random.stateless_uniform((count, 3), seed)  # In [0, 1).
     offsets = tf.cast(uniform[:, :2] * geometry.offsets, tf.int32)
     if not crop:
-        offsets = tf.tile([geometry.centre], (count, 1))
+        offsets = tf.tile([geometry.center], (count, 1))
     return offsets, (uniform[:, 2] < 0.5) & flip
 
 

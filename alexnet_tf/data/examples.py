@@ -37,6 +37,10 @@ class Examples:
     cut: Callable[..., tf.Tensor] | None = None
     check_files: Callable[[], None] = lambda: None
 
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Returns the number of full batches in an epoch."""
+        return self.count // batch_size
+
     def in_order(self, rows: int, start: int = 0) -> tf.data.Dataset:
         """Returns the examples from `start` on, `rows` at a time."""
         if self.fetch is None:

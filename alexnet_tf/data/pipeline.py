@@ -5,7 +5,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.config.data import Data, Geometry
 from alexnet_tf.data.bad_examples import BadExamples, decode_each, replace_bad
 from alexnet_tf.data.decoding import (
     decode_patch,
@@ -21,54 +21,54 @@ from alexnet_tf.data.shuffling import shuffled_rows
 
 _CORES = os.cpu_count() or 1
 # The label of what fills up a batch.
-FILLING = -2
+PADDING_LABEL = -2
 
 
 def training_batches(
     examples: Examples,
+    data: Data,
     *,
     batch_size: int,
     steps: range,
-    geometry: Geometry,
-    crop: bool,
-    flip: bool,
-    shuffle_buffer: int,
     seed: int,
-    bad: BadExamples,
+    bad: BadExamples | None = None,
     clock: InputClock | None = None,
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Returns the training batches of some steps.
 
-    Each batch is a function of the seed and the step, so that a run that
-    starts at a later step sees what it would have seen.
+    Each batch is a function of the seed and the step, so that a resumed run
+    sees what it would have seen.
 
     Args:
         examples: The training split.
+        data: Sizes of the patches, augmentation and shuffle buffer.
         batch_size: Images in a batch, over all replicas. Batches are always
-            full: what is left of an epoch is dropped.
-        steps: The steps to go through, counted from the start of the run.
-        geometry: Sizes of the patches.
-        crop: Whether their places are random; if not, they are the centre.
-        flip: Whether to mirror half of them.
-        shuffle_buffer: Encoded images held for shuffling a split that can
-            only be read in order.
+            full: the remainder of an epoch is dropped.
+        steps: The steps, counted from the start of the run.
         seed: Seed of the order and of the patches.
-        bad: Where examples are noted that cannot be used.
+        bad: Records the examples that cannot be used; by default they are
+            left out without a record.
         clock: Notes when batches are ready.
-        share: Which part of each batch, from 0, of how many equal ones.
+        shard: Index and number of the equal parts of each batch that workers
+            share.
 
     Returns:
         Dataset of (images, labels): uint8 (batch_size, crop_size, crop_size,
-        3) and int64 (batch_size,), or the wanted part of that, in which another
-        example takes the place of a bad one.
+        3) and int64 (batch_size,), or the given part of that. The preceding
+        good example replaces a bad one.
     """
+    geometry, bad = data.geometry, bad or BadExamples()
 
     def random_patches(seeds, places, rows):
         offsets, mirrored = (
             tf.gather(of_batch, places)
             for of_batch in draw_places(
-                batch_size, geometry, crop=crop, flip=flip, seed=seeds
+                batch_size,
+                geometry,
+                crop=data.random_crop,
+                flip=data.horizontal_flip,
+                seed=seeds,
             )
         )
         if examples.cut:
@@ -97,14 +97,14 @@ def training_batches(
             examples,
             batch_size=batch_size,
             steps=steps,
-            shuffle_buffer=shuffle_buffer,
+            shuffle_buffer=data.shuffle_buffer,
             seed=seed,
-            share=share,
+            shard=shard,
         )
         # 2. A random patch of each: bytes -> uint8 (rows, crop, crop, 3).
         .map(random_patches, num_parallel_calls=_CORES)
         # 3. Whole batches of them.
-        .rebatch(batch_size // share[1], drop_remainder=True)
+        .rebatch(batch_size // shard[1], drop_remainder=True)
         # 4. Others of them for bad ones.
         .map(replace_bad)
         # 5. Not a batch more or less, or it is an error.
@@ -117,19 +117,14 @@ def training_batches(
 
 
 def names_of_step(
-    examples: Examples,
-    *,
-    batch_size: int,
-    step: int,
-    shuffle_buffer: int,
-    seed: int,
+    examples: Examples, data: Data, *, batch_size: int, step: int, seed: int
 ) -> list[str]:
-    """Returns the names of the examples of a step, see `training_batches`."""
+    """Returns the names of a step's examples, see `training_batches`."""
     rows = shuffled_rows(
         examples,
         batch_size=batch_size,
         steps=range(step, step + 1),
-        shuffle_buffer=shuffle_buffer,
+        shuffle_buffer=data.shuffle_buffer,
         seed=seed,
     )
     return [
@@ -146,11 +141,11 @@ def evaluation_batches(
     geometry: Geometry,
     bad: BadExamples,
     ten_crops: bool = False,
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Returns the centre patch, or the ten, of each example, exactly once.
+    """Returns the center patch, or the ten, of each example, exactly once.
 
-    The last batch is filled up with black patches whose label is FILLING: a
+    The last batch is filled up with black patches whose label is PADDING_LABEL: a
     replica without examples fails in TensorFlow's convolutions.
 
     Args:
@@ -159,14 +154,14 @@ def evaluation_batches(
         geometry: Sizes of the patches.
         bad: Where examples are noted that cannot be used.
         ten_crops: Whether to return `preprocessing.ten_patches`.
-        share: Which part of each batch, from 0, of how many equal ones.
+        shard: Which part of each batch, from 0, of how many equal ones.
 
     Returns:
         As for `training_batches`; with ten crops the images have the shape
         (batch_size, 10, crop_size, crop_size, 3). The label of a bad example
-        is BAD.
+        is BAD_LABEL.
     """
-    part, parts = share
+    part, parts = shard
     rows = batch_size // parts
     shape = geometry.patch_shape
     if ten_crops:
@@ -175,7 +170,7 @@ def evaluation_batches(
     def look(encoded, decode):
         if ten_crops:
             return ten_patches(encoded, geometry, decode)
-        return decode(encoded, geometry.centre, geometry)
+        return decode(encoded, geometry.center, geometry)
 
     def patches(rows):
         if examples.cut:
@@ -190,7 +185,7 @@ def evaluation_batches(
 
     def fill_up(images, labels):
         missing = rows - tf.size(labels)
-        labels = tf.pad(labels, [[0, missing]], constant_values=FILLING)
+        labels = tf.pad(labels, [[0, missing]], constant_values=PADDING_LABEL)
         images = tf.pad(images, [[0, missing], *([[0, 0]] * len(shape))])
         return (
             tf.ensure_shape(images, (rows, *shape)),
@@ -220,11 +215,11 @@ def _decoders(examples):
 
 
 def _cut_views(examples, rows, geometry, shape):
-    """Returns the views of decoded squares: the centre patches, or the ten."""
+    """Returns the views of decoded squares: the center patches, or the ten."""
     if len(shape) == 3:
-        views, mirrored = [geometry.centre], [False]
+        views, mirrored = [geometry.center], [False]
     else:
-        views = 2 * [geometry.centre, *geometry.corners]
+        views = 2 * [geometry.center, *geometry.corners]
         mirrored = 5 * [False] + 5 * [True]
     count = tf.size(rows["image"])
     patches = examples.cut(

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.examples import Examples
-from alexnet_tf.storage.run_dir import checksum
+from alexnet_tf.storage.files import checksum
 
 FORMAT_VERSION = 1
 # Flags that say what a set is made of.

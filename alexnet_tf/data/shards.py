@@ -10,14 +10,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.config.data import Geometry
 from alexnet_tf.data import prepared
 from alexnet_tf.data.bad_examples import BadExamples, decode_each
 from alexnet_tf.data.decoding import decode_square
 from alexnet_tf.data.examples import Examples, pipeline_options
 from alexnet_tf.data.statistics import measure_pixels
-from alexnet_tf.storage.dataset_info import write_array
-from alexnet_tf.storage.run_dir import checksum, write_json, write_whole
+from alexnet_tf.storage.files import (
+    checksum,
+    write_array,
+    write_json,
+    write_whole,
+)
 
 _CORES = os.cpu_count() or 1
 # Examples that one core works on at a time, and those of a shard.
@@ -123,7 +127,7 @@ def finish(directory: Path, manifest: dict, bad: BadExamples) -> None:
         manifest: Its manifest.
         bad: As for `write_split`.
     """
-    print("Measuring the mean and the colours of all training images...")
+    print("Measuring the mean and the colors of all training images...")
     size = manifest["image_size"]
     training = prepared.open_split(directory, manifest, "train")
     measured = measure_pixels(

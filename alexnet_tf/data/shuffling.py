@@ -18,7 +18,7 @@ def shuffled_rows(
     steps: range,
     shuffle_buffer: int,
     seed: int,
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Returns the training examples of some steps, in their order.
 
@@ -32,19 +32,19 @@ def shuffled_rows(
         steps: The steps, counted from the start of the run.
         shuffle_buffer: Examples in the buffer.
         seed: Seed of the order.
-        share: Which part of each batch, from 0, of how many equal ones.
+        shard: Which part of each batch, from 0, of how many equal ones.
 
     Returns:
         Dataset of (seeds, places, rows): int64 (2,), for random draws of the
         step's own; int64 (n,), the examples' places in the whole batch; and n
         examples, with n a divisor of the part's size.
     """
-    part, parts = share
+    part, parts = shard
     wanted = batch_size // parts
     size = max(n for n in range(1, _ROWS + 1) if wanted % n == 0)
     in_batch = batch_size // size  # Chunks of rows in a batch,
     in_part = wanted // size  # and in the part of it.
-    epoch = examples.count // batch_size  # Steps.
+    steps_per_epoch = examples.steps_per_epoch(batch_size)
 
     def seeds(number):
         return tf.stack((tf.constant(seed, tf.int64), number))
@@ -56,16 +56,16 @@ def shuffled_rows(
         step = number // in_part
         in_step = places(number % in_part) + part * wanted
         indices = tf.random.experimental.index_shuffle(
-            step % epoch * batch_size + in_step,
-            seeds(step // epoch),
+            step % steps_per_epoch * batch_size + in_step,
+            seeds(step // steps_per_epoch),
             max_index=tf.constant(examples.count - 1, tf.int64),
         )
         return seeds(step), in_step, examples.fetch(indices)
 
     def read(number):
         """Returns the rows of an epoch; number is the epoch's."""
-        start = tf.maximum(number * epoch, steps.start)
-        stop = tf.minimum((number + 1) * epoch, steps.stop)
+        start = tf.maximum(number * steps_per_epoch, steps.start)
+        stop = tf.minimum((number + 1) * steps_per_epoch, steps.stop)
         return (
             examples.records.shuffle(
                 shuffle_buffer,
@@ -74,7 +74,7 @@ def shuffled_rows(
             )
             .batch(size, drop_remainder=True)
             # Skipped before they are decoded.
-            .skip((start - number * epoch) * in_batch)
+            .skip((start - number * steps_per_epoch) * in_batch)
             .take((stop - start) * in_batch)
             .enumerate(start * in_batch)
             .filter(lambda chunk, _: chunk % in_batch // in_part == part)
@@ -93,6 +93,6 @@ def shuffled_rows(
         )
         return chunks.map(fetch, num_parallel_calls=_CORES)
     epochs = tf.data.Dataset.range(
-        steps.start // epoch, -(-steps.stop // epoch)
+        steps.start // steps_per_epoch, -(-steps.stop // steps_per_epoch)
     )
     return epochs.flat_map(read)

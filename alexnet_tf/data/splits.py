@@ -15,9 +15,9 @@ from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.statistics import measure_pixels, read_pixels
 from alexnet_tf.storage import caffe_format as caffe
 from alexnet_tf.storage.dataset_info import (
-    DatasetFacts,
-    read_facts,
-    write_facts,
+    DatasetInfo,
+    read_dataset_info,
+    write_dataset_info,
 )
 from alexnet_tf.storage.run_dir import RunDir
 
@@ -98,7 +98,10 @@ def check_run_classes(run: RunDir, examples: Examples) -> None:
     Raises:
         UserError: if it has others.
     """
-    trained, now = read_facts(run).class_names, list(examples.class_names)
+    trained, now = (
+        read_dataset_info(run).class_names,
+        list(examples.class_names),
+    )
     # The run's may say more: "n02123045 tabby cat" for "n02123045".
     same = len(trained) == len(now) and all(
         f"{ours} ".startswith(f"{theirs} ")
@@ -114,13 +117,13 @@ def check_run_classes(run: RunDir, examples: Examples) -> None:
         )
 
 
-def learn_facts(
+def describe_dataset(
     config: Config,
     run: RunDir,
     training: Examples,
     validation: Examples,
     bad: BadExamples,
-) -> DatasetFacts:
+) -> DatasetInfo:
     """Returns what a run knows of its data; its first start finds it out.
 
     Raises:
@@ -128,12 +131,12 @@ def learn_facts(
             examples cannot.
     """
     if run.dataset.exists():
-        return read_facts(run)
+        return read_dataset_info(run)
     mean_image = read_mean(config)
     if training.squares:
         measured = read_pixels(*find_prepared(config), config.geometry)
     else:
-        print("Measuring the mean and the colours of the training images...")
+        print("Measuring the mean and the colors of the training images...")
         measured = measure_pixels(
             training,
             num_images=config.statistics_images,
@@ -142,7 +145,7 @@ def learn_facts(
         )
     if config.mean == "image":
         mean_image = measured.mean_image.astype(np.float32)
-    facts = DatasetFacts(
+    info = DatasetInfo(
         class_names=list(training.class_names),
         mean_rgb=measured.mean_rgb.tolist(),
         covariance_rgb=measured.covariance_rgb.tolist(),
@@ -150,17 +153,17 @@ def learn_facts(
         validation_examples=validation.count,
         mean_image=mean_image,
     )
-    write_facts(run, facts)
-    return facts
+    write_dataset_info(run, info)
+    return info
 
 
 def read_mean(config: Config) -> np.ndarray | None:
-    """Returns the mean image of the centre patch that --mean names, if any.
+    """Returns the mean image of the center patch that --mean names, if any.
 
     Raises:
         UserError: if it cannot be read, or has another size than --image_size.
     """
-    if config.mean in ("image", "colour"):
+    if config.mean in ("image", "color"):
         return None
     mean = caffe.read_mean(Path(config.mean))
     side = config.image_size
@@ -169,11 +172,11 @@ def read_mean(config: Config) -> np.ndarray | None:
             f"--mean={config.mean} is of {mean.shape[1]}x{mean.shape[0]} "
             f"pixels; it needs the sides of --image_size={side}."
         )
-    return config.geometry.cut_centre(mean)
+    return config.geometry.cut_center(mean)
 
 
 @contextlib.contextmanager
-def naming_damaged_files(*splits: Examples):
+def reporting_damaged_files(*splits: Examples):
     """Finds out, when reading fails, whether files are damaged, and which.
 
     Raises:
@@ -187,7 +190,7 @@ def naming_damaged_files(*splits: Examples):
         raise
 
 
-def note_bad_examples(
+def record_bad_examples(
     config: Config, run: RunDir, *splits: Examples
 ) -> BadExamples:
     """Returns where a run notes the bad examples of its splits."""

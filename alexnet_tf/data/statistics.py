@@ -1,4 +1,4 @@
-"""Means and the covariance of the colours of training images (Sec. 2, 4.1)."""
+"""Means and the covariance of the colors of training images (Sec. 2, 4.1)."""
 
 import dataclasses
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.config.data import Geometry
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.geometry import Geometry
 from alexnet_tf.data import pipeline as data
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples
@@ -20,12 +20,12 @@ _BATCH = 32
 
 @dataclasses.dataclass(frozen=True)
 class PixelStatistics:
-    """Means and colours in 0..255, of centre patches or of whole squares.
+    """Means and colors in 0..255, of center patches or of whole squares.
 
     Args:
         mean_image: Mean of each pixel, (crop_size, crop_size, 3).
-        mean_rgb: Mean colour, (3,).
-        covariance_rgb: Covariance of the colours of pixels, (3, 3).
+        mean_rgb: Mean color, (3,).
+        covariance_rgb: Covariance of the colors of pixels, (3, 3).
     """
 
     mean_image: np.ndarray
@@ -45,7 +45,7 @@ def measure_pixels(
     Args:
         examples: The training split.
         num_images: Images to measure, the first ones of the split.
-        geometry: Sizes of the patches. The colours are those of every fourth
+        geometry: Sizes of the patches. The colors are those of every fourth
             pixel along both axes.
         bad: Where examples are noted that cannot be used.
 
@@ -58,14 +58,14 @@ def measure_pixels(
 
     def sums(images, labels):
         images = tf.boolean_mask(images, labels >= 0)
-        colours = tf.reshape(images[:, ::4, ::4], (-1, 3))
-        colours = tf.cast(colours, tf.float64)
+        colors = tf.reshape(images[:, ::4, ::4], (-1, 3))
+        colors = tf.cast(colors, tf.float64)
         return (
             tf.reduce_sum(tf.cast(labels >= 0, tf.int64)),
             tf.reduce_sum(tf.cast(images, tf.int64), axis=0),
-            tf.reduce_sum(colours, axis=0),
-            tf.matmul(colours, colours, transpose_a=True),
-            tf.shape(colours, tf.int64)[0],
+            tf.reduce_sum(colors, axis=0),
+            tf.matmul(colors, colors, transpose_a=True),
+            tf.shape(colors, tf.int64)[0],
         )
 
     # The sums are of integers: exact, in whatever order.
@@ -78,13 +78,13 @@ def measure_pixels(
             for total, part in zip(totals, parts, strict=True)
         ]
         bad.check()
-    images, image_sum, colour_sum, products, pixels = totals
+    images, image_sum, color_sum, products, pixels = totals
     if not images:
         raise UserError(
             f"none of the first {sample.count} training images can be used; "
             f"{bad.file} says why."
         )
-    mean = colour_sum / pixels
+    mean = color_sum / pixels
     return PixelStatistics(
         mean_image=image_sum / images,
         mean_rgb=mean,
@@ -98,14 +98,14 @@ def read_pixels(
     """Returns what `prepare` measured on all training images.
 
     Args:
-        directory: The prepared set; its colours are those of whole squares.
+        directory: The prepared set; its colors are those of whole squares.
         manifest: Its manifest.
         geometry: Sizes of the patches.
     """
     mean_image = np.load(directory / "mean_image.npy")
-    colours = manifest["statistics"]
+    colors = manifest["statistics"]
     return PixelStatistics(
-        mean_image=geometry.cut_centre(mean_image),
-        mean_rgb=np.array(colours["mean_rgb"]),
-        covariance_rgb=np.array(colours["covariance_rgb"]),
+        mean_image=geometry.cut_center(mean_image),
+        mean_rgb=np.array(colors["mean_rgb"]),
+        covariance_rgb=np.array(colors["covariance_rgb"]),
     )

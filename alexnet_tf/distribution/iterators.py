@@ -11,24 +11,9 @@ import functools
 from collections.abc import Iterator
 
 import keras
-import tensorflow as tf
-
-from alexnet_tf.distribution.workers import Workers
 
 # What `id` says of those that are kept.
 _kept = set()
-
-
-def repeat_forever(
-    dataset: tf.data.Dataset, strategy: tf.distribute.Strategy
-) -> Iterator:
-    """Returns the batches for a strategy's replicas, over and over again.
-
-    Args:
-        dataset: This worker's share of each batch.
-        strategy: The strategy.
-    """
-    return keep(iter(Workers(strategy).distribute(dataset.repeat())))
 
 
 def keep_those_of_fit(model: keras.Model) -> None:

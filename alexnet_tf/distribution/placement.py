@@ -2,8 +2,8 @@
 
 A replica is one whole network. Its towers share one device, or have one device
 each; tower 0's device is the replica's lead. MirroredStrategy is told of the
-leads only and copies the network onto each of them; the layers put the other
-towers, their variables and gradients where they belong with a `Placement`.
+primaries only and copies the network onto each of them; the layers put the other
+towers, their variables and gradients where they belong with a `DeviceLayout`.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from alexnet_tf.config.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
+class DeviceLayout:
     """The devices of a run.
 
     Args:
@@ -24,14 +24,12 @@ class Placement:
             one device or as many as there are towers. No replicas: nothing is
             placed, as for an exported model. With several workers: those of
             this one.
-        strategy: The strategy of several workers.
     """
 
     devices: tuple[tuple[str, ...], ...] = ()
-    strategy: tf.distribute.Strategy | None = None
 
     @property
-    def leads(self) -> list[str]:
+    def primaries(self) -> list[str]:
         """The device of tower 0 of each replica."""
         return [replica[0] for replica in self.devices]
 
@@ -173,7 +171,7 @@ def _find_virtual_devices(count):
 
 def place(
     devices: Sequence[str], *, towers: int, devices_per_replica: int = 0
-) -> Placement:
+) -> DeviceLayout:
     """Divides devices among replicas.
 
     Args:
@@ -191,23 +189,9 @@ def place(
             f"{len(devices)} devices cannot be divided into replicas of "
             f"{size}; use a multiple of {size}, or --devices_per_replica=1."
         )
-    return Placement(
+    return DeviceLayout(
         tuple(
             tuple(devices[first : first + size])
             for first in range(0, len(devices), size)
         )
-    )
-
-
-def make_strategy(placement: Placement) -> tf.distribute.Strategy:
-    """Returns the strategy that copies the network onto the leads."""
-    if placement.strategy:
-        return placement.strategy
-    on_gpus = "GPU" in placement.leads[0]
-    # The default for CPUs is a collective that needs one group a process.
-    return tf.distribute.MirroredStrategy(
-        placement.leads,
-        cross_device_ops=tf.distribute.NcclAllReduce()
-        if on_gpus
-        else tf.distribute.ReductionToOneDevice(),
     )

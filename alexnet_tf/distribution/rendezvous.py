@@ -23,7 +23,7 @@ _SEEN_WITHIN = 10.0
 _ANSWERED_WITHIN = 30.0
 
 
-def meet(
+def wait_for_workers(
     cluster: Cluster, directory: Path, settings: str, timeout: float
 ) -> None:
     """Waits until all workers are there, and compares what they have.
@@ -104,7 +104,7 @@ def _greet(peer, peers, digest):
 
 def _show_file(directory, peers):
     """Checks that all workers see what the chief writes."""
-    token = directory / f".meeting-{secrets.token_hex(8)}"
+    token = directory / f".rendezvous-{secrets.token_hex(8)}"
     directory.mkdir(parents=True, exist_ok=True)
     token.touch()
     try:

@@ -1,6 +1,6 @@
 """Several processes, on as many machines, that train one network together.
 
-TensorFlow's MultiWorkerMirroredStrategy copies the network onto the leads of
+TensorFlow's MultiWorkerMirroredStrategy copies the network onto the primaries of
 all workers and sums their gradients. This module has what Keras's `fit` lacks
 under it, and what workers have to agree on.
 """
@@ -8,18 +8,13 @@ under it, and what workers have to agree on.
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.config.errors import LostWorkerError, UserError
-from alexnet_tf.distribution import placement as towers
-from alexnet_tf.distribution import rendezvous as meeting
-from alexnet_tf.distribution.cluster import Cluster, read_cluster
-from alexnet_tf.distribution.placement import Placement
+from alexnet_tf.config.errors import LostWorkerError
+from alexnet_tf.distribution.cluster import Cluster
 
 _Result = TypeVar("_Result")
 _LOST = (
@@ -41,7 +36,7 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
 
     Args:
         cluster: The workers.
-        gpus: GPUs of each worker that are leads; 0 for the CPU.
+        gpus: GPUs of each worker that are primaries; 0 for the CPU.
     """
 
     def __init__(self, cluster: Cluster, gpus: int):
@@ -76,7 +71,7 @@ class Workers:
             one.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy | None):
+    def __init__(self, strategy: tf.distribute.Strategy):
         self._strategy = strategy
         cluster = Cluster(("",), 0)
         if isinstance(strategy, KerasMultiWorkerStrategy):
@@ -92,7 +87,7 @@ class Workers:
         return self.index == 0
 
     @property
-    def share(self) -> tuple[int, int]:
+    def shard(self) -> tuple[int, int]:
         """Which part of each batch is this worker's, of how many."""
         return self.index, self.count
 
@@ -142,7 +137,7 @@ class Workers:
         )
 
     @contextlib.contextmanager
-    def naming_lost_ones(self) -> Iterator[None]:
+    def reporting_lost_workers(self) -> Iterator[None]:
         """Says so when a step fails since another worker is gone.
 
         Raises:
@@ -162,75 +157,3 @@ class Workers:
                 "that one said last. Start all workers again with the same "
                 "command; they go on from the newest checkpoint."
             ) from error
-
-
-def join(
-    directory: Path,
-    *,
-    settings: str,
-    timeout: float,
-    gpus: str,
-    virtual_devices: int,
-    num_towers: int,
-    devices_per_replica: int,
-) -> Placement:
-    """Meets the other workers and returns the devices of this one.
-
-    To be called before TensorFlow computes anything.
-
-    Args:
-        directory: The run directory.
-        settings: What must be the same for all workers.
-        timeout: Seconds to wait for the others.
-        gpus: "auto", "all" or "none".
-        virtual_devices: As for `towers.find_devices`.
-        num_towers: As for `towers.place`.
-        devices_per_replica: As for `towers.place`.
-
-    Raises:
-        UserError: if TF_CONFIG is wrong, a worker does not come or has other
-            settings, or devices are missing.
-    """
-    cluster = read_cluster()
-    settings += f"{keras.__version__} {tf.__version__}"
-    kind, count = _count_devices(gpus, virtual_devices)
-    meeting.meet(cluster, directory, settings, timeout)
-    job = f"/job:worker/replica:0/task:{cluster.index}"
-    placement = towers.place(
-        [f"{job}/device:{kind}:{number}" for number in range(count)],
-        towers=num_towers,
-        devices_per_replica=devices_per_replica,
-    )
-    replicas = len(placement.devices)
-    if kind == "CPU" and replicas > 1:
-        raise UserError(
-            f"--virtual_devices={count} makes {replicas} replicas of a worker, "
-            "but on CPUs a worker has one; give "
-            f"--virtual_devices={count // replicas} and more workers."
-        )
-    # The strategy takes the first devices as leads.
-    names = sum(placement.devices, ())
-    devices = tuple(names[lead::replicas] for lead in range(replicas))
-    strategy = KerasMultiWorkerStrategy(
-        cluster, replicas if kind == "GPU" else 0
-    )
-    return Placement(devices, strategy)
-
-
-def _count_devices(gpus, virtual_devices):
-    """Returns "GPU" or "CPU", and how many, without starting TensorFlow."""
-    seen = tf.config.list_physical_devices("GPU")
-    if gpus not in ("auto", "all", "none"):
-        raise UserError(
-            f"--gpus={gpus} with several workers; give auto, all or none. On "
-            "machines of their own CUDA_VISIBLE_DEVICES chooses the GPUs of "
-            "each."
-        )
-    if gpus == "all" and not seen:
-        raise UserError("--gpus=all, but TensorFlow sees no GPU here.")
-    if virtual_devices:
-        towers.divide_cpu(virtual_devices)
-        return "CPU", virtual_devices
-    if seen and gpus != "none":
-        return "GPU", len(seen)
-    return "CPU", 1

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.storage.history import read_columns
 from alexnet_tf.storage.run_dir import RunDir
 
 # What says nothing of how a run was meant.
@@ -78,7 +77,7 @@ def read_variants(runs: Sequence[tuple[Mapping, RunDir]]) -> list[Variant]:
     return [
         Variant(
             _differences(dict(settings), first),
-            [read_columns(run, _COLUMNS) for run in members],
+            [run.read_columns(_COLUMNS) for run in members],
             [_read_result(run) for run in members],
         )
         for settings, members in groups.items()

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from alexnet_tf.evaluation.comparison import Variant
-from alexnet_tf.evaluation.plots import COLOURS, make_plain
+from alexnet_tf.evaluation.plots import COLORS, make_plain
 
-_FIRST, _OTHER = "0.6", COLOURS[0]
+_FIRST, _OTHER = "0.6", COLORS[0]
 _COLUMNS = 4
 # What a logarithmic axis shows of an error of nothing [%], and its ticks.
 _LEAST = 0.1
@@ -30,10 +30,10 @@ def errors(variants: Sequence[Variant]) -> Figure:
     axes = figure.add_subplot()
     for row, variant in zip(rows, variants, strict=True):
         found = [max(e, _LEAST) for e in variant.errors("top1_error")]
-        colour = "0.3" if variant is variants[0] else _OTHER
-        axes.plot(found, [row] * len(found), "o", color=colour, alpha=0.6)
+        color = "0.3" if variant is variants[0] else _OTHER
+        axes.plot(found, [row] * len(found), "o", color=color, alpha=0.6)
         mean = sum(found) / len(found)
-        axes.plot([mean], [row], "|", color=colour, markersize=16)
+        axes.plot([mean], [row], "|", color=color, markersize=16)
     least, most = (f(variants[0].errors("top1_error")) for f in (min, max))
     axes.axvspan(least, most, color="0.92", zorder=0)
     axes.set_yticks(rows, names)
@@ -75,7 +75,7 @@ def curves(variants: Sequence[Variant]) -> Figure:
     for axes in panels[len(others) :]:
         axes.set_visible(False)
     figure.suptitle(
-        f"Validation top-1 error by epoch; grey: {first.name}",
+        f"Validation top-1 error by epoch; gray: {first.name}",
         x=0.005,
         horizontalalignment="left",
         fontsize="medium",
@@ -83,10 +83,10 @@ def curves(variants: Sequence[Variant]) -> Figure:
     return figure
 
 
-def _draw(axes, variant, colour):
+def _draw(axes, variant, color):
     for history in variant.histories:
         found = [max(100 * e, _LEAST) for e in history["val_top1_error"]]
-        axes.plot(range(1, len(found) + 1), found, color=colour, linewidth=1)
+        axes.plot(range(1, len(found) + 1), found, color=color, linewidth=1)
 
 
 def _mark(axis):

@@ -8,25 +8,25 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.config.data import Geometry
 from alexnet_tf.data.bad_examples import decode_rows
 from alexnet_tf.data.decoding import decode_patch
 
-Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
+Signatures = dict[str, Callable[..., dict[str, tf.Tensor]]]
 _BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
 # Classes that are named for an image.
 _BEST = 5
 
 
-def make_endpoints(
+def make_signatures(
     model: keras.Model, class_names: Sequence[str], geometry: Geometry
-) -> Endpoints:
+) -> Signatures:
     """Returns what an exported model can be asked.
 
     Args:
         model: The network; takes uint8 patches, gives logits.
         class_names: Names in the order of the logits.
-        geometry: Sizes of the patches; the centre one is looked at.
+        geometry: Sizes of the patches; the center one is looked at.
 
     Returns:
         Functions compiled by TensorFlow, with tensors by name for results:
@@ -56,7 +56,7 @@ def make_endpoints(
     @tf.function(input_signature=[_BYTES])
     def classify(image_bytes):
         patches, good = decode_rows(
-            lambda encoded: decode_patch(encoded, geometry.centre, geometry),
+            lambda encoded: decode_patch(encoded, geometry.center, geometry),
             [image_bytes],
             tf.zeros(geometry.patch_shape, tf.uint8),
         )
@@ -98,14 +98,14 @@ def fc7_outputs(model: keras.Model) -> keras.KerasTensor:
     return keras.ops.concatenate(towers, axis=-1)
 
 
-def save_endpoints(endpoints: Endpoints, path: Path) -> None:
+def save_signatures(signatures: Signatures, path: Path) -> None:
     """Writes a SavedModel; `classify` is its serving signature.
 
     It names no device: it loads on any machine, as it is.
     """
     archive = keras.export.ExportArchive()
     # No archive.track(model): that would write each weight twice.
-    for name, function in endpoints.items():
+    for name, function in signatures.items():
         archive.add_endpoint(name, function, function.input_signature)
     archive.write_out(str(path), verbose=False)
     _clear_devices(path / "saved_model.pb")
@@ -122,12 +122,12 @@ def _clear_devices(file: Path) -> None:
     file.write_bytes(saved.SerializeToString())
 
 
-def load_endpoints(path: Path) -> Endpoints:
-    """Returns what `save_endpoints` saved."""
+def load_signatures(path: Path) -> Signatures:
+    """Returns what `save_signatures` saved."""
     loaded = tf.saved_model.load(str(path))
-    endpoints = {}
+    signatures = {}
     for name, signature in loaded.signatures.items():
         # The loaded object owns the weights and must live as long.
         signature.owner = loaded
-        endpoints[name] = signature
-    return endpoints
+        signatures[name] = signature
+    return signatures

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 # Vermilion and blue of Okabe and Ito's palette: the right class, and others.
 _RIGHT, _OTHER = "#D55E00", "#56B4E9"
-_GAP = 1  # Pixels between kernels.
+_GAP = 1  # InputNormalization between kernels.
 _LONGEST, _SIZE = 28, 8  # A title's characters and their size [points].
 
 
@@ -16,7 +16,7 @@ def kernels(towers: Sequence[np.ndarray]) -> Figure:
 
     Args:
         towers: For each tower (size, size, 3, kernels), any range; each kernel
-            is stretched to the full range of colours by itself, with zero in
+            is stretched to the full range of colors by itself, with zero in
             the middle.
     """
     sheets = [sheet(tower) for tower in towers]
@@ -92,14 +92,14 @@ def answers(
 
 def _draw_bars(axes, truth, classes):
     for place, (name, probability) in enumerate(classes):
-        colour = _RIGHT if name == truth else _OTHER
-        axes.barh(place, probability, color=colour, height=0.9)
+        color = _RIGHT if name == truth else _OTHER
+        axes.barh(place, probability, color=color, height=0.9)
         text = axes.text(0.02, place, name, verticalalignment="center")
         text.set(fontsize="small", parse_math=False)
     axes.set(xlim=(0, 1), ylim=(4.5, -0.5))
 
 
-def neighbours(queries: np.ndarray, found: np.ndarray, labels) -> Figure:
+def neighbors(queries: np.ndarray, found: np.ndarray, labels) -> Figure:
     """Draws images, and those whose features are nearest (Figure 4, right).
 
     Args:

@@ -19,9 +19,9 @@ from alexnet_tf.config.errors import UserError
 
 History = Mapping[str, Sequence[float]]
 
-# Okabe and Ito's palette, which the colour-blind can tell apart, without its
+# Okabe and Ito's palette, which the color-blind can tell apart, without its
 # yellow, which is too pale for lines on white.
-COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #56B4E9 #E69F00 #000000".split()
+COLORS = "#0072B2 #D55E00 #009E73 #CC79A7 #56B4E9 #E69F00 #000000".split()
 # Runs beyond the palette begin it again, with marks along their curves.
 _MARKS = ("o", "x", "s", "+")
 _TRAINING = {"linestyle": (0, (4, 1.5)), "linewidth": 1.0, "mfc": "w"}
@@ -125,8 +125,8 @@ def _draw_guess(axes, num_classes):
 
 def _look(number):
     """Returns what distinguishes the curves of a run."""
-    again, place = divmod(number, len(COLOURS))
-    look = {"color": COLOURS[place], "markersize": 4}
+    again, place = divmod(number, len(COLORS))
+    look = {"color": COLORS[place], "markersize": 4}
     if again:
         look |= {"marker": _MARKS[(again - 1) % len(_MARKS)], "markevery": None}
     return look
@@ -140,7 +140,7 @@ def _draw_run(axes, name, history, quantity, *, scale, look):
         (f"val_{quantity}", _VALIDATION),
     ):
         values = [scale * value for value in history[column]]
-        # Lines do not show a value that has no neighbours.
+        # Lines do not show a value that has no neighbors.
         points = {"marker": "o", "markevery": _isolated(values)}
         style = {**points, **look, **style, **_WHOLE}
         axes.plot(steps, values, label=f"{name} {column}", **style)

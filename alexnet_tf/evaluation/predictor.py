@@ -5,20 +5,21 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from alexnet_tf.config.geometry import Geometry
-from alexnet_tf.data import pipeline as data
+from alexnet_tf.config.data import Geometry
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples
+from alexnet_tf.data.pipeline import PADDING_LABEL, evaluation_batches
 from alexnet_tf.distribution import iterators
-from alexnet_tf.distribution.workers import Workers
+from alexnet_tf.distribution.devices import Devices
 
 
 class SplitPredictor:
     """Predicts the classes of each example of a split, exactly once.
 
     Args:
-        model: The network, on all replicas of its strategy.
+        model: The network, made in the scope of the strategy.
         examples: The split.
+        devices: The devices.
         batch_size: Patches at a time, over all replicas.
         geometry: Sizes of the patches.
         bad: Where examples are noted that cannot be used; they are left out.
@@ -29,6 +30,7 @@ class SplitPredictor:
         self,
         model: keras.Model,
         examples: Examples,
+        devices: Devices,
         *,
         batch_size: int,
         geometry: Geometry,
@@ -36,20 +38,22 @@ class SplitPredictor:
         ten_crops: bool = False,
     ):
         views = 10 if ten_crops else 1
-        strategy = model.distribute_strategy
+        strategy, workers = devices.strategy, devices.workers
         replicas = strategy.num_replicas_in_sync
         self.num_examples = examples.count
-        batches = data.evaluation_batches(
+        batches = evaluation_batches(
             examples,
             batch_size=max(1, batch_size // views // replicas) * replicas,
             geometry=geometry,
             bad=bad,
             ten_crops=ten_crops,
-            share=Workers(strategy).share,
+            shard=workers.shard,
         ).map(lambda images, labels: {"images": images, "labels": labels})
         self._num_batches = int(batches.cardinality())
-        # One for all passes; it goes on reading a little ahead.
-        self._batches = iterators.repeat_forever(batches, strategy)
+        # One for all passes; it keeps reading a little ahead.
+        self._batches = iterators.keep(
+            iter(workers.distribute(batches.repeat()))
+        )
         with strategy.scope():
             predictor = _make_predictor(model, views)
         predictor.make_predict_function()
@@ -68,7 +72,7 @@ class SplitPredictor:
 
         Returns:
             `labels`, (n,) int64, in the split's order; `center`, (n, classes)
-            float32, the probabilities of the centre patch; and with ten crops
+            float32, the probabilities of the center patch; and with ten crops
             `ten_crop`, the average of the probabilities of the ten patches.
 
         Raises:
@@ -87,7 +91,7 @@ class SplitPredictor:
             name: np.concatenate([some[name] for some in predictions])
             for name in predictions[0]
         }
-        seen = (predicted["labels"] != data.FILLING).sum()
+        seen = (predicted["labels"] != PADDING_LABEL).sum()
         if seen != self.num_examples:
             raise RuntimeError(
                 f"evaluated {seen} of {self.num_examples} examples"
@@ -141,3 +145,19 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "top5_error": float((better >= 5).mean()),
         "num_examples": len(labels),
     }
+
+
+def top_k_error(k: int) -> keras.metrics.Metric:
+    """Returns the metric `top1_error`, `top5_error`, ...
+
+    The share of examples, in [0, 1], whose label is not among the `k` classes
+    with the highest logits. Each example counts once, in batches of any size.
+    """
+
+    def error(labels, logits):
+        hits = keras.metrics.sparse_top_k_categorical_accuracy(
+            labels, logits, k=k
+        )
+        return 1.0 - hits
+
+    return keras.metrics.MeanMetricWrapper(error, name=f"top{k}_error")

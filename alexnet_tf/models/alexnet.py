@@ -6,12 +6,12 @@ import keras
 import numpy as np
 
 from alexnet_tf.config.network import Network
-from alexnet_tf.distribution.placement import Placement
-from alexnet_tf.models.layers import Pixels
+from alexnet_tf.distribution.placement import DeviceLayout
+from alexnet_tf.models.layers import InputNormalization
 from alexnet_tf.models.tower_builder import TowerBuilder
 from alexnet_tf.models.tower_layers import Flatten
 
-# Mean colour of the 2012 source's mean image of ImageNet, RGB in 0..255.
+# Mean color of the 2012 source's mean image of ImageNet, RGB in 0..255.
 _IMAGENET_MEAN = (127.3, 119.7, 104.9)
 
 
@@ -24,7 +24,7 @@ def alexnet(
     noise_basis: Sequence[Sequence[float]] | None = None,
     noise_shrink: float = 1.0,
     seed: int = 0,
-    placement: Placement | None = None,
+    layout: DeviceLayout | None = None,
     dtype: str = "float32",
 ) -> keras.Model:
     """Builds the network.
@@ -37,13 +37,13 @@ def alexnet(
         num_classes: Number of classes.
         network: What the network is made of; None for the paper's.
         crop_size: Side of the images [pixels].
-        mean: Mean colour (3,) or mean image (crop_size, crop_size, 3) of the
+        mean: Mean color (3,) or mean image (crop_size, crop_size, 3) of the
             training set, in 0..255.
-        noise_basis: 3x3, see `layers.Pixels`; None for no colour noise.
+        noise_basis: 3x3, see `layers.InputNormalization`; None for no color noise.
         noise_shrink: Training images are divided by this after the noise.
-        seed: Seed of the colour noise. Weights and dropout masks follow
+        seed: Seed of the color noise. Weights and dropout masks follow
             `keras.utils.set_random_seed`.
-        placement: The devices; None to place nothing.
+        layout: The devices; None to place nothing.
         dtype: Keras's dtype policy, "float32", "mixed_bfloat16" or
             "mixed_float16".
 
@@ -57,7 +57,7 @@ def alexnet(
         ValueError: if `network.lrn_size` is even.
     """
     network = network or Network()
-    build = TowerBuilder(network, placement=placement, dtype=dtype)
+    build = TowerBuilder(network, layout=layout, dtype=dtype)
     conv, dense, each = build.conv, build.dense, build.each
     pixels = dict(
         mean=mean,
@@ -69,15 +69,15 @@ def alexnet(
     # x is a list, one tensor a tower; sizes are those of the paper's net.
     images = keras.Input((crop_size, crop_size, 3), dtype="uint8")
     x = [images] * network.towers  # 224x224x3
-    x = each(Pixels, x, "pixels", **pixels)
+    x = each(InputNormalization, x, "pixels", **pixels)
     x = conv(x, "conv1", size=11, strides=4)  # 55x55x48 a tower
-    x = build.normalise_and_pool(x, "1")  # 27x27x48
-    if network.factorised_conv2:
+    x = build.normalize_and_pool(x, "1")  # 27x27x48
+    if network.factorized_conv2:
         x = conv(x, "conv2", size=3)
         x = conv(x, "conv2b", size=3)
     else:
         x = conv(x, "conv2", size=5)  # 27x27x128
-    x = build.normalise_and_pool(x, "2")  # 13x13x128
+    x = build.normalize_and_pool(x, "2")  # 13x13x128
 
     x = build.share(x, "2")  # 13x13x256
     x = conv(x, "conv3", size=3)  # 13x13x192

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.models.tower_layers import Channels, Concatenate, Fork
+from alexnet_tf.models.tower_layers import Channels, Concatenate, Replicate
 
 
 def add(
@@ -18,12 +18,12 @@ def add(
     Args:
         each: `TowerBuilder.each`.
         x: The towers' maps, (batch, height, width, count).
-        reach: Maps to take of either neighbour; the first and the last tower
-            have one neighbour only.
+        reach: Maps to take of either neighbor; the first and the last tower
+            have one neighbor only.
         name: Of the layer that wants them.
 
     Raises:
-        UserError: if a neighbour has fewer.
+        UserError: if a neighbor has fewer.
     """
     count = x[0].shape[-1]
     if reach > count:
@@ -35,8 +35,8 @@ def add(
 
     def fork(tower, **arguments):
         # Not one copy more: its gradient would be zeros, made on the lead.
-        neighbours = (tower > 0) + (tower + 1 < len(x))
-        return Fork(1 + neighbours, tower=tower, **arguments)
+        neighbors = (tower > 0) + (tower + 1 < len(x))
+        return Replicate(1 + neighbors, tower=tower, **arguments)
 
     copies = each(fork, x, f"fork_{name}")
     first, last = (

@@ -15,7 +15,7 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.network import Network
 from alexnet_tf.storage.caffe_format import CaffeLayer
 
-# Settings that Caffe's normalisation always has.
+# Settings that Caffe's normalization always has.
 _ALWAYS = {"lrn_divide_alpha": True, "lrn_across_towers": True}
 
 
@@ -25,21 +25,21 @@ def _settings_of(layers, number):
     if pool not in layers:
         return {}  # It has weights only.
     found = layers.get(norm)
-    if not found or not found.normalisation:
+    if not found or not found.normalization:
         return {"lrn": "off"}
     order = [name for name in layers if name in (pool, norm)]
     return {
         "lrn": "after_pool" if order[0] == pool else "before_pool",
-        "lrn_size": found.normalisation["local_size"],
-        "lrn_k": found.normalisation["k"],
-        "lrn_alpha": found.normalisation["alpha"],
-        "lrn_beta": found.normalisation["beta"],
+        "lrn_size": found.normalization["local_size"],
+        "lrn_k": found.normalization["k"],
+        "lrn_alpha": found.normalization["alpha"],
+        "lrn_beta": found.normalization["beta"],
         **_ALWAYS,
     }
 
 
 def check_settings(layers: Mapping[str, CaffeLayer], network: Network) -> None:
-    """Checks that a network normalises as the file says.
+    """Checks that a network normalizes as the file says.
 
     Raises:
         UserError: if it does not.

@@ -15,16 +15,17 @@ from alexnet_tf.models.tower_layers import OnTower, compiled
 _register = keras.saving.register_keras_serializable("alexnet_tf")
 
 
-@_register
-class Pixels(OnTower, keras.layers.Layer):
+# Its name in .keras files, which those of version 0.1 have.
+@keras.saving.register_keras_serializable("alexnet_tf", name="Pixels")
+class InputNormalization(OnTower, keras.layers.Layer):
     """Makes the network's input of stored images (Sec. 2 and 4.1).
 
-    Subtracts the mean and, in training, adds colour noise.
+    Subtracts the mean and, in training, adds color noise.
 
     Args:
-        mean: Mean colour (3,) or mean image (height, width, 3), in 0..255.
+        mean: Mean color (3,) or mean image (height, width, 3), in 0..255.
         noise_basis: 3x3 nested sequence B or None; each training image gets
-            the colour z B added to all its pixels, z being three independent
+            the color z B added to all its pixels, z being three independent
             standard Gaussians.
         noise_shrink: Training images are divided by this after the noise.
         seed: Seed of the noise, the same for all towers, which see the same
@@ -70,8 +71,8 @@ class Pixels(OnTower, keras.layers.Layer):
                     (tf.shape(images)[0], 3),
                     self.noise_seed,
                 )
-                colour = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
-                added += tf.tile(colour[:, None], (1, 1, width))
+                color = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
+                added += tf.tile(color[:, None], (1, 1, width))
         make_input = self._compiled if training else self._add
         return make_input(images, added, shrink)
 
@@ -100,12 +101,12 @@ class Pixels(OnTower, keras.layers.Layer):
         }
 
 
-def colour_noise_basis(
+def color_noise_basis(
     covariance: Sequence[Sequence[float]], *, reading: str, std: float
 ) -> list[list[float]] | None:
-    """Returns the directions and sizes of the colour noise.
+    """Returns the directions and sizes of the color noise.
 
-    An image is given the colour z B, with z three standard Gaussians. Row i of
+    An image is given the color z B, with z three standard Gaussians. Row i of
     B is `std` times principal component i times a size: by the paper's text
     its eigenvalue, which only makes sense for pixels in [0, 1] (on 0..255 it
     would wipe out the image); in the 2012 source the eigenvalue's square root,
@@ -117,7 +118,7 @@ def colour_noise_basis(
         std: Standard deviation of the paper's Gaussian, 0.1.
 
     Returns:
-        B, 3x3 nested lists in grey levels of 0..255; None for "off" or a std
+        B, 3x3 nested lists in gray levels of 0..255; None for "off" or a std
         of 0.
     """
     if reading == "off" or std == 0:

@@ -1,4 +1,4 @@
-"""Response normalisation (Sec. 3.3)."""
+"""Response normalization (Sec. 3.3)."""
 
 import functools
 
@@ -13,7 +13,7 @@ _register = keras.saving.register_keras_serializable("alexnet_tf")
 
 @_register
 class LocalResponseNormalization(OnTower, keras.layers.Layer):
-    """Local response normalisation across kernel maps (Sec. 3.3).
+    """Local response normalization across kernel maps (Sec. 3.3).
 
     y_i = x_i / (k + alpha sum_j x_j^2)^beta, where j runs over the `size`
     channels around i that exist. As the paper prints it, the sum is not
@@ -59,7 +59,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         self.divide_alpha = divide_alpha
 
     def call(self, inputs, training=False):
-        """Returns the normalised responses."""
+        """Returns the normalized responses."""
         function = self._in_training if training else self._at_test_time
         return self.on_device(function, inputs)
 
@@ -81,7 +81,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         respond, gradient_of = self._compiled
 
         @tf.custom_gradient
-        def normalise(x):
+        def normalize(x):
             # Stopped, or a tape would have XLA hand out all that lies between,
             # in a loop each.
             y, factor = respond(tf.stop_gradient(x))
@@ -93,7 +93,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
 
             return y, gradient
 
-        return normalise(inputs)
+        return normalize(inputs)
 
     @functools.cached_property
     def _compiled(self):
@@ -127,7 +127,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
     def _window_sum(self, x, function=tf.identity):
         """Sums function(x) over the window around each response.
 
-        Each neighbour is shifted by itself, and before it goes into the
+        Each neighbor is shifted by itself, and before it goes into the
         function: XLA makes one loop of that, and several of other orders.
         """
         reach = self.size // 2
@@ -167,7 +167,7 @@ def _shifted(x, by, axis):
 
 @_register
 class SpatialResponseNormalization(LocalResponseNormalization):
-    """Response normalisation over neighbouring places of each map.
+    """Response normalization over neighboring places of each map.
 
     The window has `size` x `size` places of one channel. It stands in layer 2
     of the 2012 source and not in the paper.

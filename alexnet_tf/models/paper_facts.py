@@ -6,7 +6,7 @@ import re
 
 import keras
 
-from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.config.data import Geometry
 
 _COUNTED = "models/test_paper_facts.py::test_what_is_counted_is_the_papers"
 _SHAPES = "models/test_alexnet.py::test_layers_are_those_of_figure_2"
@@ -27,7 +27,7 @@ _FIGURE_2 = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
+class PaperFact:
     """A statement of the paper that can be counted.
 
     Args:
@@ -47,7 +47,7 @@ class Claim:
     note: str = ""
 
 
-def count_claims(model: keras.Model, geometry: Geometry) -> list[Claim]:
+def count_facts(model: keras.Model, geometry: Geometry) -> list[PaperFact]:
     """Counts what the paper says of its network in a network.
 
     Args:
@@ -68,29 +68,29 @@ def _of_the_whole(model, layers, neurons, geometry):
     classes = model.output_shape[-1]
     places = geometry.offsets
     return [
-        Claim(
+        PaperFact(
             "learned layers",
             "3",
             "5 convolutional, 3 fully connected",
             f"{len(convolutions)} convolutional, {others} fully connected",
             _SHAPES,
         ),
-        Claim("parameters", "abstract", "60 million",
+        PaperFact("parameters", "abstract", "60 million",
               f"{model.count_params():,}", _PARAMETERS),
-        Claim("neurons", "abstract", "650,000",
+        PaperFact("neurons", "abstract", "650,000",
               f"{sum(neurons.values()):,}", _COUNTED,
               "the paper's own counts of layers add up to 622,312; with "
               "290,400 for conv1, to 659,272"),
-        Claim("input numbers", "3.5", "150,528",
+        PaperFact("input numbers", "3.5", "150,528",
               f"{math.prod(model.input_shape[1:]):,}", _COUNTED),
-        Claim("multiply-adds an image", "", "",
+        PaperFact("multiply-adds an image", "", "",
               f"{sum(map(_multiply_adds, layers.values())):,}", _COUNTED,
               "forward, of convolutional and fully connected layers"),
-        Claim("patches of an image", "4.1", "2,048 = 32 x 32 x 2",
+        PaperFact("patches of an image", "4.1", "2,048 = 32 x 32 x 2",
               f"{2 * places**2:,} = {places} x {places} x 2", _PLACES,
               "256 - 224 pixels to either side leave 33 places along an axis; "
               "the 2012 source drew from 33 too"),
-        Claim("bits of a label", "4", "10", f"{math.log2(classes):.2f}",
+        PaperFact("bits of a label", "4", "10", f"{math.log2(classes):.2f}",
               _COUNTED),
     ]  # fmt: skip
 
@@ -100,7 +100,7 @@ def _of_each_layer(model, layers, neurons):
         kernels_in_paper, neurons_in_paper = _FIGURE_2.get(name, ("", ""))
         if name.startswith("conv"):
             height, width, inputs, outputs = parts[0].kernel.shape
-            yield Claim(
+            yield PaperFact(
                 f"{name} kernels",
                 "3.5",
                 kernels_in_paper,
@@ -109,7 +109,7 @@ def _of_each_layer(model, layers, neurons):
             )
             parameters = sum(part.count_params() for part in parts)
             share = parameters / model.count_params()
-            yield Claim(
+            yield PaperFact(
                 f"{name} share of parameters",
                 "1",
                 "at most 1 %",
@@ -119,7 +119,7 @@ def _of_each_layer(model, layers, neurons):
                 if share > 0.01
                 else "",
             )
-        yield Claim(
+        yield PaperFact(
             f"{name} neurons",
             "Figure 2",
             neurons_in_paper,

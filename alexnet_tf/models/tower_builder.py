@@ -6,7 +6,7 @@ import keras
 
 from alexnet_tf.config.network import NEURONS
 from alexnet_tf.models import borders, tower_layers
-from alexnet_tf.models import normalization as normalisation
+from alexnet_tf.models import normalization as normalization
 from alexnet_tf.models.convolution import CoveringConv2D, relu
 from alexnet_tf.models.layers import Dropout
 
@@ -23,16 +23,16 @@ class TowerBuilder:
 
     Args:
         network: What the network is made of.
-        placement: The devices; None to place nothing.
+        layout: The devices; None to place nothing.
         dtype: Keras's dtype policy.
 
     Raises:
         UserError: see `Network.kernel_counts`.
     """
 
-    def __init__(self, network, *, placement, dtype):
+    def __init__(self, network, *, layout, dtype):
         self.network = network
-        self.placement = placement
+        self.layout = layout
         self.dtype = dtype
         self.kernel_counts = network.kernel_counts()
         self.kernel_counts["conv2b"] = self.kernel_counts["conv2"]
@@ -44,7 +44,7 @@ class TowerBuilder:
             make_layer(
                 name=f"{name}_tower{tower}",
                 tower=tower,
-                placement=self.placement,
+                layout=self.layout,
                 **arguments,
             )(tensor)
             for tower, tensor in enumerate(x)
@@ -74,10 +74,10 @@ class TowerBuilder:
 
         return self.each(make_layer, x, name)
 
-    def normalise_and_pool(self, x, number):
+    def normalize_and_pool(self, x, number):
         """Adds what follows conv1 and conv2 (Sec. 3.3 and 3.4)."""
         if self.network.lrn == "before_pool":
-            x = self.normalise(x, number)
+            x = self.normalize(x, number)
         x = self.pool(x, number)
         if number == "1" and self.network.conv1_activation == "after_pool":
             activation = self.network.activation
@@ -85,17 +85,17 @@ class TowerBuilder:
                 tower_layers.Activation, x, "relu1", activation=activation
             )
         if self.network.lrn == "after_pool":
-            x = self.normalise(x, number)
+            x = self.normalize(x, number)
         return x
 
-    def normalise(self, x, number):
-        """Adds response normalisation (Sec. 3.3)."""
+    def normalize(self, x, number):
+        """Adds response normalization (Sec. 3.3)."""
         across = self.network.lrn_across_towers and len(x) > 1
         count, reach = x[0].shape[-1], self.network.lrn_size // 2
         if across:
             x = borders.add(self.each, x, reach, f"norm{number}")
         x = self.each(
-            normalisation.LocalResponseNormalization,
+            normalization.LocalResponseNormalization,
             x,
             f"norm{number}",
             size=self.network.lrn_size,
@@ -110,7 +110,7 @@ class TowerBuilder:
             # The numbers of the 2012 source.
             constants = dict(size=5, k=1.0, alpha=1e-3, beta=0.75)
             x = self.each(
-                normalisation.SpatialResponseNormalization,
+                normalization.SpatialResponseNormalization,
                 x,
                 "spatial_norm2",
                 divide_alpha=True,
@@ -156,7 +156,9 @@ class TowerBuilder:
         towers = self.network.towers
         if towers == 1 or not self.network.tower_communication:
             return x
-        forks = self.each(tower_layers.Fork, x, f"fork{name}", copies=towers)
+        forks = self.each(
+            tower_layers.Replicate, x, f"fork{name}", copies=towers
+        )
         everything = list(zip(*forks, strict=True))
         return self.each(tower_layers.Concatenate, everything, f"shared{name}")
 
@@ -184,7 +186,7 @@ class TowerBuilder:
         products = self.each(make_layer, x, name, dtype="float32")
         if self.network.towers == 1:
             return products[0]
-        return tower_layers.Add(name=name, placement=self.placement)(products)
+        return tower_layers.Add(name=name, layout=self.layout)(products)
 
     def _share_of(self, count):
         """Returns one tower's share of `count` kernels or neurons."""
@@ -196,14 +198,14 @@ class TowerBuilder:
         Each call makes them anew: two layers that shared one would start with
         equal weights.
         """
-        if self.network.initialisation == "glorot":
+        if self.network.initialization == "glorot":
             return dict(
                 kernel_initializer=keras.initializers.GlorotUniform(),
                 bias_initializer="zeros",
             )
         stddev = 0.01
         if (
-            self.network.initialisation == "code_2012"
+            self.network.initialization == "code_2012"
             and name in _MIDDLE_LAYERS
         ):
             stddev = 0.03

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from alexnet_tf.distribution.placement import Placement
+from alexnet_tf.distribution.placement import DeviceLayout
 
 _register = keras.saving.register_keras_serializable("alexnet_tf")
 
@@ -30,20 +30,20 @@ class OnTower:
 
     Args:
         tower: The tower the layer belongs to, from 0.
-        placement: The devices of the run. Not part of the layer's config: a
+        layout: The devices of the run. Not part of the layer's config: a
             saved model is not bound to the devices it was trained on.
     """
 
-    def __init__(self, *args, tower=0, placement=None, **kwargs):
+    def __init__(self, *args, tower=0, layout=None, **kwargs):
         # Inputs cast outside `on_device` would have the gradients of their
         # casts on the lead.
         super().__init__(*args, autocast=False, **kwargs)
         self.tower = tower
-        self.placement = placement or Placement()
+        self.layout = layout or DeviceLayout()
 
     def __call__(self, *args, **kwargs):
         """Calls the layer, and makes its variables, on its tower's device."""
-        with self.placement.scope(self.tower):
+        with self.layout.scope(self.tower):
             return super().__call__(*args, **kwargs)
 
     def call(self, inputs):
@@ -70,10 +70,10 @@ class OnTower:
 
         # Not v.value, which would be cast here and not in the function.
         values = [tf.convert_to_tensor(v._value) for v in variables]
-        return self.placement.run(self.tower, of_tensors, *tensors, *values)
+        return self.layout.run(self.tower, of_tensors, *tensors, *values)
 
     def get_config(self):
-        """Returns the constructor's arguments, less the placement."""
+        """Returns the constructor's arguments, less the layout."""
         return {**super().get_config(), "tower": self.tower}
 
 
@@ -137,8 +137,9 @@ class Channels(OnTower, keras.layers.Layer):
         return {**super().get_config(), "start": self.start, "stop": self.stop}
 
 
-@_register
-class Fork(OnTower, keras.layers.Layer):
+# Its name in .keras files, which those of version 0.1 have.
+@keras.saving.register_keras_serializable("alexnet_tf", name="Fork")
+class Replicate(OnTower, keras.layers.Layer):
     """Gives one output to several consumers.
 
     The consumers' gradients are summed here, on the tower's device; without

@@ -39,12 +39,12 @@ class CaffeLayer:
 
     Args:
         blobs: Its weights, float32 in Caffe's shapes, without leading ones.
-        normalisation: local_size, alpha, beta and k of a response
-            normalisation; None for other layers.
+        normalization: local_size, alpha, beta and k of a response
+            normalization; None for other layers.
     """
 
     blobs: list[np.ndarray]
-    normalisation: dict[str, float] | None
+    normalization: dict[str, float] | None
 
 
 def read_network(file: Path) -> dict[str, CaffeLayer]:
@@ -70,7 +70,7 @@ def read_network(file: Path) -> dict[str, CaffeLayer]:
     return {
         layer.name: CaffeLayer(
             [_array(blob, f"{file}: {layer.name}") for blob in layer.blobs],
-            _normalisation(layer),
+            _normalization(layer),
         )
         for layer in layers
     }
@@ -91,7 +91,7 @@ def read_mean(file: Path) -> np.ndarray:
             f"{file} is not a mean image: it has shape {image.shape}, and "
             "should have (3, height, width)."
         )
-    return image[::-1].transpose(1, 2, 0).copy()  # Caffe's colours are BGR.
+    return image[::-1].transpose(1, 2, 0).copy()  # Caffe's colors are BGR.
 
 
 def _read(file, message):
@@ -131,7 +131,7 @@ def _array(blob, name):
     return array
 
 
-def _normalisation(layer):
+def _normalization(layer):
     if not layer.HasField("lrn_param"):
         return None
     return {

@@ -1,28 +1,27 @@
-"""What a run knows of its data set, and keeps beside its checkpoints."""
+"""What a run records about its data set: dataset.json and mean_image.npy."""
 
 import dataclasses
-import io
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.storage.run_dir import RunDir, write_json, write_whole
+from alexnet_tf.storage.files import write_array, write_json
+from alexnet_tf.storage.run_dir import RunDir
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetFacts:
-    """What the network and its input need to know of the data set.
+class DatasetInfo:
+    """Classes, sizes and statistics of a data set.
 
     Args:
         class_names: In the order of the labels.
-        mean_rgb: Mean colour, three numbers in 0..255.
+        mean_rgb: Mean color, three numbers in 0..255.
         covariance_rgb: 3x3, of pixels in 0..255.
         train_examples: Size of the training split.
         validation_examples: Size of the validation split.
-        mean_image: Mean of each pixel of the centre patch, float32
+        mean_image: Mean of each pixel of the center patch, float32
             (crop_size, crop_size, 3) in 0..255; None if it is not used.
     """
 
@@ -34,9 +33,9 @@ class DatasetFacts:
     mean_image: np.ndarray | None = None
 
 
-def unknown_facts(class_names: Sequence[str]) -> DatasetFacts:
-    """Returns the facts of a data set that nobody has looked at."""
-    return DatasetFacts(
+def placeholder_info(class_names: Sequence[str]) -> DatasetInfo:
+    """Returns the info of a data set whose pixels were not measured."""
+    return DatasetInfo(
         class_names=list(class_names),
         mean_rgb=[0, 0, 0],
         covariance_rgb=[[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -45,30 +44,19 @@ def unknown_facts(class_names: Sequence[str]) -> DatasetFacts:
     )
 
 
-def write_facts(run: RunDir, facts: DatasetFacts) -> None:
+def write_dataset_info(run: RunDir, info: DatasetInfo) -> None:
     """Writes dataset.json and, before it, the mean image if there is one."""
-    content = dataclasses.asdict(facts)
+    content = dataclasses.asdict(info)
     mean_image = content.pop("mean_image")
-    if mean_image is None:  # One may be left from a start that was killed.
+    if mean_image is None:  # A start that was killed may have left one.
         run.mean_image.unlink(missing_ok=True)
     else:
         write_array(run.mean_image, mean_image)
     write_json(run.dataset, content)
 
 
-def write_array(file: Path, array: np.ndarray) -> None:
-    """Writes a .npy file, completely or not at all."""
-    encoded = io.BytesIO()
-    np.save(encoded, array)
-    write_whole(file, encoded.getvalue())
-
-
-def read_facts(run: RunDir) -> DatasetFacts:
-    """Returns what `write_facts` wrote.
-
-    Raises:
-        UserError: if this is not the directory of a run.
-    """
+def read_dataset_info(run: RunDir) -> DatasetInfo:
+    """Returns what `write_dataset_info` wrote."""
     if not run.dataset.exists():
         raise UserError(
             f"{run.path} is not a run directory: it has no "
@@ -77,4 +65,4 @@ def read_facts(run: RunDir) -> DatasetFacts:
     content = json.loads(run.dataset.read_text())
     if run.mean_image.exists():
         content["mean_image"] = np.load(run.mean_image)
-    return DatasetFacts(**content)
+    return DatasetInfo(**content)

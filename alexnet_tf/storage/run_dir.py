@@ -1,18 +1,19 @@
-"""The files of a run: what each is called, and how it is written."""
+"""The run directory: the name of each file, and the small ones' contents."""
 
 import contextlib
 import csv
 import dataclasses
 import fcntl
-import hashlib
-import json
+import importlib.metadata
+import math
 import os
 import platform
-import sys
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alexnet_tf.config.errors import UserError
+from alexnet_tf.storage.files import write_whole
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -28,16 +29,17 @@ HISTORY_COLUMNS = (
     "images_per_second",
     "input_wait",
 )
+_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDir:
-    """A run directory; it holds everything about a run.
+    """A run directory, which holds everything about a run.
 
     Args:
         path: The directory; it need not exist yet.
-        worker: Which of the processes of the run this is. The first one
-            writes all but what each has for itself.
+        worker: Index of this process among the workers of the run. Worker 0,
+            the chief, writes all files but the other workers' own.
     """
 
     path: Path
@@ -61,27 +63,27 @@ class RunDir:
 
     @property
     def bad_examples(self) -> Path:
-        """The file that names the examples that cannot be used."""
+        """The file that lists the examples that cannot be used."""
         worker = f"-worker{self.worker}" if self.worker else ""
         return self.path / f"bad_examples{worker}.csv"
 
     def worker_log(self, index: int) -> Path:
-        """Returns the file with what `launch` lets a worker say."""
+        """Returns the output file of a worker under `launch`."""
         return self.path / f"worker-{index}.log"
 
     def nonfinite(self, step: int) -> Path:
-        """Returns the file that names the examples of a step gone wrong."""
+        """Returns the file that lists the examples of a nonfinite step."""
         return self.path / f"nonfinite-{step:08d}.txt"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in this directory.
+        """Keeps other processes from training here; only the chief locks.
 
         The lock ends with the process, however that ends.
-
-        Raises:
-            UserError: if another process trains here.
         """
+        if self.worker:
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock.open("a+") as file:
             try:
@@ -106,10 +108,7 @@ class RunDir:
             return list(csv.DictReader(file))
 
     def write_history(self, rows: list[dict]) -> None:
-        """Writes history.csv anew; `rows` have `HISTORY_COLUMNS` as keys.
-
-        What a row does not have, as those of earlier versions, stays empty.
-        """
+        """Writes history.csv; columns that a row lacks stay empty."""
         lines = [",".join(HISTORY_COLUMNS)]
         lines += [
             ",".join(str(row.get(column, "")) for column in HISTORY_COLUMNS)
@@ -117,49 +116,79 @@ class RunDir:
         ]
         write_whole(self.history, "\n".join(lines) + "\n")
 
+    def read_columns(self, columns: Sequence[str]) -> dict[str, list[float]]:
+        """Returns columns of history.csv, NaN where empty or not finite."""
+        if not (self.history.exists() or self.dataset.exists()):
+            raise UserError(
+                f"{self.path} is not a run directory: it has no "
+                f"{self.history.name}. Give the --run_dir of a training."
+            )
+        rows = self.read_history()
+        if not rows:
+            raise UserError(
+                f"{self.history} has no rows yet; the first one is written "
+                "after the first epoch."
+            )
+        return {
+            column: [_number(row, column, self.history) for row in rows]
+            for column in columns
+        }
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file that is either complete or as it was before.
 
-    Raises:
-        UserError: if it cannot be written.
-    """
-    if isinstance(content, str):
-        content = content.encode()
-    # Always the same name, so that a killed write leaves nothing for long.
-    aside = path.with_name(f".{path.name}.writing")
+def _number(row, column, file):
+    if column not in row:
+        raise UserError(f"{file} has no column {column}; is it of a run?")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
+        value = float(row[column] or "nan")
+    except ValueError as error:
         raise UserError(
-            f"{path} cannot be written: {error.strerror}. Make room, or give "
-            "a place that can be written to."
+            f"{file}: {column} is {row[column]!r}, which is not a number; "
+            "correct it or leave it empty."
         ) from error
+    return value if math.isfinite(value) else math.nan
 
 
-def write_report(file: str, content: dict) -> None:
-    """Writes what a command found to its --json file, and says so.
+def open_run(path: str) -> RunDir:
+    """Returns the run directory given by --run_dir."""
+    if not path:
+        raise UserError("give --run_dir=DIR, the directory of the run.")
+    if Path(path).exists() and not Path(path).is_dir():
+        raise UserError(f"--run_dir={path} is a file; give a directory.")
+    return RunDir(Path(path))
+
+
+def describe_environment(
+    replicas: Sequence[Sequence[str]], dataset: str, train_examples: int
+) -> dict:
+    """Returns the content of environment.json.
 
     Args:
-        file: The file; empty for none.
-        content: JSON values.
+        replicas: Names of the devices of each replica.
+        dataset: The data set by name.
+        train_examples: Size of its training split.
     """
-    if file:
-        write_json(Path(file), content)
-        print(f"Written to {file}.", file=sys.stderr)
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        "machine": platform.platform(),
+        "cores": os.cpu_count(),
+        "replicas": [list(devices) for devices in replicas],
+        "git_commit": _git_commit(),
+        "dataset": dataset,
+        "train_examples": train_examples,
+    }
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Writes a dictionary as indented JSON, completely or not at all."""
-    write_whole(path, json.dumps(content, indent=2) + "\n")
-
-
-def checksum(file: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+def _git_commit():
+    """Returns the commit of this source code, None outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,10 +1,11 @@
-"""A run's checkpoints: when they are written, and how a run goes on from one.
+"""When checkpoints are written, and how a run continues from one.
 
-All that training depends on is a variable (weights, momentum, learning rate,
-counters of random draws, sums of metrics), a function of the step (the data),
-or the state of an object that can give and take it (`Stateful`).
+Everything that training depends on is a variable (weights, momentum, learning
+rate, counters of random draws, metric totals), a function of the step (the
+data), or the state of a `Stateful` object.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Protocol
 
@@ -12,178 +13,279 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf.distribution.workers import Workers
-from alexnet_tf.storage import checkpoints, variables
+from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.run_dir import RunDir
-from alexnet_tf.training.progress import Progress
 from alexnet_tf.training.signals import StopRequest
+
+_TOTALS = "metric_sums/"
 
 
 class Stateful(Protocol):
-    """What survives an interruption beside variables."""
+    """State, other than variables, that survives an interruption."""
 
     def get_state(self) -> dict:
         """Returns JSON values."""
 
     def set_state(self, state: dict) -> None:
-        """Takes what `get_state` returned."""
+        """Restores what `get_state` returned."""
 
 
-class Checkpoint(keras.callbacks.Callback):
-    """Saves the run each epoch, now and then between, and when asked to stop.
+@dataclasses.dataclass
+class Progress:
+    """How far a run is.
 
     Args:
-        run: The run directory.
-        progress: How far the run is; kept up to date.
-        parts: What is saved beside variables, by name.
-        stop: Asked after each step.
-        keep: Newest checkpoints to keep beside the best one.
+        steps_per_epoch: Steps in an epoch.
+        step: Steps done.
+        epochs_done: Epochs done, including their validation.
+        stopped: Whether the plateau rule has ended training.
+        skipped: Steps left out because they made the weights nonfinite.
+        forced_rate: Learning rate last set by --override_learning_rate.
+        logs: Metrics of an epoch that only lacks its validation.
+    """
+
+    steps_per_epoch: int
+    step: int = 0
+    epochs_done: int = 0
+    stopped: bool = False
+    skipped: list[int] = dataclasses.field(default_factory=list)
+    forced_rate: float | None = None
+    logs: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def steps_in_epoch(self) -> int:
+        """Steps done of the current epoch."""
+        return self.step - self.epochs_done * self.steps_per_epoch
+
+    def advance(self) -> None:
+        """Counts a step, and the skipped ones after it."""
+        self.step += 1
+        self.skip(self.skipped)
+
+    def skip(self, steps: list[int]) -> None:
+        """Leaves out steps that have not been done."""
+        self.skipped = steps
+        while self.step in self.skipped:
+            self.step += 1
+
+    def steps_to(self, epoch: int) -> list[range]:
+        """Returns the steps that remain until `epoch` epochs are done."""
+        start, stop = self.step, epoch * self.steps_per_epoch
+        holes = sorted(n for n in self.skipped if start <= n < stop)
+        starts = [start, *(hole + 1 for hole in holes)]
+        parts = map(range, starts, [*holes, stop])
+        return [part for part in parts if part]
+
+    def get_state(self) -> dict:
+        """Returns everything but the setting."""
+        state = dataclasses.asdict(self)
+        del state["steps_per_epoch"]
+        return state
+
+    def set_state(self, state: dict) -> None:
+        """Restores what `get_state` returned; `state` may contain more."""
+        for name in self.get_state():
+            setattr(self, name, state[name])
+
+
+class ProgressTracker(keras.callbacks.Callback):
+    """Keeps a `Progress` up to date."""
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self.progress = progress
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Keeps the metrics of an epoch whose last steps were left out."""
+        self._keep_logs()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts the step."""
+        self.progress.advance()
+        self._keep_logs()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Counts the epoch."""
+        self.progress.epochs_done = epoch + 1
+        self.progress.logs = {}
+        self.progress.stopped = self.model.stop_training
+
+    def _keep_logs(self):
+        progress = self.progress
+        is_last = progress.steps_in_epoch >= progress.steps_per_epoch
+        if is_last and not progress.logs:
+            # Not `logs`, which Keras sums over the replicas in another way
+            # than the metrics of the epoch.
+            results = self.model.get_metrics_result()
+            progress.logs = {name: float(results[name]) for name in results}
+
+
+class MetricTotals(keras.callbacks.Callback):
+    """Carries an interrupted epoch's metric totals into the resumed epoch."""
+
+    def __init__(self, workers: Workers):
+        super().__init__()
+        self.workers = workers
+        self._saved = {}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Restores the totals, after Keras has reset them."""
+        for name, replicas in self._variables().items() if self._saved else ():
+            saved = self._saved[name]
+            count = len(replicas) * self.workers.count
+            if len(saved) != count:  # Other devices than before.
+                first = saved.sum(axis=0, keepdims=True)
+                saved = [*first, *([0 * first[0]] * (count - 1))]
+            own = saved[len(replicas) * self.workers.index :]
+            for replica, value in zip(replicas, own, strict=False):
+                replica.assign(value)
+        self._saved = {}
+
+    def read(self, checkpoint: Path) -> None:
+        """Reads the totals to be restored from a checkpoint."""
+        self._saved = checkpoints.read_prefixed(checkpoint, _TOTALS)
+
+    def values(self) -> dict:
+        """Returns the totals of all replicas, for a checkpoint."""
+        return {
+            name: self.workers.gather(tf.stack(replicas).numpy())
+            for name, replicas in self._variables().items()
+        }
+
+    def _variables(self):
+        """Returns the metrics' variables by name, one for each replica."""
+        results = self.model.distribute_strategy.experimental_local_results
+        return {
+            f"{_TOTALS}{number}": results(variable.value)
+            for number, variable in enumerate(self.model.metrics_variables)
+        }
+
+
+class Checkpointer(keras.callbacks.Callback):
+    """Saves the run after each epoch and every few steps.
+
+    Must come after the callbacks whose state it saves.
+
+    Args:
+        run_dir: The run directory.
+        progress: The progress of the run.
+        totals: The metric totals.
+        workers: The processes of the run.
+        parts: State to save besides variables, by name.
+        keep: Newest checkpoints to keep besides the best one.
         every_steps: Steps between checkpoints within an epoch; 0 for none.
         from_start: Whether to save before the first step, too.
     """
 
     def __init__(
         self,
-        run: RunDir,
+        run_dir: RunDir,
         progress: Progress,
+        totals: MetricTotals,
+        workers: Workers,
         parts: dict[str, Stateful],
-        stop: StopRequest,
         *,
         keep: int,
         every_steps: int,
         from_start: bool,
     ):
         super().__init__()
-        self.run = run
+        self.run_dir = run_dir
         self.progress = progress
+        self.totals = totals
+        self.workers = workers
         self.parts = parts
-        self.stop = stop
         self.keep = keep
         self.every_steps = every_steps
         self.from_start = from_start
-        self.sums = {}
+        self._last_saved = None
 
     def restore(self, model: keras.Model) -> Path | None:
-        """Takes up a run where its newest whole checkpoint left it.
+        """Restores the newest undamaged checkpoint.
 
         Args:
             model: The model, compiled, with its optimizer built.
 
         Returns:
             The checkpoint, None if the run has none.
-
-        Raises:
-            UserError: if there are checkpoints, but all are damaged.
         """
-        checkpoint = checkpoints.newest(self.run.checkpoints)
+        checkpoint = checkpoints.newest(self.run_dir.checkpoints)
         if checkpoint is None:
             return None
-        variables.restore(
+        checkpoints.restore(
             checkpoint, model.variables + model.optimizer.variables
         )
         state = checkpoints.read_state(checkpoint)
         self.progress.set_state(state)
         for name, part in self.parts.items():
             part.set_state(state["parts"][name])
-        self.sums = variables.read_prefixed(checkpoint, _SUMS)
+        self.totals.read(checkpoint)
         return checkpoint
 
     def on_train_begin(self, logs=None):
-        """Saves a run that may have to come back to its start."""
+        """Saves a run that may have to roll back to its start."""
         if self.from_start and self.progress.step == 0:
-            self._save({})
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Gives the metrics of an epoch that was interrupted their sums."""
-        if self.sums:
-            _set_sums(self.model, self._workers(), self.sums)
-            self.sums = {}
-        self._note_figures()  # If its last steps were left out.
+            self.save()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Counts, saves, and stops if asked to."""
-        self.progress.advance()
-        self._note_figures()
-        self.stop_if_asked()
+        """Saves every few steps."""
         if self.every_steps and self.progress.step % self.every_steps == 0:
-            self._save({})
+            self.save()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves the run with the epoch's error."""
-        self.progress.epochs_done = epoch + 1
-        self.progress.logs = {}
-        self.progress.stopped = self.model.stop_training
-        self._save(logs)
-        if self.stop.is_made():
-            self._exit()
+        """Saves the run with the epoch's validation error."""
+        self.save(logs)
 
-    def _note_figures(self):
-        """Keeps the figures of an epoch whose steps are done."""
-        progress = self.progress
-        if progress.batches >= progress.steps_per_epoch and not progress.logs:
-            # Not `logs`, which Keras sums over the replicas in another way
-            # than the figures of the epoch.
-            results = self.model.get_metrics_result()
-            progress.logs = {n: float(results[n]) for n in results}
+    def save(self, logs: dict | None = None) -> None:
+        """Writes a checkpoint, unless one was just written.
 
-    def stop_if_asked(self) -> None:
-        """Saves the run in the middle of an epoch and ends the process."""
-        if self.stop.is_made():
-            self._save({})
-            self._exit()
-
-    def _exit(self):
-        # Not before the chief has saved, who would miss the others.
-        self._workers().wait()
-        self.stop.exit(self.progress.step)
-
-    def _workers(self):
-        return Workers(self.model.distribute_strategy)
-
-    def _save(self, logs):
-        workers = self._workers()
-        values = variables.values_of(
+        Args:
+            logs: Metrics of a finished epoch.
+        """
+        now = (self.progress.step, self.progress.epochs_done)
+        if now == self._last_saved:
+            return
+        self._last_saved = now
+        values = checkpoints.values_of(
             self.model.variables + self.model.optimizer.variables
         )
-        if self.progress.batches and not self.progress.logs:
-            values |= _get_sums(self.model, workers)
-        if not workers.is_chief:
+        if self.progress.steps_in_epoch and not self.progress.logs:
+            values |= self.totals.values()
+        if not self.workers.is_chief:
             return
         state = {
             **self.progress.get_state(),
-            "val_top1_error": logs.get("val_top1_error"),
-            "val_loss": logs.get("val_loss"),
+            "val_top1_error": logs["val_top1_error"] if logs else None,
+            "val_loss": logs["val_loss"] if logs else None,
             "parts": {n: part.get_state() for n, part in self.parts.items()},
         }
-        checkpoints.save(self.run.checkpoints, values, state)
-        checkpoints.prune(self.run.checkpoints, keep=self.keep)
+        checkpoints.save(self.run_dir.checkpoints, values, state)
+        checkpoints.prune(self.run_dir.checkpoints, keep=self.keep)
 
 
-_SUMS = "metric_sums/"
+class StopOnRequest(keras.callbacks.Callback):
+    """Ends the process, after a checkpoint, once a stop is requested.
 
+    Must come after the `Checkpointer`.
+    """
 
-def _replica_sums(model):
-    """Returns the variables of metrics by name, one for each replica."""
-    results = model.distribute_strategy.experimental_local_results
-    return {
-        f"{_SUMS}{number}": results(variable.value)
-        for number, variable in enumerate(model.metrics_variables)
-    }
+    def __init__(self, request: StopRequest, checkpointer: Checkpointer):
+        super().__init__()
+        self.request = request
+        self.checkpointer = checkpointer
 
+    def on_train_batch_end(self, batch, logs=None):
+        """Stops after the step."""
+        self.check()
 
-def _get_sums(model, workers):
-    return {
-        name: workers.gather(tf.stack(replicas).numpy())
-        for name, replicas in _replica_sums(model).items()
-    }
+    def on_epoch_end(self, epoch, logs=None):
+        """Stops after the validation."""
+        self.check()
 
-
-def _set_sums(model, workers, sums):
-    for name, replicas in _replica_sums(model).items():
-        saved = sums[name]
-        count = len(replicas) * workers.count
-        if len(saved) != count:  # Other devices than before.
-            first = saved.sum(axis=0, keepdims=True)
-            saved = [*first, *([0 * first[0]] * (count - 1))]
-        own = saved[len(replicas) * workers.index :]
-        for replica, value in zip(replicas, own, strict=False):
-            replica.assign(value)
+    def check(self) -> None:
+        """Ends the process if a stop is requested."""
+        if self.request.is_made():
+            self.checkpointer.save()
+            # Not before the chief has saved, who needs the others for it.
+            self.checkpointer.workers.wait()
+            self.request.exit(self.checkpointer.progress.step)

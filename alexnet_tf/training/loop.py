@@ -1,4 +1,4 @@
-"""From where a run stands to its last epoch, with `keras.Model.fit`."""
+"""Training from where a run stands to its last epoch, with Keras's `fit`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,87 +10,82 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.distribution import iterators
 from alexnet_tf.distribution.workers import Workers
 from alexnet_tf.storage import checkpoints
-from alexnet_tf.training.checkpointing import Checkpoint
-from alexnet_tf.training.watchdogs import NonfiniteError
+from alexnet_tf.training.callbacks import NonfiniteError
+from alexnet_tf.training.checkpointing import Checkpointer, Progress
 
 
 def fit_to_end(
     model: keras.Model,
-    batches: Callable[[range], tf.data.Dataset],
+    make_batches: Callable[[range], tf.data.Dataset],
+    callbacks: Sequence[keras.callbacks.Callback],
     *,
     epochs: int,
-    callbacks: Sequence[keras.callbacks.Callback],
-    checkpoint: Checkpoint,
-    note_batch: Callable[[int], str],
+    workers: Workers,
+    checkpointer: Checkpointer,
+    record_batch: Callable[[int], str],
     max_rollbacks: int,
 ) -> None:
-    """Trains, from the step at which the run stands.
+    """Trains until `epochs` epochs are done or the plateau rule stops.
 
-    A step that ruins the weights ends the run. Or the run goes back to its
-    last checkpoint and leaves that batch out.
+    A step whose loss or gradient is not finite ends the run, or the run goes
+    back to its last checkpoint and leaves that batch out.
 
     Args:
-        model: The model, compiled.
-        batches: Makes the dataset of some steps.
+        model: The compiled model.
+        make_batches: Returns the dataset of some steps.
+        callbacks: The callbacks, including those that keep `progress`.
         epochs: Epochs of the whole run.
-        callbacks: All but the last one,
-        checkpoint: which is this; it knows where the run stands.
-        note_batch: Notes which examples are in a step's batch, and says so.
-        max_rollbacks: How often the run may go back.
-
-    Raises:
-        UserError: if the loss or the gradient of a step is not finite, and
-            the run may not go back, or not once more.
+        workers: The processes of the run.
+        checkpointer: Restores the run for a rollback.
+        record_batch: Writes down the examples of a step; returns a sentence.
+        max_rollbacks: Rollbacks allowed.
     """
-    progress = checkpoint.progress
-    callbacks = [*callbacks, checkpoint]
     iterators.keep_those_of_fit(model)
+    progress = checkpointer.progress
     while not progress.stopped and progress.epochs_done < epochs:
         rest = progress.steps_to(progress.epochs_done + 1)
-        # An epoch that was begun before has fewer steps than the others.
+        # A resumed epoch has fewer steps than the others.
         is_whole = sum(map(len, rest)) == progress.steps_per_epoch
         last = epochs if is_whole else progress.epochs_done + 1
         try:
-            _fit(model, batches, last, callbacks, progress)
+            if rest:
+                _fit(model, make_batches, callbacks, progress, last, workers)
+            else:
+                _finish_epoch(model, callbacks, progress)
         except NonfiniteError as error:
-            _roll_back(model, checkpoint, note_batch, max_rollbacks, error)
+            _roll_back(model, checkpointer, record_batch, max_rollbacks, error)
 
 
-def _fit(model, batches, last_epoch, callbacks, progress):
+def _fit(
+    model: keras.Model,
+    make_batches: Callable[[range], tf.data.Dataset],
+    callbacks: Sequence[keras.callbacks.Callback],
+    progress: Progress,
+    last_epoch: int,
+    workers: Workers,
+) -> None:
     steps = progress.steps_to(last_epoch)
-    if not steps:  # All of the epoch is done but what follows its last step.
-        _end_epoch(model, progress, callbacks)
-        return
-    first_epoch = progress.epochs_done
-    workers = Workers(model.distribute_strategy)
+    first, *others = map(make_batches, steps)
+    for other in others:
+        first = first.concatenate(other)
+    verbose = 0
+    if workers.is_chief:  # A moving bar on a screen, lines in a log file.
+        verbose = 1 if sys.stdout.isatty() else 2
+    num_epochs = last_epoch - progress.epochs_done
     model.fit(
-        workers.distribute(_concatenate(map(batches, steps))),
-        steps_per_epoch=sum(map(len, steps)) // (last_epoch - first_epoch),
-        initial_epoch=first_epoch,
+        workers.distribute(first),
+        steps_per_epoch=sum(map(len, steps)) // num_epochs,
+        initial_epoch=progress.epochs_done,
         epochs=last_epoch,
-        callbacks=callbacks,
-        shuffle=False,  # The batches are in their order already.
-        verbose=_verbosity(workers),
+        callbacks=list(callbacks),
+        shuffle=False,  # The batches are shuffled already.
+        verbose=verbose,
     )
 
 
-def _verbosity(workers):
-    """Returns a moving bar on a screen, a line an epoch in a log file."""
-    if not workers.is_chief:
-        return 0
-    return 1 if sys.stdout.isatty() else 2
-
-
-def _concatenate(datasets):
-    whole, *others = datasets
-    for other in others:
-        whole = whole.concatenate(other)
-    return whole
-
-
-def _end_epoch(model, progress, callbacks):
+def _finish_epoch(model, callbacks, progress):
     """Does what `fit` does after the last step of an epoch."""
-    at_end = keras.callbacks.CallbackList(callbacks, model=model)
+    at_end = keras.callbacks.CallbackList(list(callbacks), model=model)
     at_end.on_train_begin()
     model.reset_metrics()
     at_end.on_epoch_begin(progress.epochs_done)
@@ -98,24 +93,24 @@ def _end_epoch(model, progress, callbacks):
     at_end.on_train_end()
 
 
-def _roll_back(model, checkpoint, note_batch, max_rollbacks, error):
-    progress = checkpoint.progress
+def _roll_back(model, checkpointer, record_batch, max_rollbacks, error):
+    progress = checkpointer.progress
     step, skipped = progress.step, progress.skipped
-    told = f"step {step}: {error}.\n{note_batch(step)}"
-    good = checkpoints.newest(checkpoint.run.checkpoints)
+    cause = f"step {step}: {error}.\n{record_batch(step)}"
+    good = checkpoints.newest(checkpointer.run_dir.checkpoints)
     if len(skipped) >= max_rollbacks or not good:
         advice = "leave such batches out with --on_nonfinite=rollback"
         if max_rollbacks:
             advice = f"allow more than --max_rollbacks={max_rollbacks}"
         raise UserError(
-            f"{told}\nThe last good checkpoint is {good or 'none'}. Try a "
+            f"{cause}\nThe last good checkpoint is {good or 'none'}. Try a "
             "lower --learning_rate with --override_learning_rate, or "
             f"{advice}."
         ) from error
-    checkpoint.restore(model)
-    progress.leave_out([*skipped, step])
+    checkpointer.restore(model)
+    progress.skip([*skipped, step])
     print(
-        f"\n{told}\nBack at {good}, going on without that batch; rollback "
+        f"\n{cause}\nBack at {good}, continuing without that batch; rollback "
         f"{len(progress.skipped)} of at most {max_rollbacks}.",
         flush=True,
     )

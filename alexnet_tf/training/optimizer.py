@@ -34,7 +34,7 @@ class MomentumSGD(keras.optimizers.SGD):
         loss_scale: The loss is multiplied by this and its gradient divided by
             it: gradients of float16 layers would be rounded to zero. (Keras's
             own `loss_scale_factor` divides on the lead.)
-        trust: LARS's trust coefficient; 0 for plain gradient descent.
+        trust_coefficient: LARS's trust coefficient; 0 for plain gradient descent.
         warmup_steps: Steps for which the rate grows in proportion to their
             number, up to `learning_rate` in the last one.
         **kwargs: As for `keras.optimizers.SGD`; `nesterov` has no effect.
@@ -55,7 +55,7 @@ class MomentumSGD(keras.optimizers.SGD):
         decay_biases=True,
         bias_learning_rate=1.0,
         loss_scale=1.0,
-        trust=0.0,
+        trust_coefficient=0.0,
         warmup_steps=0,
         **kwargs,
     ):
@@ -67,7 +67,7 @@ class MomentumSGD(keras.optimizers.SGD):
         self.decay_biases = decay_biases
         self.bias_learning_rate = bias_learning_rate
         self.loss_scale = loss_scale
-        self.trust = trust
+        self.trust_coefficient = trust_coefficient
         self.warmup_steps = warmup_steps
 
     def build(self, variables: list[keras.Variable]) -> None:
@@ -115,7 +115,7 @@ class MomentumSGD(keras.optimizers.SGD):
         self.assign(self._squares[index], square)
         learning_rate *= self._warmth()
         decay = self.decay
-        if self.trust:
+        if self.trust_coefficient:
             learning_rate *= self._trust_in(index, variable, tf.sqrt(square))
         if self._is_bias[index]:
             learning_rate *= self.bias_learning_rate
@@ -156,11 +156,11 @@ class MomentumSGD(keras.optimizers.SGD):
     def _trust_in(self, index, variable, gradient_norm):
         """Returns LARS's factor on the learning rate."""
         if self._is_bias[index]:
-            return self.trust
+            return self.trust_coefficient
         norm = tf.norm(variable)
         ratio = norm / (gradient_norm + self.decay * norm)
         has_both = (norm > 0) & (gradient_norm > 0)
-        return self.trust * tf.where(has_both, ratio, 1.0)
+        return self.trust_coefficient * tf.where(has_both, ratio, 1.0)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Sums the gradients over the replicas, device by device.
@@ -194,6 +194,6 @@ class MomentumSGD(keras.optimizers.SGD):
             "decay_biases": self.decay_biases,
             "bias_learning_rate": self.bias_learning_rate,
             "loss_scale": self.loss_scale,
-            "trust": self.trust,
+            "trust_coefficient": self.trust_coefficient,
             "warmup_steps": self.warmup_steps,
         }

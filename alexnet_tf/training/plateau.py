@@ -9,6 +9,8 @@ import dataclasses
 import enum
 import math
 
+import keras
+
 
 class Verdict(enum.Enum):
     """What an epoch's validation error means for the next epoch."""
@@ -57,3 +59,38 @@ class PlateauRule:
         """Takes what `get_state` returned."""
         for name, value in state.items():
             setattr(self, name, value)
+
+
+class PlateauSchedule(keras.callbacks.Callback):
+    """Drops the learning rate, and ends training, as a `PlateauRule` says.
+
+    Args:
+        rule: The rule; it sees the validation top-1 error of each epoch.
+        factor: A drop divides the learning rate by this.
+    """
+
+    def __init__(self, rule: PlateauRule, factor: float):
+        super().__init__()
+        self.rule = rule
+        self.factor = factor
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Applies the rule's verdict and says so."""
+        verdict = self.rule.update(logs["val_top1_error"])
+        if verdict is Verdict.CONTINUE:
+            return
+        reason = (
+            f"{self.rule.patience} epochs without a validation top-1 error "
+            f"below {self.rule.best:.4f}"
+        )
+        if verdict is Verdict.STOP:
+            print(f"Training ends: {reason} at the lowest learning rate.")
+            self.model.stop_training = True
+            return
+        optimizer = self.model.optimizer
+        old = float(optimizer.learning_rate.numpy())
+        optimizer.learning_rate = old / self.factor
+        print(
+            f"Learning rate {old:g} -> {old / self.factor:g} (drop "
+            f"{self.rule.drops} of {self.rule.max_drops}): {reason}."
+        )

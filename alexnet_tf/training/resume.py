@@ -1,18 +1,19 @@
-"""What may change between two starts of a run, and what may not."""
+"""Resuming a run: which settings may change, and which may not."""
 
 import dataclasses
 import json
 
 import keras
 
+from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config, parse
 from alexnet_tf.config.network import Network
-from alexnet_tf.config.training import Data, Training
+from alexnet_tf.config.training import Training
 from alexnet_tf.data.examples import Examples
-from alexnet_tf.storage.dataset_info import read_facts
+from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
-from alexnet_tf.training.progress import Progress
+from alexnet_tf.training.checkpointing import Progress
 
 _FIXED = {
     field.name
@@ -28,7 +29,7 @@ _SETTLED = {"learning_rate", "base_batch_size", "init_from"}
 _HARMLESS = {"git_commit"}
 
 
-def earlier_settings(config: Config, run: RunDir) -> Config | None:
+def check_settings(config: Config, run: RunDir) -> Config | None:
     """Returns the settings that a run was last started with, if it was.
 
     Raises:
@@ -55,8 +56,8 @@ def check_data(run: RunDir, training: Examples, validation: Examples) -> None:
     Raises:
         UserError: if they have more or fewer.
     """
-    facts = read_facts(run)
-    before = (facts.train_examples, facts.validation_examples)
+    info = read_dataset_info(run)
+    before = (info.train_examples, info.validation_examples)
     now = (training.count, validation.count)
     if before != now:
         raise UserError(
@@ -67,7 +68,7 @@ def check_data(run: RunDir, training: Examples, validation: Examples) -> None:
         )
 
 
-def tell_changes(
+def log_changes(
     run: RunDir, environment: dict, old: Config | None, new: Config
 ) -> None:
     """Says what differs from how and where a run was last started.

@@ -49,7 +49,7 @@ _SIDE = 6
 _PROFILED = 10
 
 
-class TensorBoardPages(keras.callbacks.Callback):
+class TensorBoard(keras.callbacks.Callback):
     """Writes what TensorBoard shows of a run.
 
     At the start: some training images, the graph of the network, and the
@@ -60,7 +60,7 @@ class TensorBoardPages(keras.callbacks.Callback):
     Args:
         run: The run directory.
         batches: Training batches; some of the first one's images are shown
-            as the network sees them, after mirroring, cutting and colour
+            as the network sees them, after mirroring, cutting and color
             noise.
         settings: All settings by name.
         profile_steps: Steps to trace for the profiler; 0 for none.

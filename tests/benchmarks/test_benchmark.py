@@ -22,7 +22,7 @@ def little(monkeypatch):
 
 
 def test_the_table_of_input(tmp_path, capsys):
-    flags = ["--what=input", "--rounds=2", "--batch_size=16"]
+    flags = ["--target=input", "--rounds=2", "--batch_size=16"]
     assert main(["benchmark", *flags, f"--json={tmp_path}/rows.json"]) == 0
     told = capsys.readouterr().out
     rows = json.loads((tmp_path / "rows.json").read_text())["input"]["rows"]
@@ -45,7 +45,7 @@ def test_the_table_of_input(tmp_path, capsys):
 
 def test_the_tables_of_a_step(tmp_path, capsys):
     flags = [*SMALL, "--virtual_devices=2", "--batch_size=8", "--rounds=2"]
-    flags += ["--precision=bfloat16", "--what=step"]
+    flags += ["--precision=bfloat16", "--target=step"]
     assert main(["benchmark", *flags, f"--json={tmp_path}/rows.json"]) == 0
     told = capsys.readouterr().out
     step = json.loads((tmp_path / "rows.json").read_text())["step"]
@@ -72,7 +72,7 @@ def test_the_tables_of_a_step(tmp_path, capsys):
 
 
 def test_the_table_of_training(tmp_path, capsys):
-    flags = [*SMALL, "--batch_size=8", "--rounds=2", "--what=train"]
+    flags = [*SMALL, "--batch_size=8", "--rounds=2", "--target=train"]
     assert main(["benchmark", *flags, f"--json={tmp_path}/rows.json"]) == 0
     train = json.loads((tmp_path / "rows.json").read_text())["train"]
     assert [row["what"] for row in train["rows"]] == [

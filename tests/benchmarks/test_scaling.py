@@ -9,9 +9,9 @@ from alexnet_tf.benchmarks import scaling, traffic
 from alexnet_tf.benchmarks.scaling_report import bytes_between_towers
 from alexnet_tf.config.flags import Config
 from alexnet_tf.main import main
-from alexnet_tf.storage.dataset_info import unknown_facts
-from alexnet_tf.training.building import make_model
-from tests.distribution.test_placement import make_trainer
+from alexnet_tf.models.build import build_network
+from alexnet_tf.storage.dataset_info import placeholder_info
+from tests.support import make_trainer
 
 MACHINES = scaling.Machines(
     rate=1000.0, input_rate=5000.0, devices=4, link=1e9, device_link=10e9
@@ -74,21 +74,21 @@ def test_the_bytes_between_towers_are_those_of_the_graph(flag):
 
 def test_networks_that_do_not_talk_send_their_logits_only():
     config = Config(tower_communication=False, width=0.1)
-    model = make_model(config, unknown_facts(["a", "b", "c"]))
+    model = build_network(config, placeholder_info(["a", "b", "c"]))
     assert bytes_between_towers(model) == 4 * 3
 
 
 def test_one_tower_sends_nothing():
     config = Config(towers=1, width=0.1)
-    model = make_model(config, unknown_facts(["a", "b", "c"]))
+    model = build_network(config, placeholder_info(["a", "b", "c"]))
     assert bytes_between_towers(model) == 0
 
 
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--scale", "--facts"], "are two reports"),
-        (["--measured=benchmark.json"], "give that, too"),
+        (["--scale", "--paper_facts"], "are two reports"),
+        (["--benchmark_json=benchmark.json"], "give that, too"),
     ],
 )
 def test_flags_that_do_not_go_together(flags, told, capsys):
@@ -102,9 +102,12 @@ def test_inspect_predicts_and_draws(tmp_path, capsys):
     rates = {"step": {"images_per_second": 50.0}, "input": {}}
     rates["settings"] = settings
     measured.write_text(json.dumps(rates))
-    flags = [f"--measured={measured}", f"--figures_dir={tmp_path / 'figures'}"]
+    flags = [
+        f"--benchmark_json={measured}",
+        f"--figures_dir={tmp_path / 'figures'}",
+    ]
     assert main(["inspect", "--scale", *flags]) == 2
-    assert "benchmark --what=all" in capsys.readouterr().err
+    assert "benchmark --target=all" in capsys.readouterr().err
     rates["input"]["images_per_second"] = 500.0
     measured.write_text(json.dumps(rates))
     report = tmp_path / "scale.json"

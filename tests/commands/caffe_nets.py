@@ -75,7 +75,7 @@ def convolve(x, kernel, bias, stride, padding, groups):
     return np.concatenate(parts, axis=1) + bias[:, None, None]
 
 
-def normalise(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+def normalize(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     """Divides by (k + alpha / n sum x^2)^beta over all channels around."""
     reach = size // 2
     squares = np.pad(x**2, [(0, 0), (reach, reach), (0, 0), (0, 0)])
@@ -112,7 +112,7 @@ def caffe_logits(images, weights, layers, groups=2, mean=(104, 117, 123)):
         elif kind == "relu":
             x = np.maximum(x, 0)
         elif kind == "norm":
-            x = normalise(x)
+            x = normalize(x)
         elif kind == "pool":
             x = pool(x)
     return x

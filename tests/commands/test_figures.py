@@ -204,12 +204,12 @@ def test_runs_have_names_that_differ(tmp_path, monkeypatch):
     figure = draw_learning_curves(words)
     assert ("a/x", "b/x", "y", "_$^$") in texts_of(figure)
     assert (tmp_path / "a/x/figures/curves.svg").exists()
-    colours = {
+    colors = {
         line.get_color()
         for line in figure.axes[1].get_lines()
         if line.get_label().endswith("error")
     }
-    assert len(colours) == 4
+    assert len(colors) == 4
 
 
 def test_many_runs_stay_different_and_leave_room_for_the_panels():

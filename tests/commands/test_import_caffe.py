@@ -11,11 +11,15 @@ from alexnet_tf.benchmarks import traffic
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import parse
 from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data.bad_examples import BadExamples
+from alexnet_tf.data.pipeline import evaluation_batches
+from alexnet_tf.distribution.devices import connect
 from alexnet_tf.main import main
+from alexnet_tf.models.build import load_best
 from alexnet_tf.storage import caffe_format as caffe
-from alexnet_tf.storage.dataset_info import unknown_facts
+from alexnet_tf.storage.dataset_info import placeholder_info
 from alexnet_tf.storage.run_dir import RunDir
-from alexnet_tf.training import assembly, building
+from alexnet_tf.training.trainer import build_trainer
 from tests.commands.caffe_nets import (
     ALEXNET,
     CAFFENET,
@@ -42,7 +46,7 @@ def labels(tmp_path_factory):
 def open_run(run, *flags):
     """Returns a run's network, and its settings."""
     config, _ = parse([f"--flagfile={run}/flags.cfg", *flags])
-    return building.make_best_network(config, RunDir(run)), config
+    return load_best(config, RunDir(run))[0], config
 
 
 def import_net(run, file, *flags):
@@ -145,11 +149,11 @@ def test_an_imported_run_is_evaluated(imported, tmp_path, data_dir, capsys):
     assert f"{imported}, imported, 60 images" in capsys.readouterr().out
     model, config = open_run(imported)
     split = sources.open_split("shapes/tiny", "validation", data_dir=data_dir)
-    batches = assembly.data.evaluation_batches(
+    batches = evaluation_batches(
         split,
         batch_size=60,
         geometry=config.geometry,
-        bad=assembly.BadExamples(),
+        bad=BadExamples(),
     )
     ((images, numbers),) = batches.as_numpy_iterator()
     wrong = np.argmax(model(images), axis=1) != numbers
@@ -164,7 +168,7 @@ def test_an_imported_run_is_drawn(imported, tmp_path):
     assert {file.name for file in tmp_path.glob("*.png")} == {
         "kernels.png",
         "answers.png",
-        "neighbours.png",
+        "neighbors.png",
     }
 
 
@@ -197,7 +201,7 @@ def test_training_goes_on_from_an_imported_run(
     flags += ["--flagfile=flags/finetune.cfg", f"--init_from={imported}"]
     flags += ["--epochs=1", f"--run_dir={tmp_path}", "--virtual_devices=2"]
     assert main(flags) == 0
-    assert "Weights drawn anew: none" in capsys.readouterr().out
+    assert "New random weights: none" in capsys.readouterr().out
     before, _ = open_run(imported)
     after, _ = open_run(tmp_path)
     for name in ("conv1_tower0", "conv2_tower1"):  # Frozen.
@@ -241,7 +245,7 @@ def test_the_sum_of_the_file_is_told(imported, tmp_path, data_dir, capsys):
     assert result["sha1"] == sha1 and result["imported_from"] == str(file)
 
 
-def test_a_network_without_normalisation_is_told(imported, tmp_path, capsys):
+def test_a_network_without_normalization_is_told(imported, tmp_path, capsys):
     net = make_weights(67, classes=12, width=0.1)
     order = [name for name in ALEXNET if name != "norm2"]
     file = write_caffemodel(tmp_path / "net.caffemodel", net, order, v1=False)
@@ -257,11 +261,11 @@ def test_only_the_maps_at_the_border_cross():
     config, _ = parse(
         ["--flagfile=flags/caffe_alexnet.cfg", "--virtual_devices=2"]
     )
-    placement = assembly.make_placement(config)
-    facts = unknown_facts(map(str, range(1000)))
-    model = building.make_trainer(config, facts, placement)
+    devices = connect(config)
+    facts = placeholder_info(map(str, range(1000)))
+    model = build_trainer(config, facts, devices)
     transfers = traffic.find_transfers(traffic.trace_training_step(model, 1))
-    # Two maps of each normalisation and the gradient of the other's two.
+    # Two maps of each normalization and the gradient of the other's two.
     borders = 2 * 2 * (55 * 55 + 27 * 27)
     for source in ("CPU:0", "CPU:1"):
         crossing = [t.numbers for t in transfers if t.source == source]
@@ -341,7 +345,7 @@ def with_nan(net):
         (None, ["--dataset=shapes"], None),
         (None, ["--dataset=mnist"], "has 12 classes, --dataset=mnist has 10;"),
         (None, ["--mean=none.binaryproto"], "none.binaryproto cannot be read"),
-        (None, ["--mean=grey"], "--mean=grey; give image, colour, or"),
+        (None, ["--mean=grey"], "--mean=grey; give image, color, or"),
         (None, ["--mean=image"], "would have to be measured"),
     ],
 )

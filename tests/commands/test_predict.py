@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet_tf.config.data import Geometry
 from alexnet_tf.config.flags import parse
-from alexnet_tf.config.geometry import Geometry
 from alexnet_tf.data.decoding import decode_patch
 from alexnet_tf.main import main
-from alexnet_tf.training import assembly, building
+from alexnet_tf.models.build import load_best
+from alexnet_tf.storage.run_dir import open_run
 
 NO_PICTURE = "this is no picture"
 
@@ -146,7 +147,7 @@ def test_the_saved_model_works_without_the_package(
     geometry = Geometry(config.image_size, config.crop_size)
     patches = np.array(
         [
-            decode_patch(file.read_bytes(), geometry.centre, geometry)
+            decode_patch(file.read_bytes(), geometry.center, geometry)
             for file in image_files
         ]
     )
@@ -165,7 +166,7 @@ def test_the_saved_model_works_without_the_package(
     names = answers["class_names"]
     assert len(set(names)) == 12
 
-    model = building.make_best_network(config, assembly.open_run(config))
+    model, _ = load_best(config, open_run(config.run_dir))
     logits = model(patches).numpy().astype(np.float64)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-5)
@@ -241,7 +242,7 @@ def test_export_writes_the_model_again_and_compares(finished_run, tmp_path):
     arguments = [file, tmp_path / "images.npy", tmp_path / "logits.npy"]
     subprocess.run([sys.executable, "-c", KERAS_USER, *arguments], check=True)
     config, _ = parse([f"--flagfile={run_dir}/flags.cfg"])
-    model = building.make_best_network(config, assembly.open_run(config))
+    model, _ = load_best(config, open_run(config.run_dir))
     np.testing.assert_allclose(
         np.load(tmp_path / "logits.npy"),
         model.predict(images.astype(np.uint8), verbose=0),

@@ -7,8 +7,7 @@ import pytest
 
 from alexnet_tf.config import flags as config_lib
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config, parse
-from alexnet_tf.config.training import GROUPS
+from alexnet_tf.config.flags import GROUPS, Config, parse
 
 FLAG_FILES = sorted(Path("flags").rglob("*.cfg"))
 # Flag files that are not meant to be given after paper.cfg.
@@ -45,6 +44,33 @@ def test_flags_and_words_come_in_any_order_and_the_last_flag_counts():
     assert config.width == 0.25
 
 
+@pytest.mark.parametrize(
+    ("former", "setting", "value"),
+    [
+        ("--initialisation=glorot", "initialization", "glorot"),
+        ("--colour_noise=off", "color_noise", "off"),
+        ("--colour_noise_std=0.2", "color_noise_std", 0.2),
+        ("--colour_noise_shrink", "color_noise_shrink", True),
+        ("--factorised_conv2", "factorized_conv2", True),
+        ("--nofactorised_conv2", "factorized_conv2", False),
+        ("--mean=colour", "mean", "color"),
+        ("--what=all", "target", "all"),
+        ("--facts", "paper_facts", True),
+        ("--link=1.5", "network_gbps", 1.5),
+        ("--device_link=7", "device_gbps", 7.0),
+    ],
+)
+def test_former_names_are_read(former, setting, value):
+    config, _ = parse([former])
+    assert getattr(config, setting) == value
+    assert former.split("=")[0][2:] + ":" not in config_lib.flag_help()
+
+
+def test_former_names_of_other_commands_flags_are_refused():
+    with pytest.raises(UserError, match="paper_facts is a flag of inspect"):
+        config_lib.check_flags(["--facts"], "train")
+
+
 def test_parsing_leaves_nothing_behind():
     assert parse(["--width=0.5"])[0].width == 0.5
     assert parse([])[0].width == 1.0
@@ -78,7 +104,7 @@ def test_flag_files_of_the_project_are_valid(file):
 def test_the_paper_flag_file_states_what_the_defaults_are():
     config, _ = parse(["--flagfile=flags/paper.cfg"])
     changed = dataclasses.replace(
-        config, dataset="shapes", run_dir="", colour_noise="paper"
+        config, dataset="shapes", run_dir="", color_noise="paper"
     )
     assert changed == Config()
 
@@ -92,7 +118,7 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
         (["--width=nan"], "width=nan.*finite"),
         (["--seed"], "Missing value for flag --seed"),
         (["--nodebug=1"], "nodebug=1"),
-        (["--colour_noise=pink"], "paper|code_2012|off"),
+        (["--color_noise=pink"], "paper|code_2012|off"),
         (["--flagfile=/nowhere.cfg"], "/nowhere.cfg"),
         (["--crop_size=63"], "crop_size=63.*64"),
         (["--crop_size=300"], "crop_size=300.*image_size=256"),

@@ -11,19 +11,19 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.config.data import Data, Geometry
 from alexnet_tf.data import pipeline as data
 from alexnet_tf.data import tfds_source as sources
-from alexnet_tf.data.bad_examples import BAD, BadExamples, replace_bad
+from alexnet_tf.data.bad_examples import BAD_LABEL, BadExamples, replace_bad
 from alexnet_tf.main import main
-from tests.conftest import TINY
+from tests.support import TINY
 
 GEOMETRY = Geometry(72, 64)
-COLOUR = (200, 40, 90)
+COLOR = (200, 40, 90)
 
 
-def encode(kind, size=(90, 80), mode="RGB", colour=COLOUR):
-    image = PIL.Image.new(mode, size, colour)
+def encode(kind, size=(90, 80), mode="RGB", color=COLOR):
+    image = PIL.Image.new(mode, size, color)
     file = io.BytesIO()
     image.save(file, kind)
     return file.getvalue()
@@ -31,11 +31,11 @@ def encode(kind, size=(90, 80), mode="RGB", colour=COLOUR):
 
 def sixteen_bits():
     """A PNG of 16 bits a channel."""
-    pixels = np.full((80, 90, 3), COLOUR, np.uint16) * 257
+    pixels = np.full((80, 90, 3), COLOR, np.uint16) * 257
     return tf.io.encode_png(pixels).numpy()
 
 
-# What has one colour, by its name as a .jpg file.
+# What has one color, by its name as a .jpg file.
 GOOD = {
     "rgb": encode("JPEG"),
     "png": encode("PNG"),
@@ -43,15 +43,15 @@ GOOD = {
     "gif": encode("GIF"),
     "webp": encode("WEBP"),
     "16_bit": sixteen_bits(),
-    "rgba": encode("PNG", mode="RGBA", colour=(*COLOUR, 255)),
+    "rgba": encode("PNG", mode="RGBA", color=(*COLOR, 255)),
     "tiny": encode("JPEG", size=(1, 1)),
     "long": encode("JPEG", size=(1, 5000)),
     "huge": encode("JPEG", size=(12_000, 9_000)),
     "trailing_bytes": encode("JPEG") + b"\0\0\0",
 }
-GREY = {"grey": encode("JPEG", mode="L", colour=120)}
+GREY = {"grey": encode("JPEG", mode="L", color=120)}
 # CMYK as Photoshop writes it, and TensorFlow and PIL read it.
-CMYK = {"cmyk": encode("JPEG", mode="CMYK", colour=(0, 128, 128, 20))}
+CMYK = {"cmyk": encode("JPEG", mode="CMYK", color=(0, 128, 128, 20))}
 NO_IMAGE = {
     "empty": b"",
     "text": b"this is no picture",
@@ -90,7 +90,7 @@ def test_whatever_is_an_image_is_decoded_rightly(tmp_path):
     assert not bad.reasons
     for name, (patch, label) in patches.items():
         assert label in (0, 1)
-        expected = COLOUR
+        expected = COLOR
         if name.startswith("grey"):
             expected = (120, 120, 120)
         if name.startswith("cmyk"):
@@ -104,7 +104,7 @@ def test_what_is_no_image_is_named_once(tmp_path):
     for _ in range(2):
         patches, bad = patches_of(root, tmp_path)
         for name, (patch, label) in patches.items():
-            assert (label == BAD) == (not name.startswith("rgb"))
+            assert (label == BAD_LABEL) == (not name.startswith("rgb"))
             assert patch.any() == name.startswith("rgb")
     with (tmp_path / "bad.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -125,7 +125,7 @@ def test_labels_out_of_range_are_noted(tmp_path):
         wrong, batch_size=2, geometry=GEOMETRY, bad=bad
     )
     ((_, labels),) = batches.as_numpy_iterator()
-    assert sorted(labels) == [BAD, 1]
+    assert sorted(labels) == [BAD_LABEL, 1]
     assert list(bad.reasons.values()) == ["label 2 of 2 classes"]
 
 
@@ -133,8 +133,8 @@ def test_labels_out_of_range_are_noted(tmp_path):
     ("labels", "chosen"),
     [
         ([1, 2, 3], [0, 1, 2]),
-        ([1, BAD, BAD, 3, BAD], [0, 0, 0, 3, 3]),
-        ([BAD, BAD, 2], [2, 2, 2]),
+        ([1, BAD_LABEL, BAD_LABEL, 3, BAD_LABEL], [0, 0, 0, 3, 3]),
+        ([BAD_LABEL, BAD_LABEL, 2], [2, 2, 2]),
     ],
 )
 def test_a_bad_example_is_replaced_by_one_of_its_batch(labels, chosen):
@@ -145,11 +145,13 @@ def test_a_bad_example_is_replaced_by_one_of_its_batch(labels, chosen):
 
 
 def test_a_batch_of_bad_examples_only_is_black():
-    images, labels = replace_bad(tf.zeros((2, 3)), tf.constant([BAD, BAD]))
+    images, labels = replace_bad(
+        tf.zeros((2, 3)), tf.constant([BAD_LABEL, BAD_LABEL])
+    )
     assert not images.numpy().any() and not labels.numpy().any()
 
 
-def test_a_batch_of_odd_size_has_neighbours_too(tmp_path):
+def test_a_batch_of_odd_size_has_neighbors_too(tmp_path):
     """Its images are read one by one: 131 is a prime above 128."""
     files = {f"rgb{number}": GOOD["rgb"] for number in range(130)}
     root = in_a_folder(tmp_path, files | {"empty": b""})
@@ -158,17 +160,18 @@ def test_a_batch_of_odd_size_has_neighbours_too(tmp_path):
     split = sources.open_split(f"folder:{root}", "train")
     batches = data.training_batches(
         split,
+        Data(
+            image_size=GEOMETRY.image_size,
+            crop_size=GEOMETRY.crop_size,
+            random_crop=False,
+            horizontal_flip=False,
+        ),
         batch_size=131,
         steps=range(1),
-        geometry=GEOMETRY,
-        crop=False,
-        flip=False,
-        shuffle_buffer=1,
         seed=1,
-        bad=BadExamples(),
     )
     ((images, labels),) = batches.as_numpy_iterator()
-    np.testing.assert_allclose(images, images * 0 + np.array(COLOUR), atol=5)
+    np.testing.assert_allclose(images, images * 0 + np.array(COLOR), atol=5)
     assert not labels.any()
 
 

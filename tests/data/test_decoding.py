@@ -1,10 +1,10 @@
-"""Patches of real files, and the size of the colour noise."""
+"""Patches of real files, and the size of the color noise."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.config.data import Geometry
 from alexnet_tf.data.decoding import (
     decode_patch,
     decode_square_patch,
@@ -13,7 +13,7 @@ from alexnet_tf.data.decoding import (
     mirror,
     ten_patches,
 )
-from alexnet_tf.models.layers import colour_noise_basis
+from alexnet_tf.models.layers import color_noise_basis
 
 PAPER = Geometry(256, 224)
 
@@ -89,9 +89,9 @@ def test_without_flipping_no_patch_is_mirrored():
     assert not draw(0, flip=False)[1].numpy().any()
 
 
-def test_without_cropping_the_patch_is_the_centre_one():
+def test_without_cropping_the_patch_is_the_center_one():
     offsets, _ = draw(0, crop=False)
-    assert offsets.dtype == tf.int32 and np.all(offsets == PAPER.centre)
+    assert offsets.dtype == tf.int32 and np.all(offsets == PAPER.center)
 
 
 def test_a_mirrored_patch_is_mirrored():
@@ -134,8 +134,8 @@ def test_what_is_not_usual_is_left_to_the_other_decoder(encoded):
         decode_usual_patch(encoded, (0, 0), PAPER)
 
 
-def test_ten_patches_are_centre_and_corners_and_their_mirror_images():
-    # A pixel's colour tells its place.
+def test_ten_patches_are_center_and_corners_and_their_mirror_images():
+    # A pixel's color tells its place.
     y, x = np.mgrid[0:256, 0:256]
     image = np.stack((y, x, 0 * x), axis=-1).astype(np.uint8)
     patches = ten_patches(tf.io.encode_png(image), PAPER).numpy()
@@ -160,14 +160,14 @@ def test_all_places_of_the_patch_are_drawn():
     }
 
 
-def test_colour_noise_has_the_size_that_each_reading_gives_it():
+def test_color_noise_has_the_size_that_each_reading_gives_it():
     # ImageNet's components: standard deviations of RGB in 0..255.
     stddevs = np.array([19.72, 37.09, 121.78])
     covariance = np.diag(stddevs**2)
 
     def noise(reading):
         basis = np.array(
-            colour_noise_basis(covariance, reading=reading, std=0.1)
+            color_noise_basis(covariance, reading=reading, std=0.1)
         )
         return np.sqrt((basis**2).sum(axis=0))
 
@@ -175,5 +175,5 @@ def test_colour_noise_has_the_size_that_each_reading_gives_it():
     np.testing.assert_allclose(noise("paper"), 0.1 * stddevs**2 / 255)
     assert noise("code_2012").max() == pytest.approx(12.2, abs=0.1)
     assert noise("paper").max() == pytest.approx(5.8, abs=0.1)
-    assert colour_noise_basis(covariance, reading="off", std=0.1) is None
-    assert colour_noise_basis(covariance, reading="paper", std=0) is None
+    assert color_noise_basis(covariance, reading="off", std=0.1) is None
+    assert color_noise_basis(covariance, reading="paper", std=0) is None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.config.geometry import Geometry
+from alexnet_tf.config.data import Data, Geometry
 from alexnet_tf.data import pipeline as data
 from alexnet_tf.data import shuffling
 from alexnet_tf.data import tfds_source as sources
@@ -15,6 +15,7 @@ from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.statistics import measure_pixels
 
 GEOMETRY = Geometry(40, 32)
+SETTINGS = Data(image_size=40, crop_size=32, shuffle_buffer=100)
 # A note would fail: there is no such folder.
 NONE_BAD = BadExamples(Path("/nowhere/bad.csv"), limit=0)
 
@@ -34,18 +35,14 @@ def split(request, data_dir, tmp_path_factory):
     return sources.open_split(f"folder:{root}", "train")
 
 
-def batches(split, steps, **changed):
+def batches(split, steps, settings=SETTINGS, **changed):
     arguments = dict(
         batch_size=50,
         steps=steps,
-        geometry=GEOMETRY,
-        crop=True,
-        flip=True,
-        shuffle_buffer=100,
         seed=1,
         bad=NONE_BAD,
     )
-    dataset = data.training_batches(split, **(arguments | changed))
+    dataset = data.training_batches(split, settings, **(arguments | changed))
     return list(dataset.as_numpy_iterator())
 
 
@@ -73,7 +70,7 @@ def test_parts_are_those_of_the_whole_batch(
     whole = batches(split, steps, batch_size=batch_size)
     monkeypatch.setattr(shuffling, "_ROWS", rows)
     shares = [
-        batches(split, steps, batch_size=batch_size, share=(part, parts))
+        batches(split, steps, batch_size=batch_size, shard=(part, parts))
         for part in range(parts)
     ]
     joined = [
@@ -138,11 +135,14 @@ def order_of(split, epoch, reference):
     ((images, labels),) = batches(
         split,
         range(epoch, epoch + 1),
+        Data(
+            image_size=32,
+            crop_size=32,
+            random_crop=False,
+            horizontal_flip=False,
+            shuffle_buffer=240,
+        ),
         batch_size=240,
-        crop=False,
-        flip=False,
-        geometry=Geometry(32, 32),
-        shuffle_buffer=240,
     )
     assert np.all(np.bincount(labels) == 20)
     return [reference[image.tobytes()] for image in images]
@@ -157,7 +157,7 @@ def test_an_epoch_is_a_permutation_without_correlation(split):
     orders = [order_of(split, epoch, reference) for epoch in range(3)]
     for order in orders:
         assert sorted(order) == list(range(240))
-        # Neighbours: of 239 independent pairs the correlation is 0.065 or so.
+        # Neighbors: of 239 independent pairs the correlation is 0.065 or so.
         assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.25
         assert abs(np.corrcoef(order, range(240))[0, 1]) < 0.25
     for one, other in [(0, 1), (1, 2), (0, 2)]:
@@ -183,15 +183,15 @@ def test_ten_crops_come_beside_their_label(split):
         split, batch_size=8, geometry=GEOMETRY, bad=NONE_BAD, ten_crops=True
     )
     assert images.shape == (8, 10, 32, 32, 3) and labels.shape == (8,)
-    centre, _ = next(
+    center, _ = next(
         iter(
             data.evaluation_batches(
                 split, batch_size=8, geometry=GEOMETRY, bad=NONE_BAD
             )
         )
     )
-    np.testing.assert_array_equal(images[:, 0], centre)
-    np.testing.assert_array_equal(images[:, 5], centre[:, :, ::-1])
+    np.testing.assert_array_equal(images[:, 0], center)
+    np.testing.assert_array_equal(images[:, 5], center[:, :, ::-1])
 
 
 def test_pixels_are_measured_as_numpy_measures_them(split):

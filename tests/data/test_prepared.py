@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.config.data import Data, Geometry
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import parse
-from alexnet_tf.config.geometry import Geometry
 from alexnet_tf.data import pipeline as data
 from alexnet_tf.data import splits
 from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.main import main
-from tests.conftest import TINY
 from tests.data.test_bad_examples import GOOD, GREY, NO_IMAGE, in_a_folder
+from tests.support import TINY
 
 GEOMETRY = Geometry(72, 64)
 
@@ -126,21 +126,20 @@ def test_sets_from_before_there_was_a_choice_are_read(prepared_sets, tmp_path):
 
 
 def training(split, tmp_path, steps, **changed):
-    settings = {"crop": True, "flip": True} | changed
     batches = data.training_batches(
         split,
+        Data(image_size=72, crop_size=64, **changed),
         batch_size=60,
         steps=steps,
-        geometry=GEOMETRY,
-        shuffle_buffer=1,
         seed=3,
         bad=bad_examples(tmp_path),
-        **settings,
     )
     return list(batches.as_numpy_iterator())
 
 
-@pytest.mark.parametrize("changed", [{}, {"crop": False}, {"flip": False}])
+@pytest.mark.parametrize(
+    "changed", [{}, {"random_crop": False}, {"horizontal_flip": False}]
+)
 def test_raw_and_jpeg_give_the_same_batches(prepared_sets, tmp_path, changed):
     raw, jpeg = (
         training(

@@ -142,7 +142,7 @@ def test_linear_error_is_small_where_the_class_shows():
 
 
 @pytest.mark.slow
-def test_neither_mean_colour_nor_thumbnail_tells_the_class(thumbnails):
+def test_neither_mean_color_nor_thumbnail_tells_the_class(thumbnails):
     means = [pixels.mean(axis=(1, 2)) for pixels in thumbnails]
     flat = [pixels.reshape(len(pixels), -1) for pixels in thumbnails]
     errors = {"mean RGB": linear_error(*means), "16x16": linear_error(*flat)}

@@ -11,7 +11,7 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.data.shapes.render import CLASS_NAMES
 from alexnet_tf.main import main
-from tests.conftest import TINY
+from tests.support import TINY
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.distribution.cluster import Cluster, read_cluster
-from alexnet_tf.distribution.rendezvous import meet
+from alexnet_tf.distribution.rendezvous import wait_for_workers
 
 
 def config(index=0, kind="worker", **jobs):
@@ -81,7 +81,7 @@ def meet_all(addresses, *, directories, settings, timeout=20.0):
 
     def one(index):
         try:
-            meet(
+            wait_for_workers(
                 Cluster(addresses, index),
                 directories[index],
                 settings[index],
@@ -246,13 +246,13 @@ def test_a_port_in_use_is_told(addresses, tmp_path, index):
         socket.create_server(("localhost", port)),
         pytest.raises(UserError, match="Address already in use"),
     ):
-        meet(Cluster(addresses, index), tmp_path, "same", 1.0)
+        wait_for_workers(Cluster(addresses, index), tmp_path, "same", 1.0)
 
 
 def test_an_address_of_another_machine_is_told(tmp_path):
     cluster = Cluster(("192.0.2.1:9000", "localhost:9001"), 0)
     with pytest.raises(UserError, match="worker 0 cannot listen at 192.0.2.1"):
-        meet(cluster, tmp_path, "same", 1.0)
+        wait_for_workers(cluster, tmp_path, "same", 1.0)
     cluster = Cluster(("localhost:9000", "no-such-host.invalid:9001"), 1)
     with pytest.raises(UserError, match="cannot listen at no-such-host"):
-        meet(cluster, tmp_path, "same", 1.0)
+        wait_for_workers(cluster, tmp_path, "same", 1.0)

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.distribution.placement import Placement, find_devices, place
+from alexnet_tf.distribution.placement import DeviceLayout, find_devices, place
 
 CPUS = [f"/device:CPU:{number}" for number in range(4)]
 
@@ -29,7 +29,7 @@ def test_devices_are_divided_among_replicas(
     )
     named = tuple(tuple(CPUS[n] for n in replica) for replica in expected)
     assert placement.devices == named
-    assert placement.leads == [replica[0] for replica in named]
+    assert placement.primaries == [replica[0] for replica in named]
 
 
 def test_devices_that_leave_a_rest_are_refused():
@@ -55,7 +55,7 @@ def test_a_gpu_that_is_not_there_is_an_error_not_a_cpu_run():
 
 
 def test_no_devices_place_nothing():
-    assert Placement().leads == []
-    with Placement().scope(1):
+    assert DeviceLayout().primaries == []
+    with DeviceLayout().scope(1):
         pass
-    assert Placement().run(1, lambda x: 2 * x, 3) == 6
+    assert DeviceLayout().run(1, lambda x: 2 * x, 3) == 6

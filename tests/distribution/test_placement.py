@@ -1,22 +1,15 @@
 """Who computes what, and what crosses, read off the traced training step."""
 
 import collections
-import dataclasses
 import json
 import re
 
-import numpy as np
 import pytest
 
 from alexnet_tf.benchmarks import traffic
-from alexnet_tf.config.flags import parse
 from alexnet_tf.main import main
-from alexnet_tf.storage.dataset_info import DatasetFacts
-from alexnet_tf.training import assembly, building
+from tests.support import LAYOUTS, SMALL, make_trainer
 
-# Devices a replica, replicas.
-LAYOUTS = [(1, 1), (2, 1), (1, 2), (2, 2)]
-SMALL = ("--width=0.1", "--image_size=72", "--crop_size=67")
 # What the compute-heavy and our own layers are made of, forward and backward.
 COMPUTING = {
     "Conv2D",
@@ -25,36 +18,10 @@ COMPUTING = {
     "MaxPool",
     "MaxPoolGrad",
     "MatMul",
-    "PartitionedCall",  # XLA: response normalisation, input.
+    "PartitionedCall",  # XLA: response normalization, input.
     "ReluGrad",
     "StatelessRandomUniformV2",
 }
-
-
-FACTS = DatasetFacts(
-    class_names=[str(number) for number in range(10)],
-    mean_rgb=[120.0, 110.0, 100.0],
-    covariance_rgb=np.diag([2000.0, 1000.0, 3000.0]).tolist(),
-    train_examples=0,
-    validation_examples=0,
-)
-
-
-def make_trainer(layout, *flags, classes=10):
-    """Returns the placement and the compiled network for a layout."""
-    devices_per_replica, replicas = layout
-    config, _ = parse(
-        [
-            f"--virtual_devices={devices_per_replica * replicas}",
-            f"--devices_per_replica={devices_per_replica}",
-            *flags,
-        ]
-    )
-    names = [str(number) for number in range(classes)]
-    facts = dataclasses.replace(FACTS, class_names=names)
-    placement = assembly.make_placement(config)
-    assert len(placement.devices) == replicas
-    return placement, building.make_trainer(config, facts, placement)
 
 
 def device_of(name):

@@ -7,14 +7,10 @@ import tensorflow as tf
 
 from alexnet_tf.config.flags import parse
 from alexnet_tf.distribution import placement as towers
-from alexnet_tf.storage import checkpoints, variables
-from alexnet_tf.training import building
-from tests.distribution.test_placement import (
-    FACTS,
-    LAYOUTS,
-    SMALL,
-    make_trainer,
-)
+from alexnet_tf.distribution.devices import local
+from alexnet_tf.storage import checkpoints
+from alexnet_tf.training.trainer import build_trainer
+from tests.support import INFO, LAYOUTS, SMALL, make_trainer
 
 STEPS = 5
 
@@ -36,13 +32,13 @@ def values_of(variables):
 def trained():
     """Weights before and after, and the model, for each layout.
 
-    Dropout, weight decay and colour noise are on.
+    Dropout, weight decay and color noise are on.
     """
     found = {}
     for layout in LAYOUTS:
-        flags = ("--batch_size=8", "--colour_noise=code_2012")
+        flags = ("--batch_size=8", "--color_noise=code_2012")
         _, model = make_trainer(
-            layout, *SMALL, *flags, "--initialisation=code_2012"
+            layout, *SMALL, *flags, "--initialization=code_2012"
         )
         before = values_of(model.trainable_variables)
         train(model)
@@ -53,16 +49,16 @@ def trained():
 def test_the_order_of_the_devices_does_not_matter(trained):
     """Sorted by their names the towers of one replica would be swapped."""
     names = [f"/device:CPU:{number}" for number in (1, 0, 2, 3)]
-    placement = towers.place(names, towers=2)
+    devices = local(towers.place(names, towers=2))
     config, _ = parse(
         [
             *SMALL,
             "--batch_size=8",
-            "--colour_noise=code_2012",
-            "--initialisation=code_2012",
+            "--color_noise=code_2012",
+            "--initialization=code_2012",
         ]
     )
-    model = building.make_trainer(config, FACTS, placement)
+    model = build_trainer(config, INFO, devices)
     train(model)
     _, expected, _ = trained[(2, 2)]
     for name, value in values_of(model.trainable_variables).items():
@@ -111,7 +107,7 @@ def test_a_checkpoint_of_one_layout_goes_on_in_any_other(
         tmp_path, values_of(theirs), {"step": 5, "val_top1_error": 0.5}
     )
     _, model = make_trainer(layout, *SMALL, "--batch_size=8", "--seed=9")
-    variables.restore(
+    checkpoints.restore(
         checkpoints.newest(tmp_path),
         model.variables + model.optimizer.variables,
     )

@@ -1,7 +1,7 @@
 """Whatever the command line and the flag files say: success, or a short error.
 
-`pytest -n 0 -s tests/end_to_end/test_fuzz.py` prints how many command lines there were,
-and how they ended.
+`pytest -n 0 -s tests/end_to_end/test_fuzz.py` prints how many command lines
+there were, and how they ended.
 """
 
 import collections
@@ -15,9 +15,10 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from alexnet_tf.config.training import GROUPS
+from alexnet_tf.config.commands import takes
+from alexnet_tf.config.flags import GROUPS
 from alexnet_tf.main import main
-from tests.conftest import TINY
+from tests.support import TINY
 
 FIELDS = [
     field
@@ -54,19 +55,19 @@ def flags(draw, command, odd_values=TEXTS):
 
     Flags of other commands, which are refused, are one in ten.
     """
-    taken = [f for f in FIELDS if command in (f.metadata["of"] or (command,))]
+    taken = [field for field in FIELDS if takes(command, field.name)]
     any_field = draw(st.integers(0, 9)) == 0
     field = draw(st.sampled_from(FIELDS if any_field else taken))
-    _, _, lower, upper, choices = field.metadata.values()
-    bounds = {n for n in (lower, upper) if n is not None}
-    right = [*bounds, field.default, *(choices or ())]
+    declared = field.metadata["setting"]
+    bounds = {declared.lower, declared.upper} - {None}
+    right = [*bounds, field.default, *declared.choices]
     if field.type is bool:
         return f"--{draw(st.sampled_from(('', 'no')))}{field.name}"
     if field.type in (int, float):
         right += [field.default * 2, field.default + 1]
         wrong = [n + d for n in bounds for d in (-1, 1)]
     else:
-        right += ["RUN", "FILE", "NEW"] * (not choices)
+        right += ["RUN", "FILE", "NEW"] * (not declared.choices)
         wrong = [f"{right[0]}s"]
     values = st.sampled_from(right)
     if odd_values:

@@ -46,7 +46,7 @@ def test_a_folder_sorted_by_outline(at_home, data_dir):
     exec(on_small_data(piece_with("outline"), data_dir), {})
     folders = sorted(folder.name for folder in Path("photos").iterdir())
     assert folders == ["cross", "disc", "star", "triangle"]
-    assert main(["inspect", "--dataset=folder:photos", "--facts"]) == 0
+    assert main(["inspect", "--dataset=folder:photos", "--paper_facts"]) == 0
 
 
 def test_a_notebook_that_trains(at_home, data_dir):
@@ -55,7 +55,7 @@ def test_a_notebook_that_trains(at_home, data_dir):
     assert names["model"].optimizer.iterations == 2
 
 
-def test_response_normalisation_in_another_model():
+def test_response_normalization_in_another_model():
     names = {}
     exec(piece_with("Sequential"), names)
     assert names["features"].output_shape == (None, 60, 60, 32)

@@ -11,16 +11,17 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
+from alexnet_tf.config.data import Geometry
 from alexnet_tf.config.flags import parse
-from alexnet_tf.config.geometry import Geometry
 from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.data.decoding import decode_patch
+from alexnet_tf.evaluation.inference import make_signatures
 from alexnet_tf.main import main
+from alexnet_tf.models.build import load_best
 from alexnet_tf.storage import checkpoints
-from alexnet_tf.storage.dataset_info import read_facts
+from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
-from alexnet_tf.training import assembly, building, weights
-from tests.conftest import TINY
+from tests.support import TINY
 
 
 def read_history(run_dir):
@@ -308,13 +309,16 @@ def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
     assert main(["evaluate", str(finished_run), f"--json={file}", *flags]) == 0
     center = json.loads(file.read_text())["center"]
     config, _ = parse([f"--flagfile={finished_run}/flags.cfg"])
-    endpoints = building.make_best_endpoints(config, assembly.open_run(config))
+    run_dir = RunDir(finished_run)
+    names = read_dataset_info(run_dir).class_names
+    network, _ = load_best(config, run_dir)
+    signatures = make_signatures(network, names, config.geometry)
     split = sources.open_split(
         "shapes/tiny", "train[:50]", data_dir=config.data_dir
     )
     examples = list(split.records.as_numpy_iterator())
     images = np.array([e["image"] for e in examples], object)
-    labels = endpoints["classify"](image_bytes=images)["labels"].numpy()
+    labels = signatures["classify"](image_bytes=images)["labels"].numpy()
     truth = [split.class_names[e["label"]].encode() for e in examples]
     hits = labels == np.array(truth, object)[:, None]
     assert center["num_examples"] == 50
@@ -325,8 +329,7 @@ def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
 def probabilities_of(run_dir, split):
     """Returns ten views' probabilities an image, by slicing in NumPy."""
     config, _ = parse([f"--flagfile={run_dir}/flags.cfg"])
-    model = building.make_model(config, read_facts(RunDir(run_dir)))
-    weights.restore_best(model, RunDir(run_dir))
+    model, _ = load_best(config, RunDir(run_dir))
     geometry = Geometry(config.image_size, config.crop_size)
     views = []
     for example in split.in_order(1).unbatch().as_numpy_iterator():
@@ -402,7 +405,7 @@ def test_a_new_run_starts_from_the_layers_that_fit(
     flags = [f"--init_from={finished_run}", "--epochs=1", "--learning_rate=0"]
     assert train(tmp_path / "run", data_dir, *flags, "--conv6") == 0
     told = capsys.readouterr().out
-    assert "Weights drawn anew: conv6_tower0, conv6_tower1\n" in told
+    assert "New random weights: conv6_tower0, conv6_tower1\n" in told
     assert "conv5_tower1, fc6_tower0" in told
     best = checkpoints.best(finished_run / "checkpoints")
     with np.load(best / "variables.npz") as saved:

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.storage import checkpoints
-from tests.conftest import TINY
+from tests.support import TINY
 
 # 15 steps an epoch, with dropout, noise and decay; the checkpoint of step 15
 # comes before validation, another one after it.
@@ -121,7 +121,7 @@ def test_a_run_that_is_killed_and_stopped(whole, tmp_path, data_dir):
     wait_until(saved(tmp_path, 15), process)
     process.terminate()
     told, _ = end(process, 143)
-    assert "Going on after step 5" in told
+    assert "Resuming after step 5" in told
     assert "Stopped after step 15. The same command goes on" in told
     assert not (tmp_path / "history.csv").exists()
 

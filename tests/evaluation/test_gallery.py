@@ -15,7 +15,7 @@ def test_a_run_has_all_figures(finished_run, tmp_path, capsys):
     flags = [f"--figures_dir={tmp_path}"]
     assert main(["figures", str(finished_run), *flags]) == 0
     told = capsys.readouterr().out
-    for name in ("curves", "kernels", "answers", "neighbours"):
+    for name in ("curves", "kernels", "answers", "neighbors"):
         for suffix in ("png", "svg"):
             assert str(tmp_path / f"{name}.{suffix}") in told
         image = matplotlib.image.imread(tmp_path / f"{name}.png")
@@ -55,7 +55,7 @@ def test_answers_show_the_probabilities():
     bars = [axes for axes in figure.axes if axes.patches]
     widths = [[bar.get_width() for bar in axes.patches] for axes in bars]
     assert widths == [[0.7, 0.2], [0.6, 0.4]]
-    colours = [[bar.get_facecolor() for bar in axes.patches] for axes in bars]
-    assert colours[0][0] == colours[1][1] != colours[0][1]
+    colors = [[bar.get_facecolor() for bar in axes.patches] for axes in bars]
+    assert colors[0][0] == colors[1][1] != colors[0][1]
     titles = [axes.get_title() for axes in figure.axes if axes.images]
     assert titles == ["\N{CHECK MARK} cat", "\N{BALLOT X} cat"]

@@ -102,8 +102,8 @@ def test_initial_values_are_those_of_section_5(paper_net):
 def test_towers_never_start_equal(paper_net):
     for net in (
         paper_net,
-        alexnet(9, Network(width=0.1, initialisation="code_2012")),
-        alexnet(9, Network(width=0.1, initialisation="glorot")),
+        alexnet(9, Network(width=0.1, initialization="code_2012")),
+        alexnet(9, Network(width=0.1, initialization="glorot")),
     ):
         for name in "conv1 conv2 conv3 conv4 conv5 fc6 fc7 fc8".split():
             one, other = (
@@ -115,9 +115,9 @@ def test_towers_never_start_equal(paper_net):
             assert abs(np.corrcoef(one, other)[0, 1]) < bound, name
 
 
-def test_glorot_is_keras_own_initialisation():
+def test_glorot_is_keras_own_initialization():
     keras.utils.set_random_seed(1)
-    net = alexnet(10, Network(initialisation="glorot"))
+    net = alexnet(10, Network(initialization="glorot"))
     for name, fan_in, fan_out in [
         ("conv2", 5 * 5 * 48, 5 * 5 * 128),
         ("fc7", 4096, 2048),
@@ -133,7 +133,7 @@ def test_glorot_is_keras_own_initialisation():
 
 def test_code_2012_has_larger_middle_weights_and_width_makes_up_for_itself():
     keras.utils.set_random_seed(1)
-    net = alexnet(10, Network(width=0.25, initialisation="code_2012"))
+    net = alexnet(10, Network(width=0.25, initialization="code_2012"))
     for name, stddev in [("conv1", 0.01), ("conv2", 0.02), ("conv3", 0.06)]:
         kernel = net.get_layer(f"{name}_tower0").kernel.numpy()
         assert kernel.std() == pytest.approx(stddev, rel=0.05), name

@@ -8,9 +8,11 @@ import pytest
 from alexnet_tf.config.flags import parse
 from alexnet_tf.data import splits
 from alexnet_tf.data.bad_examples import BadExamples
+from alexnet_tf.data.pipeline import training_batches
+from alexnet_tf.distribution.devices import connect
 from alexnet_tf.models.alexnet import alexnet
-from alexnet_tf.storage.dataset_info import DatasetFacts
-from alexnet_tf.training import assembly, building
+from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.training.trainer import build_trainer
 
 PAPER = {
     "conv1": (55, 55, 48),
@@ -41,7 +43,7 @@ GOLDEN = {
         | {"fc6": (4096,), "fc7": (4096,)},
     ),
     "large_batch": (60_965_224, {}),
-    # Two kernel maps of tower 1 are normalised, too, and left out again.
+    # Two kernel maps of tower 1 are normalized, too, and left out again.
     "caffe_alexnet": (
         60_965_224,
         {"last_norm1": (55, 55, 2), "norm1": (55, 55, 50)}
@@ -56,7 +58,7 @@ GOLDEN = {
     ),
     "glorot": (60_965_224, {}),
     "no_augmentation": (60_965_224, {}),
-    "no_colour_noise": (60_965_224, {}),
+    "no_color_noise": (60_965_224, {}),
     "no_dropout": (60_965_224, {}),
     "tanh": (60_965_224, {}),
     "non_overlapping_pooling": (60_965_224, {}),
@@ -166,17 +168,23 @@ def test_a_step_of_training(name, data_dir, tmp_path):
         *([extra[name]] if name in extra else []),
     )
     examples = splits.open_split(config, "train")
-    facts = DatasetFacts(
+    facts = DatasetInfo(
         class_names=list(examples.class_names),
         mean_rgb=[120.0, 110.0, 100.0],
         covariance_rgb=np.diag([2000.0, 1000.0, 3000.0]).tolist(),
         train_examples=240,
         validation_examples=60,
     )
-    placement = assembly.make_placement(config)
-    model = building.make_trainer(config, facts, placement)
+    model = build_trainer(config, facts, connect(config))
     bad = BadExamples(tmp_path / "bad.csv", limit=0)
-    batches = assembly.training_batches(config, examples, range(1), bad)
+    batches = training_batches(
+        examples,
+        config,
+        batch_size=config.batch_size,
+        steps=range(1),
+        seed=config.seed,
+        bad=bad,
+    )
     fitted = model.fit(batches, shuffle=False, verbose=0)
     assert np.isfinite(fitted.history["loss"]).all()
     momenta = [

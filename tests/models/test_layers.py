@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.distribution.placement import make_strategy, place
+from alexnet_tf.distribution.devices import local
+from alexnet_tf.distribution.placement import place
 from alexnet_tf.models.convolution import CoveringConv2D, relu
-from alexnet_tf.models.layers import Dropout, Pixels
+from alexnet_tf.models.layers import Dropout, InputNormalization
 from alexnet_tf.models.normalization import LocalResponseNormalization
 
 
@@ -18,7 +19,7 @@ from alexnet_tf.models.normalization import LocalResponseNormalization
     [
         LocalResponseNormalization(3, 1.0, 0.1, 0.5, True, name="a", tower=1),
         Dropout(0.3, inverted=True, seed=4, name="b", tower=1),
-        Pixels((1, 2, 3), [[1, 0, 0]] * 3, 5, 1.1, name="c"),
+        InputNormalization((1, 2, 3), [[1, 0, 0]] * 3, 5, 1.1, name="c"),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -138,7 +139,7 @@ def test_conv1_covers_all_places(shape, size, stride, places, dtype, tolerance):
 def run_on_replicas(replicas, layer_of, batch):
     """Calls a new layer twice in training, with the batch divided."""
     devices = [f"/device:CPU:{number}" for number in range(replicas)]
-    strategy = make_strategy(place(devices, towers=1))
+    strategy = local(place(devices, towers=1)).strategy
     with strategy.scope():
         layer = layer_of()
         layer.build(batch.shape)
@@ -160,11 +161,11 @@ def run_on_replicas(replicas, layer_of, batch):
     [
         (lambda: Dropout(0.5, seed=3), tf.ones((8, 50))),
         (
-            lambda: Pixels((1, 2, 3), np.eye(3).tolist(), seed=3),
+            lambda: InputNormalization((1, 2, 3), np.eye(3).tolist(), seed=3),
             tf.zeros((8, 15, 15, 3), tf.uint8),
         ),
     ],
-    ids=["dropout", "colour noise"],
+    ids=["dropout", "color noise"],
 )
 def test_draws_belong_to_places_in_the_global_batch(layer_of, batch):
     whole = run_on_replicas(1, layer_of, batch)
@@ -177,7 +178,7 @@ def test_draws_belong_to_places_in_the_global_batch(layer_of, batch):
 
 
 def test_pixels_subtracts_the_mean():
-    layer = Pixels((10, 20, 30), None, seed=0)
+    layer = InputNormalization((10, 20, 30), None, seed=0)
     images = np.random.default_rng(0).integers(0, 256, (2, 24, 25, 3))
     outputs = layer(images.astype("uint8"), training=True)
     np.testing.assert_allclose(outputs, images - np.array([10.0, 20.0, 30.0]))
@@ -186,12 +187,12 @@ def test_pixels_subtracts_the_mean():
 def test_a_mean_image_is_subtracted_pixel_by_pixel():
     rng = np.random.default_rng(0)
     mean = rng.uniform(0, 255, (15, 19, 3)).astype(np.float32)
-    layer = Pixels(mean, np.eye(3).tolist(), seed=0)
+    layer = InputNormalization(mean, np.eye(3).tolist(), seed=0)
     images = rng.integers(0, 256, (2, 15, 19, 3)).astype("uint8")
     outputs = layer(images, training=False).numpy()
     np.testing.assert_allclose(outputs, images - mean, atol=1e-4)
     noisy = layer(images, training=True).numpy() - outputs
-    # One colour an image, on top of the mean image.
+    # One color an image, on top of the mean image.
     np.testing.assert_allclose(noisy, noisy[:, :1, :1] + 0 * noisy, atol=1e-4)
     assert np.abs(noisy).max() > 0.1
 
@@ -200,7 +201,7 @@ def test_noisy_images_are_shrunk_in_training_only():
     images = np.random.default_rng(0).integers(0, 256, (2, 15, 15, 3))
     images = images.astype("uint8")
     plain, shrunk = (
-        Pixels((9, 9, 9), np.eye(3).tolist(), 0, noise_shrink=s)
+        InputNormalization((9, 9, 9), np.eye(3).tolist(), 0, noise_shrink=s)
         for s in (1.0, 1.1)
     )
     np.testing.assert_allclose(
@@ -211,9 +212,9 @@ def test_noisy_images_are_shrunk_in_training_only():
     np.testing.assert_array_equal(shrunk(images), plain(images))
 
 
-def test_colour_noise_is_one_draw_an_image_of_the_given_covariance():
+def test_color_noise_is_one_draw_an_image_of_the_given_covariance():
     basis = np.array([[9.0, 0, 3.0], [0, 4.0, 0], [1.0, 1.0, 2.0]])
-    layer = Pixels((0, 0, 0), basis.tolist(), seed=0)
+    layer = InputNormalization((0, 0, 0), basis.tolist(), seed=0)
     black = tf.zeros((4000, 11, 11, 3), tf.uint8)
     noise = layer(black, training=True).numpy()
     assert np.all(noise == noise[:, :1, :1])  # The same for all pixels.

@@ -1,4 +1,4 @@
-"""Response normalisation and its gradient against float64 NumPy."""
+"""Response normalization and its gradient against float64 NumPy."""
 
 import keras
 import numpy as np

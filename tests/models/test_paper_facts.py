@@ -9,9 +9,9 @@ from alexnet_tf.main import main
 
 
 @pytest.fixture(scope="module")
-def claims(tmp_path_factory):
+def facts(tmp_path_factory):
     file = tmp_path_factory.mktemp("facts") / "facts.json"
-    arguments = ["inspect", "--facts", "--flagfile=flags/paper.cfg"]
+    arguments = ["inspect", "--paper_facts", "--flagfile=flags/paper.cfg"]
     assert main([*arguments, f"--json={file}"]) == 0
     facts = json.loads(file.read_text())["facts"]
     return {claim["about"]: claim for claim in facts}
@@ -49,34 +49,34 @@ def claims(tmp_path_factory):
         ("conv5 share of parameters", "0.73%"),
     ],
 )
-def test_what_is_counted_is_the_papers(claims, about, here):
-    assert claims[about]["here"] == here
+def test_what_is_counted_is_the_papers(facts, about, here):
+    assert facts[about]["here"] == here
 
 
-def test_what_differs_from_the_paper_is_explained(claims):
+def test_what_differs_from_the_paper_is_explained(facts):
     differing = {
         about
-        for about, claim in claims.items()
+        for about, claim in facts.items()
         if claim["paper"] and claim["paper"] != claim["here"]
     }
     about_right = {"parameters", "bits of a label"}
     small = {f"conv{n} share of parameters" for n in (1, 2, 5)}
     for about in differing - about_right - small:
-        assert claims[about]["note"], about
+        assert facts[about]["note"], about
     assert "conv1 neurons" in differing
 
 
-def test_the_neurons_of_figure_2_add_up_as_the_note_says(claims):
+def test_the_neurons_of_figure_2_add_up_as_the_note_says(facts):
     figure_2 = [
         int(claim["paper"].replace(",", ""))
-        for about, claim in claims.items()
+        for about, claim in facts.items()
         if about.endswith(" neurons")
     ]
     assert sum(figure_2) == 622_312
     assert sum(figure_2) - 55 * 48 * 96 + 55 * 55 * 96 == 659_272
 
 
-def test_the_tests_that_claims_name_exist(claims):
-    for claim in claims.values():
+def test_the_tests_that_claims_name_exist(facts):
+    for claim in facts.values():
         file, name = claim["test"].split("::")
         assert f"def {name}(" in (Path("tests") / file).read_text()

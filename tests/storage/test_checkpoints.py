@@ -10,7 +10,7 @@ import pytest
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.network import Network
 from alexnet_tf.models.alexnet import alexnet
-from alexnet_tf.storage import checkpoints, variables
+from alexnet_tf.storage import checkpoints
 
 
 def make_variables(scale):
@@ -23,7 +23,7 @@ def make_variables(scale):
 def save(directory, step, error, scale=1, loss=1.0):
     checkpoints.save(
         directory,
-        variables.values_of(make_variables(scale)),
+        checkpoints.values_of(make_variables(scale)),
         {"step": step, "val_top1_error": error, "val_loss": loss},
     )
 
@@ -32,7 +32,7 @@ def test_values_and_state_come_back(tmp_path):
     save(tmp_path, 7, 0.25, scale=5)
     checkpoint = checkpoints.newest(tmp_path)
     found = make_variables(0)
-    variables.restore(checkpoint, found)
+    checkpoints.restore(checkpoint, found)
     for variable, saved in zip(found, make_variables(5), strict=True):
         np.testing.assert_array_equal(variable.numpy(), saved.numpy())
     assert checkpoints.read_state(checkpoint)["step"] == 7
@@ -93,7 +93,7 @@ def test_another_network_is_refused(tmp_path, name, shape, message):
     save(tmp_path, 1, 0.5)
     variable = keras.Variable(np.zeros(shape, "float32"), name=name)
     with pytest.raises(UserError, match=message):
-        variables.restore(checkpoints.newest(tmp_path), [variable])
+        checkpoints.restore(checkpoints.newest(tmp_path), [variable])
 
 
 def shorten(file):

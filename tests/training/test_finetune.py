@@ -9,7 +9,7 @@ import pytest
 from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
-from tests.conftest import TINY
+from tests.support import TINY
 
 
 @pytest.fixture(scope="module")

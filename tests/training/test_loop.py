@@ -6,14 +6,18 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
+from alexnet_tf.distribution.workers import Workers
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.run_dir import RunDir
-from alexnet_tf.training.checkpointing import Checkpoint
+from alexnet_tf.training.callbacks import NonfiniteCheck
+from alexnet_tf.training.checkpointing import (
+    Checkpointer,
+    MetricTotals,
+    Progress,
+    ProgressTracker,
+)
 from alexnet_tf.training.loop import fit_to_end
 from alexnet_tf.training.optimizer import MomentumSGD
-from alexnet_tf.training.progress import Progress
-from alexnet_tf.training.signals import StopRequest
-from alexnet_tf.training.watchdogs import NonfiniteCheck
 
 STEPS = 5
 RNG = np.random.default_rng(0)
@@ -25,6 +29,7 @@ class Error(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         assert np.isfinite(logs["loss"])
         logs["val_top1_error"] = 0.5
+        logs["val_loss"] = 1.0
 
 
 def train(directory, *, bad=(), every=0, max_rollbacks=3):
@@ -49,11 +54,14 @@ def train(directory, *, bad=(), every=0, max_rollbacks=3):
 
         return tf.data.Dataset.range(steps.start, steps.stop).map(noted)
 
-    checkpoint = Checkpoint(
+    workers = Workers(tf.distribute.get_strategy())
+    progress, totals = Progress(STEPS), MetricTotals(workers)
+    checkpointer = Checkpointer(
         RunDir(directory),
-        Progress(STEPS),
+        progress,
+        totals,
+        workers,
         {},
-        StopRequest(),
         keep=2,
         every_steps=every,
         from_start=max_rollbacks > 0,
@@ -61,13 +69,20 @@ def train(directory, *, bad=(), every=0, max_rollbacks=3):
     fit_to_end(
         model,
         batches,
+        [
+            NonfiniteCheck(),
+            Error(),
+            totals,
+            ProgressTracker(progress),
+            checkpointer,
+        ],
         epochs=2,
-        callbacks=[NonfiniteCheck(), Error()],
-        checkpoint=checkpoint,
-        note_batch=lambda step: f"batch {step} is noted.",
+        workers=workers,
+        checkpointer=checkpointer,
+        record_batch=lambda step: f"batch {step} is noted.",
         max_rollbacks=max_rollbacks,
     )
-    assert checkpoint.progress.epochs_done == 2
+    assert progress.epochs_done == 2
     return model.get_weights(), seen
 
 

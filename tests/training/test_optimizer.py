@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.distribution.placement import make_strategy, place
+from alexnet_tf.distribution.devices import local
+from alexnet_tf.distribution.placement import place
 from alexnet_tf.training.optimizer import MomentumSGD
 
 
@@ -26,7 +27,7 @@ def test_fifty_steps_on_replicas(decay, replicas):
     gradients = rng.normal(size=(50, replicas, 20, 3))
     rates = np.array([0.01] * 25 + [0.001] * 25)
     devices = [f"/device:CPU:{number}" for number in range(replicas)]
-    strategy = make_strategy(place(devices, towers=1))
+    strategy = local(place(devices, towers=1)).strategy
     with strategy.scope():
         optimizer = MomentumSGD(
             0.01, 0.9, decay, decay_biases=False, bias_learning_rate=2.0

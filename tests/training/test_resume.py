@@ -9,7 +9,7 @@ import pytest
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.run_dir import RunDir
-from tests.conftest import TINY
+from tests.support import TINY
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_what_cannot_be_computed_stops_the_run(go_on, flags, rollbacks, advice):
     assert f"last good checkpoint is {go_on.run.path}" in error
     assert "step-00000045. " in error and advice in error
     assert len(error.splitlines()) <= 5
-    assert told.count("going on without that batch") == rollbacks
+    assert told.count("continuing without that batch") == rollbacks
     for number in range(45, step + 1):
         names = go_on.run.nonfinite(number).read_text().splitlines()
         assert len(set(names)) == 16

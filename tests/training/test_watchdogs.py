@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_tf.training.watchdogs import StuckLoss
+from alexnet_tf.training.callbacks import StuckLoss
 
 LN_4 = np.log(4)
 

@@ -17,9 +17,9 @@ TEXTURES = ("plain", "striped", "checked", "dotted")
 RELATIONS = ("similar", "opposite", "grey")
 
 # How hard the data set is. Lengths are relative to the picture's short side,
-# hues to a whole turn of the colour circle, colours to full scale. A pair is
+# hues to a whole turn of the color circle, colors to full scale. A pair is
 # a range, drawn from uniformly.
-SHORT_SIDE = (200, 300)  # Pixels.
+SHORT_SIDE = (200, 300)  # InputNormalization.
 ASPECT = (1.0, 1.6)
 RADIUS = (0.22, 0.4)  # Of the object.
 SQUEEZE = (0.8, 1.0)  # The narrower over the wider extent of an object.
@@ -35,7 +35,7 @@ DISTRACTORS = (2, 5)
 DISTRACTOR_RADIUS = (0.05, 0.09)
 OCCLUDED = 0.5  # Share of the pictures.
 OCCLUDER = 0.07  # Its width over its length.
-GRADIENT = 0.2  # Of the light, from the centre to a side.
+GRADIENT = 0.2  # Of the light, from the center to a side.
 BLUR = (1.0, 3.0)  # Width of an edge in pixels; 1 is sharp.
 NOISE = (0.01, 0.03)
 
@@ -61,7 +61,7 @@ def render(class_index: int, rng: np.random.Generator) -> np.ndarray:
     texture, shape, relation = _CLASSES[class_index]
     short = int(rng.integers(*SHORT_SIDE, endpoint=True))
     size = rng.permutation([short, int(short * rng.uniform(*ASPECT))])
-    colour, ground = _colour_pair(relation, rng)
+    color, ground = _color_pair(relation, rng)
     image = _background(size, ground, rng)
     paint = functools.partial(_paint, image, rng)
     for _ in range(rng.integers(*DISTRACTORS, endpoint=True)):
@@ -69,24 +69,22 @@ def render(class_index: int, rng: np.random.Generator) -> np.ndarray:
         paint(place=rng.uniform(0, size), radius=radius)
     radius = short * rng.uniform(*RADIUS)
     place = 0.5 * size + (0.5 * short - 0.9 * radius) * rng.uniform(-1, 1, 2)
-    paint(
-        place=place, radius=radius, shape=shape, texture=texture, colour=colour
-    )
+    paint(place=place, radius=radius, shape=shape, texture=texture, color=color)
     if rng.random() < OCCLUDED:
         place += rng.uniform(-0.6, 0.6, 2) * radius
         paint(place=place, radius=1.5 * radius, shape="bar", texture="plain")
     return _photograph(image, rng)
 
 
-def _colour(hue, chroma, lightness):
-    """Returns an RGB colour, float32 of shape (3, 1, 1)."""
+def _color(hue, chroma, lightness):
+    """Returns an RGB color, float32 of shape (3, 1, 1)."""
     turns = hue - np.arange(3)[:, None, None] / 3
-    colour = lightness + chroma * np.cos(2 * np.pi * turns)
-    return colour.astype(np.float32)
+    color = lightness + chroma * np.cos(2 * np.pi * turns)
+    return color.astype(np.float32)
 
 
-def _colour_pair(relation, rng):
-    """Returns the object's and the ground's colour."""
+def _color_pair(relation, rng):
+    """Returns the object's and the ground's color."""
     hue = rng.random()
     other = hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD)
     if relation == "opposite":
@@ -95,16 +93,16 @@ def _colour_pair(relation, rng):
     if relation == "grey":
         chroma[rng.integers(2)] = 0
     a, b = rng.permutation([rng.uniform(*DARK), rng.uniform(*LIGHT)])
-    return _colour(hue, chroma[0], a), _colour(other, chroma[1], b)
+    return _color(hue, chroma[0], a), _color(other, chroma[1], b)
 
 
-def _background(size, colour, rng):
-    """Returns a ground of one colour, mottled at several scales."""
+def _background(size, color, rng):
+    """Returns a ground of one color, mottled at several scales."""
     mottle = np.ones((2, 2), np.float32)
     for cells, amplitude in CLUTTER:
         mottle = _resized(mottle, (cells, cells))
         mottle += rng.uniform(-amplitude, amplitude, mottle.shape)
-    return _resized(mottle, size) * colour
+    return _resized(mottle, size) * color
 
 
 def _resized(grid, size):
@@ -118,13 +116,13 @@ def _resized(grid, size):
     return grid
 
 
-def _paint(image, rng, *, place, radius, shape="", texture="", colour=None):
+def _paint(image, rng, *, place, radius, shape="", texture="", color=None):
     """Paints into a (3, h, w) image; draws at random what is not given."""
     shape = shape or rng.choice(SHAPES)
     texture = texture or rng.choice(TEXTURES)
-    if colour is None:
+    if color is None:
         hue, chroma = rng.random(), rng.uniform(0, CHROMA[1])
-        colour = _colour(hue, chroma, rng.uniform(DARK[0], LIGHT[1]))
+        color = _color(hue, chroma, rng.uniform(DARK[0], LIGHT[1]))
     top, left = np.maximum(place - 1.3 * radius, 0).astype(int)
     bottom, right = np.ceil(place + 1.3 * radius).astype(int)
     patch = image[:, top:bottom, left:right]
@@ -139,7 +137,7 @@ def _paint(image, rng, *, place, radius, shape="", texture="", colour=None):
     u, v = _turned(x, y, period / (2 * np.pi), rng)
     shade = _wave(texture, u, v, period / (np.pi * blur))
     shade *= rng.uniform(*CONTRAST) * rng.choice((-1.0, 1.0))
-    patch += cover * ((1 + shade) * colour - patch)
+    patch += cover * ((1 + shade) * color - patch)
 
 
 def _turned(x, y, unit, rng, *, tilt=0.5):

@@ -1,0 +1,57 @@
+"""Files that are written completely or not at all."""
+
+import hashlib
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_tf.config.errors import UserError
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file that is either complete or as it was before."""
+    if isinstance(content, str):
+        content = content.encode()
+    # Always the same name, so that a killed write leaves nothing for long.
+    aside = path.with_name(f".{path.name}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}. Make room, or give "
+            "a place that can be written to."
+        ) from error
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes a dictionary as indented JSON."""
+    write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes a .npy file."""
+    encoded = io.BytesIO()
+    np.save(encoded, array)
+    write_whole(path, encoded.getvalue())
+
+
+def write_report(path: str, content: dict) -> None:
+    """Writes the results of a command to its --json file, if one is given."""
+    if path:
+        write_json(Path(path), content)
+        print(f"Written to {path}.", file=sys.stderr)
+
+
+def checksum(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,99 @@
+"""The compiled network: loss, optimizer, metrics, and where it starts from."""
+
+import collections
+from pathlib import Path
+
+import keras
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import Config
+from alexnet_tf.distribution.devices import Devices
+from alexnet_tf.evaluation.predictor import top_k_error
+from alexnet_tf.models.build import POLICIES, build_network
+from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.training.optimizer import MomentumSGD
+
+# Gradients of the outputs are up to 1 / batch size; float16 ends at 65504.
+_FLOAT16_SCALE = 1024.0
+
+
+def build_trainer(
+    config: Config,
+    info: DatasetInfo,
+    devices: Devices,
+    *,
+    steps_per_epoch: int = 0,
+) -> keras.Model:
+    """Builds and compiles the network for the devices of a run.
+
+    Args:
+        config: The settings.
+        info: Classes and statistics of the data set.
+        devices: The devices.
+        steps_per_epoch: Steps of an epoch, for --warmup_epochs.
+    """
+    with devices.strategy.scope():
+        model = build_network(
+            config, info, devices.layout, dtype=POLICIES[config.precision]
+        )
+        _freeze(model, config.freeze)
+        model.compile(
+            optimizer=_make_optimizer(config, steps_per_epoch),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[top_k_error(1), top_k_error(5)],
+            # XLA cannot compile a step that spans several devices.
+            jit_compile=False,
+            auto_scale_loss=False,  # `MomentumSGD` does.
+        )
+        # A checkpoint can only be restored into slots that exist.
+        model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _make_optimizer(config, steps_per_epoch):
+    is_half = config.precision == "float16"
+    is_lars = config.optimizer == "lars"
+    return MomentumSGD(
+        config.full_learning_rate,
+        config.momentum,
+        config.weight_decay,
+        decay_biases=config.decay_biases,
+        bias_learning_rate=config.bias_learning_rate,
+        loss_scale=_FLOAT16_SCALE if is_half else 1.0,
+        trust_coefficient=config.lars_trust if is_lars else 0.0,
+        warmup_steps=round(config.warmup_epochs * steps_per_epoch),
+    )
+
+
+def _freeze(model, names):
+    """Excludes layers, named without the tower, from training."""
+    layers = collections.defaultdict(list)
+    for layer in model.layers:
+        if layer.trainable_variables:
+            layers[layer.name.split("_tower")[0]].append(layer)
+    for name in filter(None, names.split(",")):
+        if name not in layers:
+            raise UserError(
+                f"--freeze={names}: there is no layer {name!r} with weights; "
+                f"this network has {', '.join(layers)}."
+            )
+        for layer in layers[name]:
+            layer.trainable = False
+    if not model.trainable_variables:
+        raise UserError(
+            f"--freeze={names} leaves nothing to train; leave fc8 out."
+        )
+
+
+def initialize_from(checkpoint: Path, model: keras.Model) -> None:
+    """Copies another run's weights to the layers they fit."""
+    taken, left = checkpoints.restore_fitting(checkpoint, model)
+    if not taken:
+        raise UserError(
+            f"--init_from: no layer of {checkpoint} fits this network; its "
+            "names and shapes come from --width, --towers, --kernels and "
+            "--crop_size."
+        )
+    print(f"Weights from {checkpoint}: {', '.join(taken)}")
+    print(f"New random weights: {', '.join(left) or 'none'}")

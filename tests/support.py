@@ -1,0 +1,49 @@
+"""What the tests of several packages share."""
+
+import dataclasses
+
+import numpy as np
+
+from alexnet_tf.config.flags import parse
+from alexnet_tf.distribution.devices import connect
+from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.training.trainer import build_trainer
+
+# Settings with which the whole main job takes seconds.
+TINY = (
+    "--dataset=shapes/tiny",
+    "--width=0.1",
+    "--image_size=72",
+    "--crop_size=64",
+    "--batch_size=16",
+    "--virtual_devices=2",
+    "--initialization=code_2012",
+)
+# Settings of a small network.
+SMALL = ("--width=0.1", "--image_size=72", "--crop_size=67")
+# Devices a replica, replicas.
+LAYOUTS = [(1, 1), (2, 1), (1, 2), (2, 2)]
+INFO = DatasetInfo(
+    class_names=[str(number) for number in range(10)],
+    mean_rgb=[120.0, 110.0, 100.0],
+    covariance_rgb=np.diag([2000.0, 1000.0, 3000.0]).tolist(),
+    train_examples=0,
+    validation_examples=0,
+)
+
+
+def make_trainer(layout, *flags, classes=10):
+    """Returns the devices and the compiled network for a layout."""
+    devices_per_replica, replicas = layout
+    config, _ = parse(
+        [
+            f"--virtual_devices={devices_per_replica * replicas}",
+            f"--devices_per_replica={devices_per_replica}",
+            *flags,
+        ]
+    )
+    names = [str(number) for number in range(classes)]
+    info = dataclasses.replace(INFO, class_names=names)
+    devices = connect(config)
+    assert len(devices.layout.devices) == replicas
+    return devices, build_trainer(config, info, devices)
