@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config, to_flagfile
+from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.input_clock import InputClock
@@ -23,7 +23,6 @@ from alexnet_tf.storage.dataset_info import DatasetInfo
 from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import (
     RunDir,
-    describe_environment,
     open_run,
 )
 from alexnet_tf.training import callbacks, resume
@@ -134,7 +133,13 @@ def _train(
         initialize_from(source, model)
     workers.wait()  # Until all have read what the chief will overwrite.
     if workers.is_chief:
-        _write_settings(config, run_dir, devices, info, previous)
+        resume.write_settings(
+            config,
+            run_dir,
+            devices.layout.devices,
+            info.train_examples,
+            previous,
+        )
     _announce(run_dir, devices, model, info, progress)
 
     clock = InputClock()
@@ -231,16 +236,6 @@ def _open_splits(config, run_dir):
         splits.check_run_classes(run_dir, train_split)
         resume.check_data(run_dir, train_split, val_split)
     return train_split, val_split
-
-
-def _write_settings(config, run_dir, devices, info, previous):
-    """Writes flags.cfg and environment.json, and reports changes."""
-    environment = describe_environment(
-        devices.layout.devices, config.dataset, info.train_examples
-    )
-    resume.log_changes(run_dir, environment, previous, config)
-    write_whole(run_dir.flags, to_flagfile(config))
-    write_json(run_dir.environment, environment)
 
 
 def _announce(

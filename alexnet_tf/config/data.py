@@ -7,13 +7,13 @@ from alexnet_tf.config.field import setting
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """The sizes that define patches.
+    """Sizes of images and of the patches cropped from them.
 
     Args:
-        image_size: Side of the square that images become [pixels].
-        crop_size: Side of a patch of it [pixels].
-        squash: Whether the whole image becomes the square, whatever its
-            sides, and not its central square.
+        image_size: Side of the square that images are resized to [pixels].
+        crop_size: Side of a patch [pixels].
+        squash: Whether both sides of an image are resized to `image_size`,
+            instead of the shorter one, of which the center is kept.
     """
 
     image_size: int = 256
@@ -27,7 +27,7 @@ class Geometry:
 
     @property
     def offsets(self) -> int:
-        """Number of places a patch can have along one axis."""
+        """Number of positions of a patch along one axis."""
         return self.image_size - self.crop_size + 1
 
     @property
@@ -54,20 +54,20 @@ class Data:
 
     dataset: str = setting(
         "shapes",
-        "A TFDS image classification data set by name, or folder:PATH for a "
+        "Name of a TFDS image classification data set, or folder:PATH for a "
         "folder of class folders. shapes is embedded and needs no network.",
     )
     data_dir: str = setting(
         "",
-        "Where TFDS keeps data sets; empty: $TFDS_DATA_DIR, or "
+        "Directory of TFDS data sets; empty: $TFDS_DATA_DIR, or "
         "~/tensorflow_datasets.",
     )
     prepared_dir: str = setting(
         "",
-        "Directory into which the command prepare writes --dataset, rescaled; "
-        "the other commands read it there if it is there.",
+        "Directory to which the command prepare writes the resized --dataset; "
+        "other commands read it there if it exists.",
     )
-    train_split: str = setting("train", "Split to train on, TFDS syntax.")
+    train_split: str = setting("train", "Split to train on, in TFDS syntax.")
     validation_split: str = setting(
         "",
         "Split that drives the plateau rule and the results; empty: the data "
@@ -75,43 +75,43 @@ class Data:
     )
     image_size: int = setting(
         256,
-        "Side of the square that images become [pixels]. Sec. 2.",
+        "Side of the square that images are resized to [pixels]. Sec. 2.",
         lower=64,
         upper=4096,
     )
     resize: str = setting(
         "shorter_side",
-        "How images become a square. shorter_side: their shorter side is "
-        "rescaled to its side and the central square kept; squash: both sides "
-        "are rescaled to it, as for Caffe's published networks. Sec. 2.",
+        "How images become a square. shorter_side: resize the shorter side "
+        "and keep the central square; squash: resize both sides, as for "
+        "Caffe's published networks. Sec. 2.",
         choices=("shorter_side", "squash"),
     )
     crop_size: int = setting(
         224,
-        "Square patch that the network sees, at random in training and the "
-        "center one in evaluation; below 64 nothing is left after the last "
+        "Side of the patch that the network sees: a random one in training, "
+        "the center one in evaluation; below 64 nothing is left after the last "
         "pooling [pixels]. Sec. 4.1.",
         lower=64,
         upper=1024,
     )
     random_crop: bool = setting(
-        True, "Train on patches at random places, not the center. Sec. 4.1."
+        True, "Train on random patches instead of the center one. Sec. 4.1."
     )
     horizontal_flip: bool = setting(
         True, "Mirror half of the training patches. Sec. 4.1."
     )
     mean: str = setting(
         "image",
-        "Mean that is subtracted from the pixels. image: of each pixel of the "
-        "center patch, whatever the patch's place, as the 2012 source does; "
-        "color: one for the whole image; FILE.binaryproto: a mean image that "
-        "Caffe measured. Sec. 2.",
+        "Mean subtracted from the pixels. image: of each pixel of the center "
+        "patch, whatever the position of the patch, as in the 2012 source; "
+        "color: one for the whole image; FILE.binaryproto: a mean image "
+        "measured by Caffe. Sec. 2.",
     )
     color_noise: str = setting(
         "paper",
         "Principal component noise added to each training image. paper: "
         "eigenvalue times a Gaussian, on pixels in [0, 1], as printed; "
-        "code_2012: its square root instead, as the 2012 source does. "
+        "code_2012: square root of the eigenvalue, as in the 2012 source. "
         "Sec. 4.1.",
         choices=("paper", "code_2012", "off"),
         alias="colour_noise",
@@ -124,28 +124,27 @@ class Data:
     )
     color_noise_shrink: bool = setting(
         False,
-        "Divide training images by 1 + color_noise_std after the noise, as "
-        "the 2012 source does; without noise nothing is divided.",
+        "Divide training images by 1 + color_noise_std after the noise, as in "
+        "the 2012 source; no effect without noise.",
         alias="colour_noise_shrink",
     )
     statistics_images: int = setting(
         2000,
-        "Training images that the mean and the color components are measured "
-        "on; with --prepared_dir all, by prepare [images].",
+        "Training images to measure the mean and the color components on; "
+        "prepare measures all [images].",
         lower=1,
     )
     max_bad_fraction: float = setting(
         0.001,
-        "Share of the training and validation examples that may turn out to "
-        "be unusable; more end the run. prepare and evaluate count and name "
-        "them only.",
+        "Fraction of the training and validation examples that may be "
+        "unusable before the run ends. prepare and evaluate only report them.",
         lower=0.0,
         upper=1.0,
     )
     shuffle_buffer: int = setting(
         10000,
-        "Encoded training images held for shuffling a data set that can only "
-        "be read in order [images].",
+        "Encoded training images in the shuffle buffer of a data set that can "
+        "only be read sequentially [images].",
         lower=1,
     )
 

@@ -9,7 +9,7 @@ import dataclasses
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.field import setting
 
-# Neurons of fc6 and of fc7.
+# Neurons of fc6, and of fc7.
 NEURONS = 4096
 
 
@@ -19,8 +19,7 @@ class Network:
 
     towers: int = setting(
         2,
-        "Towers the kernels are divided among; 1 is the network without the "
-        "split. Sec. 3.2.",
+        "Towers that share the kernels; 1: no split. Sec. 3.2.",
         lower=1,
     )
     kernels: str = setting(
@@ -40,16 +39,16 @@ class Network:
     )
     width: float = setting(
         1.0,
-        "Factor on the kernel and neuron counts of all hidden layers; the "
-        "initial weights of conv2..fc8, if not glorot's, grow by 1 / "
+        "Factor on the kernels and neurons of all hidden layers; the initial "
+        "weights of conv2 to fc8, unless glorot, are scaled by 1 / "
         "sqrt(width).",
         lower=0.01,
         upper=4.0,
     )
     tower_communication: bool = setting(
         True,
-        "Let conv3, fc6 and fc7 see the outputs of all towers; if not, towers "
-        "meet in fc8 only (and for --lrn_across_towers). Sec. 3.2.",
+        "Feed the outputs of all towers to conv3, fc6 and fc7; otherwise "
+        "towers only meet in fc8 (and for --lrn_across_towers). Sec. 3.2.",
     )
     activation: str = setting(
         "relu",
@@ -58,19 +57,20 @@ class Network:
     )
     conv1_activation: str = setting(
         "before_norm",
-        "Place of conv1's nonlinearity. before_norm: after the convolution, "
-        "as in the other layers; after_pool: as in the 2012 source.",
+        "Position of conv1's nonlinearity. before_norm: after the "
+        "convolution, as in the other layers; after_pool: as in the 2012 "
+        "source.",
         choices=("before_norm", "after_pool"),
     )
     lrn: str = setting(
         "before_pool",
-        "Place of the local response normalization in layers 1 and 2; "
+        "Position of local response normalization in layers 1 and 2; "
         "before_pool is the paper's. Sec. 3.3 and 3.5.",
         choices=("before_pool", "after_pool", "off"),
     )
     lrn_size: int = setting(
         5,
-        "n, the kernel maps a response is normalized over; odd. Sec. 3.3.",
+        "n, number of kernel maps in a window; odd. Sec. 3.3.",
         lower=1,
         upper=511,
     )
@@ -85,39 +85,38 @@ class Network:
     )
     lrn_divide_alpha: bool = setting(
         False,
-        "Divide alpha by n, as the 2012 source and Caffe do and the paper's "
-        "formula does not. Sec. 3.3.",
+        "Divide alpha by n, as in the 2012 source and Caffe, but not in the "
+        "paper's formula. Sec. 3.3.",
     )
     lrn_across_towers: bool = setting(
         False,
-        "Let the normalization reach into the neighboring towers' kernel "
-        "maps, as in networks that were trained as one; the paper's towers, "
-        "on two GPUs, do not see each other there.",
+        "Extend normalization windows into the neighboring towers' kernel "
+        "maps, as in networks trained on one device; the paper's towers, on "
+        "two GPUs, do not.",
     )
     spatial_norm2: bool = setting(
         False,
-        "Normalize the outputs of layer 2 over 5x5 places of each map as "
-        "well, as the 2012 source does and the paper does not say; not with "
-        "--lrn=off.",
+        "Also normalize the outputs of layer 2 over 5x5 positions of each map, "
+        "as in the 2012 source but not in the paper; not with --lrn=off.",
     )
     pool_size: int = setting(
         3,
-        "Side of the pooling windows, which are 2 apart: 3 overlap, 2 do not "
+        "Side of the pooling windows, whose stride is 2: 3 overlap, 2 do not "
         "[pixels]. Sec. 3.4.",
         lower=2,
         upper=3,
     )
     dropout_rate: float = setting(
         0.5,
-        "Share of fc6 and fc7 outputs set to zero in training. Sec. 4.2.",
+        "Fraction of fc6 and fc7 outputs set to zero in training. Sec. 4.2.",
         lower=0.0,
         upper=0.99,
     )
     dropout_form: str = setting(
         "paper",
-        "paper: outputs are multiplied by the share that is kept at test "
-        "time; inverted: divided by it in training, as Keras's own layer "
-        "does, which makes other activations and so another recipe. Sec. 4.2.",
+        "paper: at test time, outputs are multiplied by the fraction kept; "
+        "inverted: in training, they are divided by it, as in Keras, which "
+        "changes the activations and thus the recipe. Sec. 4.2.",
         choices=("paper", "inverted"),
     )
     initialization: str = setting(
@@ -130,13 +129,7 @@ class Network:
     )
 
     def kernel_counts(self) -> dict[str, int]:
-        """Returns the kernels of conv1 to conv6, 0 for a layer left out.
-
-        Raises:
-            UserError: if `kernels` is not five whole numbers from 0 up, a
-                layer is left out that must not be, or the towers cannot have
-                equal parts.
-        """
+        """Returns the kernels of conv1 to conv6, 0 for a layer left out."""
         counts = [
             int(c) for c in self.kernels.split(",") if c.strip().isdecimal()
         ]

@@ -16,24 +16,23 @@ class Hardware:
     )
     virtual_devices: int = setting(
         0,
-        "Divide the CPU into this many devices, to rehearse several GPUs; 0: "
-        "do not.",
+        "Divide the CPU into this many devices, to emulate several GPUs; 0: no "
+        "division.",
         lower=0,
         upper=64,
     )
     devices_per_replica: int = setting(
         0,
-        "Devices that one network takes: as many as towers (one tower each) "
-        "or 1 (all towers on one); 0: as many as towers if there are enough. "
-        "Sec. 3.2.",
+        "Devices of one copy of the network: the number of towers (one tower "
+        "each) or 1 (all towers on one); 0: the number of towers if there are "
+        "enough devices. Sec. 3.2.",
         lower=0,
     )
     precision: str = setting(
         "float32",
         "Arithmetic. bfloat16: mixed, with weights, normalization and loss in "
-        "float32; for processors that have bfloat16 arithmetic. float16: the "
-        "same in half precision, with the loss scaled; for GPUs that have no "
-        "bfloat16.",
+        "float32, for processors with bfloat16 arithmetic; float16: the same "
+        "in half precision with loss scaling, for GPUs without bfloat16.",
         choices=("float32", "bfloat16", "float16"),
     )
 
@@ -44,20 +43,20 @@ class Output:
 
     run_dir: str = setting(
         "",
-        "Directory of the run; the same command started again goes on with it.",
+        "Run directory; the same command resumes an interrupted run.",
     )
     checkpoint_every_steps: int = setting(
         1000,
-        "Steps between checkpoints within an epoch; there is one after each "
-        "epoch anyway. 0: none.",
+        "Steps between checkpoints within an epoch, besides the one after "
+        "each epoch. 0: none.",
         lower=0,
     )
     profile_steps: int = setting(
         0,
-        "Steps to trace, from the tenth on, for TensorBoard's profiler (pip "
-        "install tensorboard-plugin-profile). 0: none.",
+        "Steps to profile, from the tenth on, for TensorBoard (pip install "
+        "tensorboard-plugin-profile). 0: none.",
         lower=0,
     )
     keep_checkpoints: int = setting(
-        2, "Newest checkpoints kept beside the best one.", lower=1
+        2, "Newest checkpoints to keep besides the best one.", lower=1
     )

@@ -11,7 +11,7 @@ class Training:
 
     batch_size: int = setting(
         128,
-        "Images a step, over all replicas [images]. Sec. 5.",
+        "Images per step, over all replicas [images]. Sec. 5.",
         lower=1,
         upper=2**17,
     )
@@ -21,14 +21,14 @@ class Training:
     optimizer: str = setting(
         "momentum",
         "momentum: the paper's gradient descent, Sec. 5. lars: the same with a "
-        "rate for each kernel, for batches of thousands (You, Gitman and "
-        "Ginsburg, 2017, arXiv:1708.03888).",
+        "rate per kernel, for batches of thousands (You, Gitman and Ginsburg, "
+        "2017, arXiv:1708.03888).",
         choices=("momentum", "lars"),
     )
     lars_trust: float = setting(
         0.001,
-        "With --optimizer=lars: what a step changes of a kernel, as a share of "
-        "it, at a learning rate of 1.",
+        "With --optimizer=lars: size of a step relative to the kernel, at a "
+        "learning rate of 1.",
         lower=1e-9,
     )
     learning_rate: float = setting(
@@ -36,15 +36,15 @@ class Training:
     )
     base_batch_size: int = setting(
         0,
-        "The batch that --learning_rate is meant for: with another it is "
+        "Batch size that --learning_rate is meant for; for another it is "
         "multiplied by batch_size / base_batch_size (Goyal et al., 2017, "
-        "arXiv:1706.02677). 0: it is meant for every batch [images].",
+        "arXiv:1706.02677). 0: no scaling [images].",
         lower=0,
     )
     warmup_epochs: float = setting(
         0.0,
-        "The learning rate grows step by step for so long at the start "
-        "[epochs]; for large batches.",
+        "Duration of the linear growth of the learning rate at the start, for "
+        "large batches [epochs].",
         lower=0.0,
         upper=10_000.0,
     )
@@ -56,8 +56,8 @@ class Training:
     )
     decay_biases: bool = setting(
         True,
-        "Decay biases too; the paper makes no difference, the 2012 source and "
-        "Caffe do not decay them. Sec. 5.",
+        "Decay biases too, as the paper's text implies; the 2012 source and "
+        "Caffe do not. Sec. 5.",
     )
     bias_learning_rate: float = setting(
         1.0,
@@ -81,39 +81,38 @@ class Training:
     )
     on_nonfinite: str = setting(
         "stop",
-        "When the loss or the gradient of a step is not finite. stop: end the "
-        "run; rollback: go back to the last checkpoint and leave that batch "
-        "out.",
+        "What to do if the loss or the gradient of a step is not finite. stop: "
+        "end the run; rollback: return to the last checkpoint and skip that "
+        "batch.",
         choices=("stop", "rollback"),
     )
     max_rollbacks: int = setting(
         3,
-        "How often a run may roll back before it ends; with "
-        "--on_nonfinite=rollback.",
+        "Rollbacks before the run ends; with --on_nonfinite=rollback.",
         lower=1,
     )
     init_from: str = setting(
         "",
-        "Run directory whose best weights a new run starts from, layer by "
-        "layer where the shapes are the same. Sec. 6.",
+        "Run directory whose best weights a new run starts from, in layers of "
+        "the same name and shape. Sec. 6.",
     )
     freeze: str = setting(
         "",
-        "Layers whose weights stay as they start, in both towers, as "
-        "conv1,conv2; with --init_from.",
+        "Layers to freeze, in all towers, such as conv1,conv2; with "
+        "--init_from.",
     )
     seed: int = setting(
         1,
-        "Seed of the weights, the order and augmentation of the images and "
-        "the dropout masks. (TensorFlow's shuffling does not take 0, nor "
-        "2147483647, which it takes for 0.)",
+        "Seed of the weights, the order and augmentation of the images, and "
+        "the dropout masks. (TensorFlow's shuffle does not accept 0, and "
+        "takes 2147483647 for 0.)",
         lower=1,
         upper=2**31 - 2,
     )
 
     @property
     def full_learning_rate(self) -> float:
-        """The learning rate at the start, made to fit the batch size."""
+        """The learning rate at the start, scaled to the batch size."""
         if not self.base_batch_size:
             return self.learning_rate
         return self.learning_rate * self.batch_size / self.base_batch_size

@@ -1,13 +1,16 @@
 """Checkpoints: the state of a run on disk, complete or absent.
 
-A checkpoint is a directory `step-00000930`, `step-00000930-2` if there was one
-of that step before, with `variables.npz`, which maps the paths of Keras
-variables (conv1_tower0/kernel, ...) to arrays, `state.json` with what is not a
-variable, and `manifest.json` with the sizes and checksums of both. It is
-written aside, synced to disk and renamed, and never replaced, so that one with
-that name is whole unless it was damaged later, which the checksums tell. Paths
-do not depend on devices: a checkpoint made with any number of replicas serves
-any other.
+A checkpoint is a directory such as `step-00000930` (`step-00000930-2` if that
+step has one already) that contains
+
+    variables.npz   arrays by the path of their variable, conv1_tower0/kernel
+    state.json      all other state
+    manifest.json   sizes and checksums of both files
+
+It is written under another name, synced to disk, renamed, and never replaced:
+one with such a name is complete unless it was damaged later, which the
+checksums show. Paths do not depend on devices, so that a checkpoint fits any
+number of replicas.
 """
 
 import json
@@ -27,17 +30,13 @@ _FILES = (_VARIABLES, "state.json")
 
 
 def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
-    """Writes a checkpoint.
+    """Writes a checkpoint; if that fails, earlier ones stay as they are.
 
     Args:
-        directory: Where the run keeps its checkpoints.
+        directory: The directory of all checkpoints.
         values: Arrays by the paths of their variables.
-        state: JSON values, among them `step`, and `val_top1_error` and
-            `val_loss`, which are None in the middle of an epoch.
-
-    Raises:
-        UserError: if a value is not finite, or writing fails; checkpoints
-            written before stay as they are.
+        state: JSON values, including `step`, and `val_top1_error` and
+            `val_loss`, which are None within an epoch.
     """
     target = _new_name(directory, state["step"])
     aside = directory / ".writing"
@@ -57,13 +56,13 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         raise UserError(
             f"checkpoint {target} cannot be written: {error.strerror}.\n"
-            "Those before it are whole; make room, and start the same command "
-            "again to go on after the newest."
+            "Earlier checkpoints are complete; make room, then start the same "
+            "command again to resume from the newest."
         ) from error
 
 
 def _new_name(directory, step):
-    """Returns a name after all others of the step: none is ever replaced."""
+    """Returns an unused name that sorts after all others of the step."""
     name = f"step-{step:08d}"
     numbers = [_order(c)[1:] for c in _all(directory) if _order(c)[0] == step]
     if numbers:
@@ -105,7 +104,7 @@ def _sync_directory(path):
 
 
 def damage(checkpoint: Path) -> str:
-    """Returns what is wrong with a checkpoint's files; "" if nothing is."""
+    """Returns what is wrong with a checkpoint's files, "" if nothing."""
     try:
         manifest = json.loads((checkpoint / "manifest.json").read_text())
         for name in _FILES:
@@ -119,50 +118,39 @@ def damage(checkpoint: Path) -> str:
 
 
 def newest(directory: Path) -> Path | None:
-    """Returns the newest whole checkpoint, None if there has never been one.
+    """Returns the newest undamaged checkpoint, None if there are none at all.
 
-    Damaged ones are named and passed over.
-
-    Raises:
-        UserError: if all are damaged.
+    Damaged ones are reported and skipped; it is an error if all are damaged.
     """
-    return _first_whole(directory, reversed(_all(directory)))
+    return _first_undamaged(directory, reversed(_all(directory)))
 
 
 def best(directory: Path) -> Path | None:
-    """Returns the whole one with the lowest error, of equals that of loss.
+    """Returns the undamaged checkpoint with the lowest validation error.
 
-    None if none was measured.
-
-    Raises:
-        UserError: if all are damaged.
+    The loss decides between equal errors. None if none has an error.
     """
     measured = [c for c in _all(directory) if _error(c) is not None]
-    return _first_whole(directory, sorted(measured, key=_error))
+    return _first_undamaged(directory, sorted(measured, key=_error))
 
 
-def _first_whole(directory, candidates):
+def _first_undamaged(directory, candidates):
     reason = ""
     for checkpoint in candidates:
         reason = damage(checkpoint)
         if not reason:
             return checkpoint
-        print(f"{checkpoint} is damaged and not used: {reason}.")
+        print(f"{checkpoint} is damaged and skipped: {reason}.")
     if reason:
         raise UserError(
             f"all checkpoints in {directory} are damaged; remove that "
-            "directory to begin anew, or give another --run_dir."
+            "directory to start over, or give another --run_dir."
         )
     return None
 
 
 def prune(directory: Path, *, keep: int) -> None:
-    """Removes all but the best checkpoint and those of the newest steps.
-
-    Args:
-        directory: Where the run keeps its checkpoints.
-        keep: Steps to keep, of each the last checkpoint only.
-    """
+    """Removes all but the best checkpoint and the last ones of `keep` steps."""
     found = _all(directory)
     measured = [c for c in found if _error(c) is not None]
     last_of_step = {_order(c)[0]: c for c in found}
@@ -195,7 +183,7 @@ def _error(checkpoint):
 
 
 def read_state(checkpoint: Path) -> dict:
-    """Returns what `save` was given as `state`."""
+    """Returns the `state` that was saved."""
     return json.loads((checkpoint / "state.json").read_text())
 
 
@@ -205,29 +193,20 @@ def values_of(variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
 
 
 def restore(checkpoint: Path, variables: Iterable[keras.Variable]) -> None:
-    """Gives variables the values they had.
-
-    Args:
-        checkpoint: The checkpoint.
-        variables: Variables with the same paths and shapes as those saved;
-            some of them may be left out.
-
-    Raises:
-        UserError: if a variable is not in the checkpoint or has another shape.
-    """
+    """Restores variables, all or some of those that were saved."""
     with np.load(checkpoint / _VARIABLES) as saved:
         for variable in variables:
             if variable.path not in saved:
                 raise UserError(
-                    f"{checkpoint} has no variable {variable.path}; it is of "
-                    "another network. Use the settings it was made with."
+                    f"{checkpoint} has no variable {variable.path}; it belongs "
+                    "to another network. Use the settings it was saved with."
                 )
             value = saved[variable.path]
             if value.shape != tuple(variable.shape):
                 raise UserError(
                     f"{variable.path} has shape {value.shape} in {checkpoint} "
                     f"but {tuple(variable.shape)} in this network. Use the "
-                    "settings the checkpoint was made with."
+                    "settings the checkpoint was saved with."
                 )
             variable.assign(value)
 
@@ -235,20 +214,15 @@ def restore(checkpoint: Path, variables: Iterable[keras.Variable]) -> None:
 def restore_fitting(
     checkpoint: Path, model: keras.Model
 ) -> tuple[list[str], list[str]]:
-    """Gives layers the weights of another network's, where they fit.
-
-    Args:
-        checkpoint: A checkpoint of any network.
-        model: The network to change.
+    """Restores the layers whose names and shapes fit another network's.
 
     Returns:
-        The names of the layers that were given weights of the same shapes by
-        the layer of the same name, and of the other layers with weights.
+        The names of the restored layers, and of the other layers with weights.
     """
     taken, left = [], []
     with np.load(checkpoint / _VARIABLES) as saved:
         for layer in model.layers:
-            weights = layer.weights  # Frozen ones, too.
+            weights = layer.weights  # Including frozen ones.
             found = {v.path: saved[v.path] for v in weights if v.path in saved}
             fits = all(
                 v.path in found and found[v.path].shape == tuple(v.shape)

@@ -44,25 +44,25 @@ def placeholder_info(class_names: Sequence[str]) -> DatasetInfo:
     )
 
 
-def write_dataset_info(run: RunDir, info: DatasetInfo) -> None:
+def write_dataset_info(run_dir: RunDir, info: DatasetInfo) -> None:
     """Writes dataset.json and, before it, the mean image if there is one."""
     content = dataclasses.asdict(info)
     mean_image = content.pop("mean_image")
     if mean_image is None:  # A start that was killed may have left one.
-        run.mean_image.unlink(missing_ok=True)
+        run_dir.mean_image.unlink(missing_ok=True)
     else:
-        write_array(run.mean_image, mean_image)
-    write_json(run.dataset, content)
+        write_array(run_dir.mean_image, mean_image)
+    write_json(run_dir.dataset, content)
 
 
-def read_dataset_info(run: RunDir) -> DatasetInfo:
+def read_dataset_info(run_dir: RunDir) -> DatasetInfo:
     """Returns what `write_dataset_info` wrote."""
-    if not run.dataset.exists():
+    if not run_dir.dataset.exists():
         raise UserError(
-            f"{run.path} is not a run directory: it has no "
-            f"{run.dataset.name}. Start a run with train --run_dir={run.path}."
+            f"{run_dir.path} is not a run directory: it has no "
+            f"{run_dir.dataset.name}. Start a run with train --run_dir={run_dir.path}."
         )
-    content = json.loads(run.dataset.read_text())
-    if run.mean_image.exists():
-        content["mean_image"] = np.load(run.mean_image)
+    content = json.loads(run_dir.dataset.read_text())
+    if run_dir.mean_image.exists():
+        content["mean_image"] = np.load(run_dir.mean_image)
     return DatasetInfo(**content)

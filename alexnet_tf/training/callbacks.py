@@ -1,4 +1,4 @@
-"""Callbacks of `fit`: speed, validation, history, and what ends a bad run."""
+"""Callbacks of `fit`: speed, validation, history, and checks of the run."""
 
 import math
 import time
@@ -18,15 +18,14 @@ from alexnet_tf.training.checkpointing import Progress
 class Throughput(keras.callbacks.Callback):
     """Adds `images_per_second` and `input_wait` to the logs.
 
-    Both are counted over the training steps of an epoch so far, without the
-    first one, which contains compiling the step or filling the pipeline, and
-    without validation. `input_wait` is the share of that time, in 0..1, for
-    which the devices waited for a batch.
+    Both cover the training steps of the epoch so far, except the first, which
+    includes compiling the step or filling the pipeline. `input_wait` is the
+    fraction of that time that the devices waited for a batch.
 
     Args:
         batch_size: Images a step, over all replicas.
-        clock: Knows when batches were ready.
-        progress: Knows the number of the step.
+        clock: When batches became ready.
+        progress: The number of the step.
     """
 
     def __init__(self, batch_size: int, clock: InputClock, progress: Progress):
@@ -37,7 +36,7 @@ class Throughput(keras.callbacks.Callback):
         self._has_begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Starts anew; an epoch of one step has no figures."""
+        """Starts over; an epoch of one step has no figures."""
         self._figures = dict.fromkeys(
             ("images_per_second", "input_wait"), float("nan")
         )
@@ -69,8 +68,7 @@ class Throughput(keras.callbacks.Callback):
 class Validation(keras.callbacks.Callback):
     """Adds `val_loss`, `val_top1_error` and `val_top5_error` to the logs.
 
-    Keras's own validation has no way to leave out what fills up the last
-    batch.
+    Keras's own validation cannot leave out the padding of the last batch.
 
     Args:
         predictor: Predicts the validation split.
@@ -100,12 +98,9 @@ class History(keras.callbacks.Callback):
         self.run_dir = run_dir
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes the epoch's row; rows of epochs run before stay."""
-        rows = [
-            row
-            for row in self.run_dir.read_history()
-            if int(row["epoch"]) < epoch
-        ]
+        """Writes the epoch's row after those of earlier epochs."""
+        rows = self.run_dir.read_history()
+        rows = [row for row in rows if int(row["epoch"]) < epoch]
         optimizer = self.model.optimizer
         row = {
             "epoch": epoch,
@@ -122,11 +117,10 @@ class NonfiniteError(UserError):
 
 
 class NonfiniteCheck(keras.callbacks.Callback):
-    """Looks at the loss and the gradient after each step.
+    """Ends training at a nonfinite loss or gradient.
 
-    The loss alone is not enough: a ReLU makes zero of what is not a number, so
-    that only the gradient of the layers before it tells. Adds `gradient_norm`
-    to the logs.
+    The loss alone is not enough: ReLU turns NaN into zero, so that only the
+    gradient of the layers before it shows it. Adds `gradient_norm` to the logs.
     """
 
     def on_train_batch_end(self, batch, logs=None):
@@ -141,16 +135,12 @@ class NonfiniteCheck(keras.callbacks.Callback):
             raise NonfiniteError(" and ".join(wrong))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds that of the last step to the epoch's logs."""
+        """Adds the norm of the last step to the epoch's logs."""
         logs["gradient_norm"] = self.model.optimizer.gradient_norm()
 
 
 class BadExampleLimit(keras.callbacks.Callback):
-    """Ends the run when too many examples turn out to be unusable.
-
-    Args:
-        bad: Where they are noted.
-    """
+    """Ends training when too many examples turn out to be unusable."""
 
     def __init__(self, bad: BadExamples):
         super().__init__()
@@ -166,67 +156,67 @@ class BadExampleLimit(keras.callbacks.Callback):
 
 
 class StuckLoss(keras.callbacks.Callback):
-    """Says once if the training loss stays where guessing would put it.
+    """Warns once if the training loss stays at chance level.
 
     Args:
-        num_classes: Guessing has the loss ln(num_classes).
+        num_classes: Chance level is the loss ln(num_classes).
         patience: Steps for which the loss must be within 1 % of that.
     """
 
-    # Steps between looks, each at the mean loss since the last.
+    # Steps between checks, each of the mean loss since the last one.
     _INTERVAL = 100
 
     def __init__(self, num_classes: int, patience: int = 500):
         super().__init__()
-        self.guess = math.log(num_classes)
+        self.chance = math.log(num_classes)
         self.patience = patience
         self._flat_steps = 0
-        self._told = False
+        self._warned = False
         self._start_epoch()
 
     def _start_epoch(self):
-        """Starts the sums anew, as Keras does for its mean of the loss."""
+        """Resets the sums, as Keras resets its mean of the loss."""
         self._batches, self._steps, self._sum = 0, 0, 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        """Looks at the loss now and then."""
+        """Checks the loss every few steps."""
         self._batches += 1
         if self._batches % self._INTERVAL == 0:
-            self._look(self._batches, logs["loss"])
+            self._check(self._batches, logs["loss"])
 
     def on_epoch_end(self, epoch, logs=None):
-        """Looks at the rest of the epoch."""
+        """Checks the loss of the rest of the epoch."""
         if self._batches > self._steps:
-            self._look(self._batches, logs["loss"])
+            self._check(self._batches, logs["loss"])
         self._start_epoch()
 
     def get_state(self) -> dict:
-        """Returns what it has seen."""
+        """Returns what changes during training."""
         return {
             "flat_steps": self._flat_steps,
-            "told": self._told,
+            "told": self._warned,  # The name in existing checkpoints.
             "epoch": [self._batches, self._steps, self._sum],
         }
 
     def set_state(self, state: dict) -> None:
-        """Takes what `get_state` returned."""
-        self._flat_steps, self._told = state["flat_steps"], state["told"]
+        """Restores what `get_state` returned."""
+        self._flat_steps, self._warned = state["flat_steps"], state["told"]
         self._batches, self._steps, self._sum = state["epoch"]
 
-    def _look(self, steps, mean_loss):
+    def _check(self, steps, mean_loss):
         """Takes the mean loss over the first `steps` steps of the epoch."""
         new_steps, total = steps - self._steps, float(mean_loss) * steps
         loss = (total - self._sum) / new_steps
         self._steps, self._sum = steps, total
-        is_flat = abs(loss - self.guess) <= 0.01 * self.guess
+        is_flat = abs(loss - self.chance) <= 0.01 * self.chance
         self._flat_steps = self._flat_steps + new_steps if is_flat else 0
-        if self._flat_steps >= self.patience and not self._told:
-            self._told = True
+        if self._flat_steps >= self.patience and not self._warned:
+            self._warned = True
             print(
-                f"\nThe loss has stayed within 1 % of {self.guess:.3f}, that "
-                f"of guessing, for {self._flat_steps} steps. Likely causes: "
-                "--learning_rate too high\nor too low; initial weights that "
-                "leave no signal or dead units (--initialization,\n--width); "
+                f"\nThe loss has stayed within 1 % of {self.chance:.3f}, "
+                f"chance level, for {self._flat_steps} steps. Likely causes: "
+                "--learning_rate too high or too\nlow; initial weights that "
+                "leave no signal or dead units (--initialization, --width);\n"
                 "--dropout_form=inverted with few classes; labels that do not "
-                "belong to\ntheir images. Training goes on."
+                "match their images.\nTraining continues."
             )

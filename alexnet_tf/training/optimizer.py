@@ -13,30 +13,30 @@ class MomentumSGD(keras.optimizers.SGD):
     v = momentum v - decay learning_rate w - learning_rate gradient
     w = w + v
 
-    Keras's own `weight_decay` shrinks the weights outside the momentum, which
-    is another rule.
+    Keras's `weight_decay` is another rule: it shrinks the weights outside the
+    momentum.
 
-    With `trust` it is LARS, "layer-wise adaptive rate scaling" for large
-    batches: the rate of a kernel, of each tower's for itself, is multiplied by
+    A `trust_coefficient` makes it LARS, "layer-wise adaptive rate scaling" for
+    large batches: the rate of each tower's kernel is multiplied by
 
-        trust |w| / (|gradient| + decay |w|)
+        trust_coefficient |w| / (|gradient| + decay |w|)
 
-    which makes its step a share of the kernel. Biases, many of which begin at
-    zero and have no share to grow by, have trust times the rate, as have
-    kernels of zeros or without a gradient.
+    which makes its step a fraction of the kernel. Biases, many of which start
+    at zero, and kernels that are zero or have no gradient use
+    trust_coefficient times the rate.
 
     Args:
         learning_rate: The rate; float.
-        momentum: Share of the last step that is kept, in [0, 1).
+        momentum: Fraction of the last step that is kept, in [0, 1).
         decay: The paper's weight decay, 0.0005; float.
         decay_biases: Whether biases decay too.
         bias_learning_rate: Factor on the learning rate of biases.
-        loss_scale: The loss is multiplied by this and its gradient divided by
-            it: gradients of float16 layers would be rounded to zero. (Keras's
-            own `loss_scale_factor` divides on the lead.)
-        trust_coefficient: LARS's trust coefficient; 0 for plain gradient descent.
-        warmup_steps: Steps for which the rate grows in proportion to their
-            number, up to `learning_rate` in the last one.
+        loss_scale: Factor on the loss, by which the gradients are divided
+            again: those of float16 layers would be rounded to zero. (Keras's
+            `loss_scale_factor` divides on the primary device.)
+        trust_coefficient: 0 for plain gradient descent.
+        warmup_steps: Steps over which the rate grows linearly to
+            `learning_rate`.
         **kwargs: As for `keras.optimizers.SGD`; `nesterov` has no effect.
 
     Reference:
@@ -59,8 +59,8 @@ class MomentumSGD(keras.optimizers.SGD):
         warmup_steps=0,
         **kwargs,
     ):
-        # A name of its own: Keras would number optimizers, and with them the
-        # variables in checkpoints, in the order they are made.
+        # Keras numbers unnamed optimizers, and so their variables in
+        # checkpoints, in the order they are made.
         kwargs.setdefault("name", "momentum_sgd")
         super().__init__(learning_rate, momentum=momentum, **kwargs)
         self.decay = decay
@@ -71,21 +71,21 @@ class MomentumSGD(keras.optimizers.SGD):
         self.warmup_steps = warmup_steps
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Makes the momentum, and notes which variables are biases.
+        """Creates the momentum and finds the biases.
 
-        Under a strategy `update_step` sees TensorFlow's variables, which have
-        other names.
+        Under a strategy `update_step` receives TensorFlow's variables, which
+        have other names.
         """
         super().build(variables)
         self._is_bias = [variable.name == "bias" for variable in variables]
         self._squares = [self._make_square(variable) for variable in variables]
-        # Compiled, since it is called after each step.
+        # Compiled: it is called after each step.
         self._norm = tf.function(
             lambda: tf.sqrt(tf.add_n([s.value for s in self._squares]))
         )
 
     def _make_square(self, variable):
-        """Makes a number beside a variable, on its devices."""
+        """Creates a scalar on the devices of a variable."""
         strategy = tf.distribute.get_strategy()
         with strategy.extended.colocate_vars_with(variable.value):
             return self.add_variable(
@@ -93,30 +93,30 @@ class MomentumSGD(keras.optimizers.SGD):
             )
 
     def gradient_norm(self) -> float:
-        """Returns the norm of the last step's gradient, all weights together.
+        """Returns the norm of the last gradient of the mean loss.
 
-        It is of the gradient of the mean loss, without weight decay, and not
-        finite if any part of the gradient is not.
+        It covers all weights, without decay, and is not finite if any part of
+        the gradient is not.
         """
         return float(self._norm())
 
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
-        """Returns what gradients are taken of; Keras calls this."""
+        """Returns the loss that Keras differentiates."""
         return loss * self.loss_scale
 
     def update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate
     ) -> None:
-        """Makes one step of `variable`."""
+        """Updates `variable`."""
         index = self._get_variable_index(variable)
         if self.loss_scale != 1:
             gradient /= self.loss_scale
         square = 2 * tf.nn.l2_loss(gradient)
         self.assign(self._squares[index], square)
-        learning_rate *= self._warmth()
+        learning_rate *= self._warmup_factor()
         decay = self.decay
         if self.trust_coefficient:
-            learning_rate *= self._trust_in(index, variable, tf.sqrt(square))
+            learning_rate *= self._lars_factor(index, variable, tf.sqrt(square))
         if self._is_bias[index]:
             learning_rate *= self.bias_learning_rate
             decay *= self.decay_biases
@@ -124,9 +124,9 @@ class MomentumSGD(keras.optimizers.SGD):
             step = learning_rate * (gradient + decay * variable)
             self.assign_sub(variable, step)
             return
-        # Operations that change variables in place; others make large tensors
-        # and take twice the time. The second one multiplies v by the momentum,
-        # so that the first one divides by it.
+        # These change variables in place; others allocate large tensors and
+        # take twice the time. The second one multiplies v by the momentum, so
+        # that the first one divides by it.
         v = self.momentums[index].value.handle
         if decay:
             tf.raw_ops.ResourceApplyGradientDescent(
@@ -144,16 +144,16 @@ class MomentumSGD(keras.optimizers.SGD):
 
     def current_rate(self) -> float:
         """Returns the learning rate of the next step."""
-        return float(self.learning_rate.numpy() * self._warmth())
+        return float(self.learning_rate.numpy() * self._warmup_factor())
 
-    def _warmth(self):
-        """Returns the share of the learning rate that the next step has."""
+    def _warmup_factor(self):
+        """Returns the fraction of the learning rate for the next step."""
         if not self.warmup_steps:
             return 1.0
         step = tf.cast(self.iterations.value, tf.float32) + 1
         return tf.minimum(step / self.warmup_steps, 1.0)
 
-    def _trust_in(self, index, variable, gradient_norm):
+    def _lars_factor(self, index, variable, gradient_norm):
         """Returns LARS's factor on the learning rate."""
         if self._is_bias[index]:
             return self.trust_coefficient
@@ -165,25 +165,25 @@ class MomentumSGD(keras.optimizers.SGD):
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Sums the gradients over the replicas, device by device.
 
-        Keras would sum them all in one call, which TensorFlow places, with all
-        that goes into it, on the lead.
+        Overrides a private method of Keras, which sums them in one call that
+        TensorFlow places, with all its inputs, on the primary device.
         """
         if tf.distribute.get_replica_context() is None:
             return list(grads_and_vars)
         pairs = list(grads_and_vars)
-        places_on = collections.defaultdict(list)
-        # In the order of the variables, which is the same on all replicas;
-        # that of names is not: GPU:10 comes before GPU:9.
-        for place, (gradient, _) in enumerate(pairs):
-            places_on[gradient.device].append(place)
+        indices_on = collections.defaultdict(list)
+        # In the order of the variables, the same on all replicas; the order of
+        # names is not: GPU:10 comes before GPU:9.
+        for index, (gradient, _) in enumerate(pairs):
+            indices_on[gradient.device].append(index)
         summed = [None] * len(pairs)
-        for device, places in places_on.items():
+        for device, indices in indices_on.items():
             with tf.device(device):
                 sums = super()._all_reduce_sum_gradients(
-                    [pairs[place] for place in places]
+                    [pairs[index] for index in indices]
                 )
-            for place, pair in zip(places, sums, strict=True):
-                summed[place] = pair
+            for index, pair in zip(indices, sums, strict=True):
+                summed[index] = pair
         return summed
 
     def get_config(self) -> dict:

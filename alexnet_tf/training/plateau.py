@@ -1,8 +1,8 @@
-"""When the learning rate drops, and when training ends (Sec. 5).
+"""The plateau rule: when the learning rate drops and training ends (Sec. 5).
 
-The paper divides the rate by 10 when the validation error no longer improves
-at the current rate, three times before the end of training. How long to wait
-it does not say; the 2012 source's author waited for about 26 epochs a level.
+The paper divides the rate by 10 when the validation error stops improving at
+the current rate, three times before training ends. It does not say how long to
+wait; the author of the 2012 source waited about 26 epochs per level.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ class Verdict(enum.Enum):
 
 @dataclasses.dataclass
 class PlateauRule:
-    """Watches an error; asks for a drop of the rate when it stops falling.
+    """Decides when the learning rate drops, without Keras.
 
     Args:
         patience: Epochs without a new lowest error that make a plateau.
-        max_drops: Drops allowed; the plateau after the last one is the end.
-        best: Lowest error so far, a fraction in [0, 1]; infinite at first.
-        wait: Epochs since `best`, or since the last drop.
+        max_drops: Drops allowed; the plateau after the last one ends training.
+        best: Lowest error so far, in [0, 1].
+        wait: Epochs since `best` or the last drop.
         drops: Drops so far.
     """
 
@@ -39,7 +39,7 @@ class PlateauRule:
     drops: int = 0
 
     def update(self, error: float) -> Verdict:
-        """Takes in an epoch's error; NaN never counts as an improvement."""
+        """Takes an epoch's error; NaN never counts as an improvement."""
         if error < self.best:
             self.best, self.wait = error, 0
             return Verdict.CONTINUE
@@ -52,20 +52,20 @@ class PlateauRule:
         return Verdict.DROP
 
     def get_state(self) -> dict:
-        """Returns what changes, but not the settings."""
+        """Returns what changes during training."""
         return {"best": self.best, "wait": self.wait, "drops": self.drops}
 
     def set_state(self, state: dict) -> None:
-        """Takes what `get_state` returned."""
+        """Restores what `get_state` returned."""
         for name, value in state.items():
             setattr(self, name, value)
 
 
 class PlateauSchedule(keras.callbacks.Callback):
-    """Drops the learning rate, and ends training, as a `PlateauRule` says.
+    """Applies a `PlateauRule` to the validation top-1 error of each epoch.
 
     Args:
-        rule: The rule; it sees the validation top-1 error of each epoch.
+        rule: The rule.
         factor: A drop divides the learning rate by this.
     """
 
@@ -75,7 +75,7 @@ class PlateauSchedule(keras.callbacks.Callback):
         self.factor = factor
 
     def on_epoch_end(self, epoch, logs=None):
-        """Applies the rule's verdict and says so."""
+        """Drops the learning rate or ends training, and prints why."""
         verdict = self.rule.update(logs["val_top1_error"])
         if verdict is Verdict.CONTINUE:
             return

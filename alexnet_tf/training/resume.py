@@ -2,115 +2,121 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import keras
 
 from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config, parse
+from alexnet_tf.config.flags import Config, parse, to_flagfile
 from alexnet_tf.config.network import Network
 from alexnet_tf.config.training import Training
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.storage.dataset_info import read_dataset_info
-from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.storage.files import write_json, write_whole
+from alexnet_tf.storage.run_dir import RunDir, describe_environment
 from alexnet_tf.training.checkpointing import Progress
 
+# Settings that must not change, except for where the data are and how many of
+# them may be bad.
 _FIXED = {
     field.name
     for group in (Data, Network)
     for field in dataclasses.fields(group)
-} | {"batch_size", "freeze", "seed"}
-# Where the data lie, and how bad they may be.
-_FREE = {"data_dir", "max_bad_fraction"}
-# What has a rule of its own: `settle_learning_rate`, and the weights that a
-# run which has some does not take.
+} - {"data_dir", "max_bad_fraction"} | {"batch_size", "freeze", "seed"}
+# Settings with a rule of their own: `settle_learning_rate`; and a resumed run
+# has weights.
 _SETTLED = {"learning_rate", "base_batch_size", "init_from"}
-# Of environment.json: what numbers do not depend on.
+# Entries of environment.json that numbers do not depend on.
 _HARMLESS = {"git_commit"}
 
 
-def check_settings(config: Config, run: RunDir) -> Config | None:
-    """Returns the settings that a run was last started with, if it was.
+def check_settings(config: Config, run_dir: RunDir) -> Config | None:
+    """Checks the settings of a run that is started again.
 
-    Raises:
-        UserError: if the data, the network, the batch size, the frozen layers
-            or the seed differ.
+    Returns:
+        The settings of its last start, None if there was none.
     """
-    if not run.flags.exists():
+    if not run_dir.flags.exists():
         return None
-    old, _ = parse([f"--flagfile={run.flags}"])
-    for name in sorted(_FIXED - _FREE):
-        before, now = getattr(old, name), getattr(config, name)
+    previous, _ = parse([f"--flagfile={run_dir.flags}"])
+    for name in sorted(_FIXED):
+        before, now = getattr(previous, name), getattr(config, name)
         if before != now:
             raise UserError(
-                f"--{name}={now}, but {run.path} was started with "
-                f"--{name}={before}. Go on with --flagfile={run.flags} "
-                f"--run_dir={run.path}, or take another --run_dir."
+                f"--{name}={now}, but {run_dir.path} was started with "
+                f"--{name}={before}. Resume with --flagfile={run_dir.flags} "
+                f"--run_dir={run_dir.path}, or give another --run_dir."
             )
-    return old
+    return previous
 
 
-def check_data(run: RunDir, training: Examples, validation: Examples) -> None:
-    """Checks that the splits have as many examples as at the first start.
-
-    Raises:
-        UserError: if they have more or fewer.
-    """
-    info = read_dataset_info(run)
+def check_data(
+    run_dir: RunDir, train_split: Examples, val_split: Examples
+) -> None:
+    """Checks that the splits are as large as at the first start."""
+    info = read_dataset_info(run_dir)
     before = (info.train_examples, info.validation_examples)
-    now = (training.count, validation.count)
+    now = (train_split.count, val_split.count)
     if before != now:
         raise UserError(
-            f"{run.path} was started on {before[0]} training and {before[1]} "
-            f"validation images; its data set now has {now[0]} and {now[1]}.\n"
-            "Give the data set as it was, or start a new run with "
-            f"--init_from={run.path}."
+            f"{run_dir.path} was started on {before[0]} training and "
+            f"{before[1]} validation images; its data set now has {now[0]} "
+            f"and {now[1]}.\nRestore the data set, or start a new run with "
+            f"--init_from={run_dir.path}."
         )
 
 
-def log_changes(
-    run: RunDir, environment: dict, old: Config | None, new: Config
+def write_settings(
+    config: Config,
+    run_dir: RunDir,
+    replicas: Sequence[Sequence[str]],
+    train_examples: int,
+    previous: Config | None,
 ) -> None:
-    """Says what differs from how and where a run was last started.
+    """Writes flags.cfg and environment.json, and prints what has changed.
 
     Args:
-        run: The run.
-        environment: As `environment.describe_environment` returns it.
-        old: The settings it was last started with, if it was.
-        new: The settings it goes on with.
+        config: The settings.
+        run_dir: The run directory.
+        replicas: Names of the devices of each replica.
+        train_examples: Size of the training split.
+        previous: The settings of the last start.
     """
     recipe = {field.name for field in dataclasses.fields(Training)}
     for name in sorted((recipe | {"precision"}) - _FIXED - _SETTLED):
-        before, now = getattr(old or new, name), getattr(new, name)
+        before, now = getattr(previous or config, name), getattr(config, name)
         if before != now:
-            print(f"--{name} was {before}; the run goes on with {now}.")
-    if not run.environment.exists():
-        return
-    before = json.loads(run.environment.read_text())
-    for name in sorted(environment.keys() - _HARMLESS):
-        if before.get(name) != environment[name]:
-            print(
-                f"{name} was {before.get(name)}, now {environment[name]}: from "
-                "here on the last bits of numbers may differ."
-            )
+            print(f"--{name} was {before}; the run continues with {now}.")
+    environment = describe_environment(replicas, config.dataset, train_examples)
+    if run_dir.environment.exists():
+        before = json.loads(run_dir.environment.read_text())
+        for name in sorted(environment.keys() - _HARMLESS):
+            if before.get(name) != environment[name]:
+                print(
+                    f"{name} was {before.get(name)}, now {environment[name]}: "
+                    "from here on the last bits of numbers may differ."
+                )
+    write_whole(run_dir.flags, to_flagfile(config))
+    write_json(run_dir.environment, environment)
 
 
 def settle_learning_rate(
-    config: Config, old: Config, model: keras.Model, progress: Progress
+    config: Config, previous: Config, model: keras.Model, progress: Progress
 ) -> Config:
-    """Keeps the learning rate of a run that goes on, or forces another.
+    """Keeps the learning rate of a resumed run, or forces another.
 
-    The same rate is forced once only, so that a run which is started with the
-    same command again is not thrown back to it.
+    The same rate is forced only once, so that repeating a command does not
+    set the run back to it.
 
     Args:
-        config: The settings that the run goes on with.
-        old: Those it was last started with.
-        model: The model, as its checkpoint left it.
-        progress: Notes which rate was forced.
+        config: The settings.
+        previous: The settings of the last start.
+        model: The model, restored from its checkpoint.
+        progress: Records the forced rate.
 
     Returns:
-        `config`, with the learning rate that counts.
+        `config` with the learning rate that applies.
     """
     reached = float(model.optimizer.learning_rate.numpy())
     new = config.full_learning_rate
@@ -120,15 +126,17 @@ def settle_learning_rate(
         print(
             f"Learning rate {reached:g} -> {new:g}: --override_learning_rate."
         )
-    elif not config.override_learning_rate and new != old.full_learning_rate:
+    elif (
+        not config.override_learning_rate and new != previous.full_learning_rate
+    ):
         print(
-            f"Learning rate {reached:g}, which the run had reached, and not "
-            f"{new:g}, which --learning_rate={config.learning_rate:g} asks "
-            "for; --override_learning_rate forces that."
+            f"Learning rate {reached:g}, which the run has reached, instead "
+            f"of {new:g} from --learning_rate={config.learning_rate:g}; "
+            "--override_learning_rate forces that."
         )
         return dataclasses.replace(
             config,
-            learning_rate=old.learning_rate,
-            base_batch_size=old.base_batch_size,
+            learning_rate=previous.learning_rate,
+            base_batch_size=previous.base_batch_size,
         )
     return config

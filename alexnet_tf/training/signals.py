@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first stops in good order, the second at once."""
+"""SIGTERM and Ctrl-C: the first stops cleanly, the second at once."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Ends the process on a signal where it is, by SystemExit, with a line."""
+    """Turns a signal into SystemExit, with a message."""
 
     def end(number, frame):
         signal.signal(number, signal.SIG_DFL)
@@ -22,47 +22,40 @@ def ending_on_signals() -> Iterator[None]:
 
 
 class StopRequest:
-    """A wish to stop, for a loop that asks after each step.
+    """A request to stop, checked by the training loop after each step.
 
     Args:
-        total: Sums a number over all workers of the run; these must then ask
-            equally often. They learn of a wish of one of them a few steps
-            later.
+        total: Sums a number over all workers of the run, which must call
+            `is_made` equally often; a signal to one stops all of them a few
+            steps later.
     """
 
-    # Asking for a sum takes time.
+    # Calls between sums over the workers, which take time.
     _INTERVAL = 10
 
     def __init__(self, total: Callable[[int], int] | None = None):
         self._total = total
         self._signal = None
-        self._asked = 0
+        self._calls = 0
         self._is_agreed = False
 
     def listening(self) -> contextlib.AbstractContextManager:
-        """Returns a context in which signals are noted."""
+        """Returns a context in which signals request a stop."""
         return _handling(self._receive)
 
     def is_made(self) -> bool:
         """Returns whether to stop now."""
         if not self._total:
             return self._signal is not None
-        self._asked += 1
-        if self._asked % self._INTERVAL == 0:
+        self._calls += 1
+        if self._calls % self._INTERVAL == 0:
             self._is_agreed |= self._total(self._signal is not None) > 0
         return self._is_agreed
 
     def exit(self, step: int) -> None:
-        """Ends the process as the signal would have, after a checkpoint.
-
-        Args:
-            step: Steps done.
-
-        Raises:
-            SystemExit: with 128 and the signal's number, as shells have it.
-        """
+        """Ends the process as the signal would have; `step` steps are done."""
         print(
-            f"Stopped after step {step}. The same command goes on from there.",
+            f"Stopped after step {step}. The same command resumes from there.",
             flush=True,
         )
         raise SystemExit(_code(self._signal or signal.SIGTERM))
@@ -76,7 +69,7 @@ class StopRequest:
 
 
 def _code(number):
-    """Returns the exit code of a process that a signal ended, as in shells."""
+    """Returns the exit code that shells give a process ended by a signal."""
     return 128 + number
 
 

@@ -1,4 +1,4 @@
-"""TensorBoard's pages: figures, images, the graph, settings, a profile."""
+"""TensorBoard: curves, images, the graph, settings and a profile."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import api as hparams
 from alexnet_tf.evaluation import gallery, picture_plots
 from alexnet_tf.storage.run_dir import RunDir
 
-# Columns of history.csv, by the curve and the chart that they are in.
+# Column of history.csv -> chart, for each curve of a chart.
 _SCALARS = {
     "train": {
         "loss": "loss",
@@ -28,7 +28,7 @@ _SCALARS = {
         "val_top5_error": "errors/top5",
     },
 }
-# Settings by which runs are compared.
+# Settings shown under HPARAMS.
 _COMPARED = (
     "activation",
     "batch_size",
@@ -43,10 +43,10 @@ _COMPARED = (
     "weight_decay",
     "width",
 )
-# Training images on the page, in as many rows as columns.
+# Training images a row and a column.
 _SIDE = 6
-# The first step that is traced; those before it take longer.
-_PROFILED = 10
+# First profiled step; those before it take longer.
+_FIRST_PROFILED = 10
 
 
 class TensorBoard(keras.callbacks.Callback):
@@ -54,42 +54,41 @@ class TensorBoard(keras.callbacks.Callback):
 
     At the start: some training images, the graph of the network, and the
     settings (HPARAMS). After each epoch: its row of history.csv, so that
-    `History` must come before this, and conv1's kernels. (Keras's own callback
-    gives each figure a group of its own, and writes none of the others.)
+    `History` must come first, and conv1's kernels. (Keras's callback puts each
+    curve into a group of its own and writes none of the rest.)
 
     Args:
-        run: The run directory.
-        batches: Training batches; some of the first one's images are shown
-            as the network sees them, after mirroring, cutting and color
-            noise.
+        run_dir: The run directory.
+        batches: Training batches; images of the first one are shown as the
+            network sees them, after cropping, mirroring and color noise.
         settings: All settings by name.
         profile_steps: Steps to trace for the profiler; 0 for none.
     """
 
     def __init__(
         self,
-        run: RunDir,
+        run_dir: RunDir,
         batches: tf.data.Dataset,
         *,
         settings: Mapping[str, int | float | str | bool],
         profile_steps: int,
     ):
         super().__init__()
-        self.run = run
+        self.run_dir = run_dir
         self.batches = batches
         self.settings = {name: settings[name] for name in _COMPARED}
         self.profile_steps = profile_steps
         self._step = 0
 
     def on_train_begin(self, logs=None):
-        """Shows the network and its input, unless a run goes on."""
-        directory = self.run.tensorboard
-        begun = directory.exists()
+        """Writes the network and its input, unless the run is resumed."""
+        directory = self.run_dir.tensorboard
+        is_resumed = directory.exists()
         self.writers = {
             name: tf.summary.create_file_writer(str(directory / name))
             for name in (".", *_SCALARS)
         }
-        if begun:
+        if is_resumed:
             return
         with self.writers["."].as_default(step=0):
             tf.summary.image("training_images", self._training_images()[None])
@@ -101,19 +100,19 @@ class TensorBoard(keras.callbacks.Callback):
                     for tag in _SCALARS["validation"].values()
                 ],
             )
-            hparams.hparams(self.settings, trial_id=self.run.path.name)
+            hparams.hparams(self.settings, trial_id=self.run_dir.path.name)
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Begins and ends the profile."""
+        """Starts and stops the profiler."""
         self._step += 1
-        if self.profile_steps and self._step == _PROFILED:
-            tf.profiler.experimental.start(str(self.run.tensorboard))
-        if self._step == _PROFILED + self.profile_steps:
+        if self.profile_steps and self._step == _FIRST_PROFILED:
+            tf.profiler.experimental.start(str(self.run_dir.tensorboard))
+        if self._step == _FIRST_PROFILED + self.profile_steps:
             self._end_profile()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Shows the epoch's figures and the kernels."""
-        row = self.run.read_history()[-1]
+        """Writes the epoch's metrics and the kernels."""
+        row = self.run_dir.read_history()[-1]
         for name, tags in _SCALARS.items():
             with self.writers[name].as_default(step=epoch):
                 for column, tag in tags.items():
@@ -121,7 +120,7 @@ class TensorBoard(keras.callbacks.Callback):
         sheets = map(picture_plots.sheet, gallery.conv1_kernels(self.model))
         with self.writers["."].as_default(step=epoch):
             for tower, sheet in enumerate(sheets):
-                # Larger, or TensorBoard smoothes the pixels away.
+                # Enlarged, or TensorBoard blurs the pixels.
                 sheet = np.kron(sheet, np.ones((4, 4, 1)))
                 tf.summary.image(f"conv1_kernels/tower{tower}", sheet[None])
         for writer in self.writers.values():
@@ -134,15 +133,15 @@ class TensorBoard(keras.callbacks.Callback):
             writer.close()
 
     def _end_profile(self):
-        if self.profile_steps and self._step >= _PROFILED:
+        if self.profile_steps and self._step >= _FIRST_PROFILED:
             tf.profiler.experimental.stop()
             self.profile_steps = 0  # Once a process.
 
     def _graph(self):
-        """Returns the graph of the network as it is asked, layer by layer."""
+        """Returns the graph of a prediction, grouped by layer."""
         shape = (None, *self.model.input.shape[1:])
-        ask = tf.function(lambda images: self.model(images, training=False))
-        traced = ask.get_concrete_function(tf.TensorSpec(shape, tf.uint8))
+        predict = tf.function(lambda images: self.model(images, training=False))
+        traced = predict.get_concrete_function(tf.TensorSpec(shape, tf.uint8))
         graph = traced.graph.as_graph_def()
         for node in graph.node:
             node.name = _by_layer(node.name)
@@ -150,10 +149,10 @@ class TensorBoard(keras.callbacks.Callback):
         return graph
 
     def _training_images(self):
-        """Returns a square of images in 0..1, noise and all."""
+        """Returns a grid of images in 0..1, with noise."""
         images, _ = next(iter(self.batches))
         layer = self.model.get_layer("pixels_tower0")
-        # Another layer of the same kind: the network's own draws go on.
+        # A copy: the state of the network's random draws must not change.
         layer = type(layer).from_config(layer.get_config())
         seen = layer(images[: _SIDE**2], training=True).numpy() + layer.mean
         blank = np.full((_SIDE**2 - len(seen), *seen.shape[1:]), 255.0)

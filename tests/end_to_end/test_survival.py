@@ -122,7 +122,7 @@ def test_a_run_that_is_killed_and_stopped(whole, tmp_path, data_dir):
     process.terminate()
     told, _ = end(process, 143)
     assert "Resuming after step 5" in told
-    assert "Stopped after step 15. The same command goes on" in told
+    assert "Stopped after step 15. The same command resumes" in told
     assert not (tmp_path / "history.csv").exists()
 
     writing = tmp_path / "checkpoints" / ".writing" / "variables.npz"

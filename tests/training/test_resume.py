@@ -1,4 +1,4 @@
-"""What a run that goes on may change: real runs, started again."""
+"""What may change when a run is resumed: real runs, started again."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def test_another_batch_data_set_or_network_is_refused(go_on, flag, before):
 def test_another_recipe_is_told(go_on):
     code, told, _ = go_on("--momentum=0.8", "--init_from=/nowhere", epochs=4)
     assert code == 0
-    assert "--momentum was 0.9; the run goes on with 0.8." in told
+    assert "--momentum was 0.9; the run continues with 0.8." in told
     assert "init_from" not in told  # It has weights.
 
 
@@ -74,8 +74,8 @@ def rates(run):
 def test_the_rate_that_the_run_had_reached_wins_and_says_so(go_on):
     code, told, _ = go_on("--learning_rate=0.5", epochs=4)
     assert code == 0
-    assert "Learning rate 0.01, which the run had reached, and not" in told
-    assert "--learning_rate=0.5 asks for; --override_learning_rate" in told
+    assert "Learning rate 0.01, which the run has reached, instead" in told
+    assert "from --learning_rate=0.5; --override_learning_rate" in told
     assert rates(go_on.run) == pytest.approx([0.01] * 4)
     assert "--learning_rate=0.01\n" in go_on.run.flags.read_text()
 
