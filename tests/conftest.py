@@ -1,5 +1,7 @@
-"""Four virtual devices and a tiny data set, for all tests."""
+"""Four virtual devices, a tiny data set and a finished run, for all tests."""
 
+import contextlib
+import fcntl
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -7,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data import tfds_source
 from alexnet_tf.main import main
 from tests.support import TINY
 
@@ -22,25 +24,43 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-    """Begins with what takes longest, so that no process ends long after."""
+    """Starts with what takes longest, so that no process ends long after."""
     first = ("test_survival.py", "test_workers.py", "test_fuzz.py")
     items.sort(key=lambda item: item.path.name not in first)
+
+
+@contextlib.contextmanager
+def made_once(tmp_path_factory, name):
+    """Yields a directory that all test processes share, and if it is new."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = root / f"{name}.done"
+        yield root / name, not done.exists()
+        done.touch()
 
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """A TFDS directory with shapes/tiny in it."""
-    directory = str(tmp_path_factory.mktemp("tfds"))
-    sources.open_split("shapes/tiny", "train", data_dir=directory)
-    return directory
+    with made_once(tmp_path_factory, "tfds") as (directory, is_new):
+        if is_new:
+            tfds_source.open_split(
+                "shapes/tiny", "train", data_dir=str(directory)
+            )
+    return str(directory)
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory, data_dir):
     """The directory of a run of three epochs; not to be changed."""
-    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
-    flags = [f"--data_dir={data_dir}", f"--run_dir={run_dir}"]
-    assert main([*TINY, *flags, "--epochs=3", "--profile_steps=2"]) == 0
+    with made_once(tmp_path_factory, "finished") as (run_dir, is_new):
+        if is_new:
+            flags = [f"--data_dir={data_dir}", f"--run_dir={run_dir}"]
+            flags += ["--epochs=3", "--profile_steps=2"]
+            assert main([*TINY, *flags]) == 0
     return run_dir
 
 
@@ -48,7 +68,9 @@ def finished_run(tmp_path_factory, data_dir):
 def image_files(tmp_path_factory, data_dir):
     """Five JPEG files of the data set."""
     directory = tmp_path_factory.mktemp("images")
-    split = sources.open_split("shapes/tiny", "validation", data_dir=data_dir)
+    split = tfds_source.open_split(
+        "shapes/tiny", "validation", data_dir=data_dir
+    )
     files = []
     for number, example in enumerate(split.in_order(1).unbatch().take(5)):
         files.append(directory / f"{number}.jpg")

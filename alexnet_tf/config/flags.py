@@ -23,7 +23,7 @@ _FORMER_VALUES = {("mean", "colour"): "color"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(*reversed(GROUPS)):
+class Config(CommandOptions, Output, Hardware, Training, Network, Data):
     """All settings of a run; field names are flag names.
 
     A `Config` is also an instance of each group of settings.

@@ -45,7 +45,7 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         with (aside / _VARIABLES).open("wb") as file:
-            np.savez(file, **values)
+            np.savez(file, allow_pickle=False, **values)
             _sync(file)
         _write_json(aside / "state.json", state)
         manifest = {name: _describe(aside / name) for name in _FILES}
@@ -219,7 +219,8 @@ def restore_fitting(
     Returns:
         The names of the restored layers, and of the other layers with weights.
     """
-    taken, left = [], []
+    taken: list[str] = []
+    left: list[str] = []
     with np.load(checkpoint / _VARIABLES) as saved:
         for layer in model.layers:
             weights = layer.weights  # Including frozen ones.

@@ -126,7 +126,7 @@ class MetricTotals(keras.callbacks.Callback):
     def __init__(self, workers: Workers):
         super().__init__()
         self.workers = workers
-        self._saved = {}
+        self._saved: dict = {}
 
     def on_epoch_begin(self, epoch, logs=None):
         """Restores the totals, after Keras has reset them."""
@@ -198,7 +198,7 @@ class Checkpointer(keras.callbacks.Callback):
         self.keep = keep
         self.every_steps = every_steps
         self.from_start = from_start
-        self._last_saved = None
+        self._last_saved: tuple[int, int] | None = None
 
     def restore(self, model: keras.Model) -> Path | None:
         """Restores the newest undamaged checkpoint.
