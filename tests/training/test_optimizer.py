@@ -105,7 +105,7 @@ def test_fifty_steps_of_lars(decay, start_at):
         name: keras.Variable(value.astype("float32"), name=name)
         for name, value in start.items()
     }
-    optimizer = MomentumSGD(5.0, decay=decay, decay_biases=False, trust=0.001)
+    optimizer = MomentumSGD(5.0, decay=decay, decay_biases=False, trust_coefficient=0.001)
     for step, rate in enumerate(rates):
         optimizer.learning_rate = rate
         optimizer.apply(
@@ -114,7 +114,7 @@ def test_fifty_steps_of_lars(decay, start_at):
         )
     expected = {
         "kernel": lars_reference(
-            start["kernel"], gradients["kernel"], rates, trust=1e-3, decay=decay
+            start["kernel"], gradients["kernel"], rates, trust_coefficient=1e-3, decay=decay
         ),
         "bias": reference(
             start["bias"], gradients["bias"], 0.001 * rates, decay=0.0
@@ -132,7 +132,7 @@ def test_the_rate_grows_during_warm_up_and_survives_a_restart(trust):
     start, gradients = rng.normal(size=(20, 3)), rng.normal(size=(8, 20, 3))
     rates = [0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, 0.1]
     variable = keras.Variable(start.astype("float32"), name="kernel")
-    optimizer = MomentumSGD(0.1, warmup_steps=5, trust=trust)
+    optimizer = MomentumSGD(0.1, warmup_steps=5, trust_coefficient=trust)
     optimizer.build([variable])
     for step, rate in enumerate(rates):
         assert optimizer.current_rate() == pytest.approx(rate)
@@ -145,7 +145,7 @@ def test_the_rate_grows_during_warm_up_and_survives_a_restart(trust):
         optimizer.apply([tf.constant(gradients[step], tf.float32)], [variable])
     if trust:
         wanted = lars_reference(
-            start, gradients, rates, trust=trust, decay=0.0005
+            start, gradients, rates, trust_coefficient=trust, decay=0.0005
         )
     else:
         wanted = reference(start, gradients, rates)
