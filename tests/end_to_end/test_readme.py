@@ -1,17 +1,43 @@
-"""README's pieces of Python, as a reader runs them but on small data."""
+"""The documentation: its code, commands, flags, links and example scripts.
 
+Python code is executed as a reader would, but on small data.
+"""
+
+import dataclasses
+import importlib.util
+import os
 import re
+import shlex
 import shutil
+import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from alexnet_tf.config.commands import find_command
+from alexnet_tf.config.flags import Config, check_flags, parse
 from alexnet_tf.main import main
 
-README = Path("README.md").read_text()
-PIECES = re.findall(
-    r"(?:```python|^python - <<'END')\n(.*?)^(?:```|END)", README, re.S | re.M
+
+def read(*paths):
+    return {path: path.read_text() for path in paths if path.is_file()}
+
+
+PAGES = read(
+    Path("README.md"), Path("BUILD.md"), *sorted(Path("docs").glob("*.md"))
 )
+EXAMPLES = read(*sorted(Path("examples").iterdir()))
+FLAG_FILES = read(*sorted(Path("flags").rglob("*.cfg")))
+PIECES = [
+    piece
+    for text in PAGES.values()
+    for piece in re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+]
+# Flags of tensorboard, pytest, ruff and srun.
+FOREIGN_FLAGS = {"logdir", "ignore", "check", "kill-on-bad-exit"}
+# Files of a run, which are not part of the repository.
+RUN_FILES = {"flags.cfg"}
 
 
 def piece_with(text):
@@ -21,7 +47,7 @@ def piece_with(text):
 
 @pytest.fixture
 def at_home(tmp_path, monkeypatch, finished_run, image_files):
-    """A directory where the quickstart was run, as far as README goes."""
+    """A directory in which the quickstart has been run."""
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quickstart").symlink_to(finished_run)
     shutil.copy(image_files[0], tmp_path / "image.jpg")
@@ -38,12 +64,15 @@ def on_small_data(piece, data_dir):
     )
 
 
-def test_all_are_tried_here():
-    assert len(PIECES) == 5
+def test_all_python_code_is_executed_here():
+    assert len(PIECES) == 4
+    scripts = [path.name for path in EXAMPLES if path.suffix == ".py"]
+    assert scripts == ["sort_by_outline.py"]
 
 
 def test_a_folder_sorted_by_outline(at_home, data_dir):
-    exec(on_small_data(piece_with("outline"), data_dir), {})
+    script = EXAMPLES[Path("examples/sort_by_outline.py")]
+    exec(on_small_data(script, data_dir), {})
     folders = sorted(folder.name for folder in Path("photos").iterdir())
     assert folders == ["cross", "disc", "star", "triangle"]
     assert main(["inspect", "--dataset=folder:photos", "--paper_facts"]) == 0
@@ -72,3 +101,139 @@ def test_a_keras_file(at_home):
     names = {}
     exec(piece_with("load_model"), names)
     assert names["network"].name == "alexnet"
+
+
+def check_syntax(script):
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in EXAMPLES if path.suffix == ".sh"], ids=str
+)
+def test_shell_scripts_have_no_syntax_errors(path):
+    check_syntax(EXAMPLES[path])
+
+
+def test_the_kubernetes_job_is_well_formed():
+    text = EXAMPLES[Path("examples/kubernetes.yaml")]
+    if importlib.util.find_spec("yaml"):
+        yaml = importlib.import_module("yaml")
+        service, job = yaml.safe_load_all(text)
+        assert (service["kind"], job["kind"]) == ("Service", "Job")
+        (worker,) = job["spec"]["template"]["spec"]["containers"]
+        (script,) = worker["args"]
+    else:
+        assert "\t" not in text
+        script = textwrap.dedent(re.search(r"- \|\n((?: {14}.*\n)+)", text)[1])
+    check_syntax(script)
+    assert "-m alexnet_tf.main" in script
+
+
+def command_lines():
+    """Yields (file, arguments) of each command line of the program."""
+    for path, text in PAGES.items():
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M):
+            yield from arguments_in(path, block)
+    for name in ("slurm.sh", "kubernetes.yaml"):
+        path = Path("examples", name)
+        yield from arguments_in(path, EXAMPLES[path])
+    for path, text in FLAG_FILES.items():
+        yield from arguments_in(path, text.replace("\n#     --", " --"))
+
+
+def arguments_in(path, text):
+    lines = text.replace("\\\n", " ").splitlines()
+    for line in lines:
+        _, program, rest = line.partition("python -m alexnet_tf.main ")
+        if program:
+            # S is a seed.
+            arguments = re.sub(r"--seed=S\b", "--seed=1", rest)
+            yield path, shlex.split(arguments, comments=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        pytest.param(path, arguments, id=f"{path}-{number}")
+        for number, (path, arguments) in enumerate(command_lines())
+    ],
+)
+def test_command_lines_are_valid(path, arguments):
+    _, words = parse(arguments)
+    name, *words = words or ["train"]
+    find_command(name, words)
+    check_flags(arguments, name)
+
+
+def known_flags():
+    names = {"help", "flagfile", *FOREIGN_FLAGS}
+    for field in dataclasses.fields(Config):
+        spellings = {field.name, field.metadata["setting"].alias} - {""}
+        names |= spellings
+        if field.type is bool:
+            names |= {f"no{spelling}" for spelling in spellings}
+    return names
+
+
+@pytest.mark.parametrize("path", [*PAGES, *EXAMPLES, *FLAG_FILES], ids=str)
+def test_flags_exist(path):
+    text = (PAGES | EXAMPLES | FLAG_FILES)[path]
+    text = re.sub(r"^#SBATCH.*", "", text, flags=re.M)
+    found = re.findall(r"(?<![\w-])--([a-z][\w-]*)", text)
+    assert set(found) <= known_flags()
+
+
+def prose(page):
+    """Returns a page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", PAGES[page], flags=re.S | re.M)
+
+
+def anchors(page):
+    """Returns the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)", prose(page), re.M)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_have_targets(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        linked = Path(os.path.normpath(page.parent / file)) if file else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked), target
+
+
+def exists(name):
+    """Returns whether a file is in the repository, wherever it may be."""
+    roots = [Path(), Path("alexnet_tf")]
+    if "/" not in name:
+        roots = map(Path, ("alexnet_tf", "tests", "flags", "examples", "docs"))
+        return any(any(root.rglob(name)) for root in roots)
+    return any(any(root.glob(name)) for root in roots)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_files_that_are_named_exist(page):
+    names = re.findall(r"`([\w./*]+\.(?:py|cfg|sh|yaml|md))`", PAGES[page])
+    assert [n for n in {*names} - RUN_FILES if not exists(n)] == []
+
+
+def test_pages_stay_short():
+    lengths = {path.name: text.count("\n") for path, text in PAGES.items()}
+    assert lengths["README.md"] <= 250
+    assert lengths["BUILD.md"] <= 450
+
+
+def test_two_commands_set_up_the_project():
+    readme = PAGES[Path("README.md")]
+    setup = re.findall(r"^python3\.11 .*", readme, re.M)
+    assert [command.split()[-1] for command in setup] == [
+        "--flagfile=flags/quickstart.cfg",
+        "pytest",
+    ]
