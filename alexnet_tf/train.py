@@ -1,25 +1,24 @@
 """The main job: trains the network and leaves a run directory behind.
 
-`run` prepares what may fail; `_train` is the paper's recipe (Sec. 5).
+`_train` is the recipe, from top to bottom (Sec. 5).
 """
 
+import contextlib
 import dataclasses
-from pathlib import Path
 
 import keras
 
-from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
-from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.input_clock import InputClock
 from alexnet_tf.data.pipeline import names_of_step, training_batches
 from alexnet_tf.distribution.devices import Devices, connect
+from alexnet_tf.distribution.workers import Workers
 from alexnet_tf.evaluation.inference import make_signatures, save_signatures
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
 from alexnet_tf.models.build import best_checkpoint, load_best
 from alexnet_tf.storage import checkpoints
-from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.storage.dataset_info import DatasetInfo, read_dataset_info
 from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import (
     RunDir,
@@ -37,7 +36,11 @@ from alexnet_tf.training.loop import fit_to_end
 from alexnet_tf.training.plateau import PlateauRule, PlateauSchedule
 from alexnet_tf.training.signals import StopRequest
 from alexnet_tf.training.tensorboard import TensorBoard
-from alexnet_tf.training.trainer import build_trainer, initialize_from
+from alexnet_tf.training.trainer import (
+    build_trainer,
+    find_initial_weights,
+    initialize_from,
+)
 
 
 def run(config: Config) -> int:
@@ -50,192 +53,144 @@ def run(config: Config) -> int:
             f"\n{run_dir.result.read_text()}"
         )
         return 0
-    source = _find_initial_weights(config, run_dir, previous)
-    devices = connect(config, run_dir.path)
-    workers = devices.workers
-    run_dir = dataclasses.replace(run_dir, worker=workers.index)
-    with workers.reporting_lost_workers():
-        # The chief makes a data set that is not there yet.
-        train_split, val_split = workers.chief_first(
-            lambda: _open_splits(config, run_dir)
-        )
-        with (
-            run_dir.locked(),
-            splits.reporting_damaged_files(train_split, val_split),
-        ):
-            _train(
-                config,
-                run_dir,
-                devices,
-                train_split,
-                val_split,
-                previous=previous,
-                source=source,
-            )
-            workers.wait()  # For the chief, which the others' ends would kill.
+    _train(config, run_dir, previous)
     return 0
 
 
-def _train(
-    config: Config,
-    run_dir: RunDir,
-    devices: Devices,
-    train_split: Examples,
-    val_split: Examples,
-    *,
-    previous: Config | None,
-    source: Path | None,
-) -> None:
-    """Trains a run whose settings, devices and data have been checked.
+def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
+    """Trains from where the run stands until it is finished.
 
     Args:
         config: The settings.
-        run_dir: The run directory, locked.
-        devices: The devices.
-        train_split: The training split.
-        val_split: The validation split.
-        previous: The settings of the run's last start.
-        source: Checkpoint of another run to start from.
+        run_dir: The run directory.
+        previous: The settings of the run's last start, if it is resumed.
     """
+    source = find_initial_weights(config, run_dir, previous)
+    devices = connect(config, run_dir.path)
     workers = devices.workers
-    bad = splits.record_bad_examples(config, run_dir, train_split, val_split)
-    info = workers.chief_first(
-        lambda: splits.describe_dataset(
-            config, run_dir, train_split, val_split, bad
+    run_dir = dataclasses.replace(run_dir, worker=workers.index)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(workers.reporting_lost_workers())
+        # The chief makes a data set that is not there yet.
+        train_split, val_split = workers.chief_first(
+            lambda: splits.open_run_splits(config, run_dir)
         )
-    )
-    steps_per_epoch = train_split.steps_per_epoch(config.batch_size)
-    model = build_trainer(
-        config, info, devices, steps_per_epoch=steps_per_epoch
-    )
+        stack.enter_context(run_dir.locked())
+        stack.enter_context(
+            splits.reporting_damaged_files(train_split, val_split)
+        )
+        bad = splits.record_bad_examples(
+            config, run_dir, train_split, val_split
+        )
+        info = workers.chief_first(
+            lambda: splits.describe_dataset(
+                config, run_dir, train_split, val_split, bad
+            )
+        )
+        steps_per_epoch = train_split.steps_per_epoch(config.batch_size)
+        model = build_trainer(
+            config, info, devices, steps_per_epoch=steps_per_epoch
+        )
 
-    # What a checkpoint holds besides variables.
-    progress = Progress(steps_per_epoch)
-    if config.override_learning_rate:
-        # A new run starts with it; resumed, it is not set back to it.
-        progress.forced_rate = config.full_learning_rate
-    rule = PlateauRule(config.plateau_patience, config.plateau_drops)
-    stuck_loss = callbacks.StuckLoss(len(info.class_names))
-    totals = MetricTotals(workers)
-    checkpointer = Checkpointer(
-        run_dir,
-        progress,
-        totals,
-        workers,
-        {"plateau": rule, "stuck_loss": stuck_loss},
-        keep=config.keep_checkpoints,
-        every_steps=config.checkpoint_every_steps,
-        from_start=config.on_nonfinite == "rollback",
-    )
-    if checkpointer.restore(model) and previous:
-        config = resume.settle_learning_rate(config, previous, model, progress)
-    if source:
-        initialize_from(source, model)
-    workers.wait()  # Until all have read what the chief will overwrite.
-    if workers.is_chief:
-        resume.write_settings(
-            config,
+        # What a checkpoint contains besides variables.
+        progress = Progress(steps_per_epoch)
+        if config.override_learning_rate:
+            # A new run starts with it; resumed, it is not set back to it.
+            progress.forced_rate = config.full_learning_rate
+        rule = PlateauRule(config.plateau_patience, config.plateau_drops)
+        stuck_loss = callbacks.StuckLoss(len(info.class_names))
+        totals = MetricTotals(workers)
+        checkpointer = Checkpointer(
             run_dir,
-            devices.layout.devices,
-            info.train_examples,
-            previous,
+            progress,
+            totals,
+            workers,
+            {"plateau": rule, "stuck_loss": stuck_loss},
+            keep=config.keep_checkpoints,
+            every_steps=config.checkpoint_every_steps,
+            from_start=config.on_nonfinite == "rollback",
         )
-    _announce(run_dir, devices, model, info, progress)
+        if checkpointer.restore(model) and previous:
+            config = resume.settle_learning_rate(
+                config, previous, model, progress
+            )
+        if source:
+            initialize_from(source, model)
+        workers.wait()  # Until all have read what the chief will overwrite.
+        if workers.is_chief:
+            resume.write_settings(
+                config,
+                run_dir,
+                devices.layout.devices,
+                info.train_examples,
+                previous,
+            )
+        _announce(run_dir, devices, model, info, progress)
 
-    clock = InputClock()
+        clock = InputClock()
 
-    def make_batches(steps):
-        return training_batches(
-            train_split,
-            config,
-            batch_size=config.batch_size,
-            steps=steps,
-            seed=config.seed,
-            bad=bad,
-            clock=clock,
-            shard=workers.shard,
-        )
+        def make_batches(steps):
+            return training_batches(
+                train_split,
+                config,
+                batch_size=config.batch_size,
+                steps=steps,
+                seed=config.seed,
+                bad=bad,
+                clock=clock,
+                shard=workers.shard,
+            )
 
-    def record_batch(step):
-        return _record_batch(config, run_dir, train_split, step)
-
-    validator = SplitPredictor(
-        model,
-        val_split,
-        devices,
-        batch_size=config.batch_size,
-        geometry=config.geometry,
-        bad=bad,
-    )
-    stop = StopRequest(workers.total if workers.count > 1 else None)
-    stop_on_request = StopOnRequest(stop, checkpointer)
-    records = [
-        callbacks.History(run_dir),
-        TensorBoard(
-            run_dir,
-            make_batches(range(1)),
-            settings=dataclasses.asdict(config),
-            profile_steps=config.profile_steps,
-        ),
-    ]
-    with stop.listening():
-        fit_to_end(
+        validator = SplitPredictor(
             model,
-            make_batches,
-            # Each may use what those before it add to the logs.
-            [
-                callbacks.NonfiniteCheck(),
-                callbacks.Throughput(config.batch_size, clock, progress),
-                callbacks.Validation(validator, stop_on_request.check),
-                callbacks.BadExampleLimit(bad),
-                stuck_loss,
-                *(records if workers.is_chief else []),
-                PlateauSchedule(rule, config.plateau_factor),
-                totals,
-                ProgressTracker(progress),
-                checkpointer,
-                stop_on_request,
-            ],
-            epochs=config.epochs,
-            workers=workers,
-            checkpointer=checkpointer,
-            record_batch=record_batch,
-            max_rollbacks=config.max_rollbacks
-            if config.on_nonfinite == "rollback"
-            else 0,
+            val_split,
+            devices,
+            batch_size=config.batch_size,
+            geometry=config.geometry,
+            bad=bad,
         )
-    _finish(config, run_dir, devices, info, model, validator)
-
-
-def _find_initial_weights(config, run_dir, previous):
-    """Returns the checkpoint of another run that this one starts from."""
-    if not previous and config.freeze and not config.init_from:
-        raise UserError(
-            f"--freeze={config.freeze} without --init_from would keep random "
-            "weights; give --init_from=RUN_DIR, or leave it out."
-        )
-    # A resumed run has weights.
-    if not config.init_from or checkpoints.newest(run_dir.checkpoints):
-        return None
-    return best_checkpoint(RunDir(Path(config.init_from)))
-
-
-def _open_splits(config, run_dir):
-    """Returns the training and the validation split, checked."""
-    if not run_dir.dataset.exists():
-        splits.read_mean(config)  # Before a data set is made.
-    train_split = splits.open_split(config, config.train_split)
-    val_split = splits.open_split(config, config.validation_split)
-    splits.check_splits(config, train_split, val_split)
-    if config.prepared_dir and not train_split.squares:
-        print(
-            f"--prepared_dir={config.prepared_dir} has no {config.train_split} "
-            f"split of {config.dataset}; reading the data set itself."
-        )
-    if run_dir.dataset.exists():
-        splits.check_run_classes(run_dir, train_split)
-        resume.check_data(run_dir, train_split, val_split)
-    return train_split, val_split
+        stop = StopRequest(workers.total if workers.count > 1 else None)
+        stop_on_request = StopOnRequest(stop, checkpointer)
+        records = [
+            callbacks.History(run_dir),
+            TensorBoard(
+                run_dir,
+                make_batches(range(1)),
+                settings=dataclasses.asdict(config),
+                profile_steps=config.profile_steps,
+            ),
+        ]
+        with stop.listening():
+            fit_to_end(
+                model,
+                make_batches,
+                # Each may use what those before it add to the logs.
+                [
+                    callbacks.NonfiniteCheck(),
+                    callbacks.Throughput(config.batch_size, clock, progress),
+                    callbacks.Validation(validator, stop_on_request.check),
+                    callbacks.BadExampleLimit(bad),
+                    stuck_loss,
+                    *(records if workers.is_chief else []),
+                    PlateauSchedule(rule, config.plateau_factor),
+                    totals,
+                    ProgressTracker(progress),
+                    checkpointer,
+                    stop_on_request,
+                ],
+                epochs=config.epochs,
+                workers=workers,
+                checkpointer=checkpointer,
+                record_batch=lambda step: _record_batch(
+                    config, run_dir, train_split, step
+                ),
+                max_rollbacks=config.max_rollbacks
+                if config.on_nonfinite == "rollback"
+                else 0,
+            )
+        workers.wait()  # Until the last checkpoint is written.
+        _finish(config, run_dir, workers, model, progress, validator)
+        workers.wait()  # Workers that end early would end the chief, too.
 
 
 def _announce(
@@ -288,33 +243,33 @@ def _record_batch(config, run_dir, train_split, step):
 def _finish(
     config: Config,
     run_dir: RunDir,
-    devices: Devices,
-    info: DatasetInfo,
+    workers: Workers,
     model: keras.Model,
+    progress: Progress,
     validator: SplitPredictor,
 ) -> None:
-    """Measures and exports the best checkpoint; writes result.json last."""
-    devices.workers.wait()  # Until the last checkpoint is written.
+    """Evaluates and exports the best checkpoint; writes result.json last."""
     checkpoint = best_checkpoint(run_dir)
     checkpoints.restore(checkpoint, model.variables)
     predicted = validator.predict()
-    if not devices.workers.is_chief:
+    if not workers.is_chief:
         return
     measured = measure(predicted["center"], predicted["labels"])
-    network, state = load_best(config, run_dir)
-    signatures = make_signatures(network, info.class_names, config.geometry)
-    save_signatures(signatures, run_dir.saved_model)
-    newest = checkpoints.read_state(checkpoints.newest(run_dir.checkpoints))
+    network, best = load_best(config, run_dir)
+    names = read_dataset_info(run_dir).class_names
+    save_signatures(
+        make_signatures(network, names, config.geometry), run_dir.saved_model
+    )
     result = {
         **measured,
-        "best_epoch": state["epochs_done"] - 1,
-        "epochs": newest["epochs_done"],
-        "steps": newest["step"],
+        "best_epoch": best["epochs_done"] - 1,
+        "epochs": progress.epochs_done,
+        "steps": progress.step,
         "parameters": model.count_params(),
     }
     write_json(run_dir.result, result)
     print(
-        f"Best after epoch {state['epochs_done']}: validation top-1 error "
+        f"Best after epoch {best['epochs_done']}: validation top-1 error "
         f"{measured['top1_error']:.4f}, top-5 error "
         f"{measured['top5_error']:.4f} on {measured['num_examples']} images\n"
         f"Exported to {run_dir.saved_model}; results in {run_dir.result}"

@@ -37,6 +37,40 @@ def open_split(config: Config, split: str) -> Examples:
     return open_source(config, split)
 
 
+def open_run_splits(
+    config: Config, run_dir: RunDir
+) -> tuple[Examples, Examples]:
+    """Opens the training and the validation split of a run and checks them."""
+    if not run_dir.dataset.exists():
+        read_mean(config)  # Before a data set is made.
+    train_split = open_split(config, config.train_split)
+    val_split = open_split(config, config.validation_split)
+    check_splits(config, train_split, val_split)
+    if config.prepared_dir and not train_split.squares:
+        print(
+            f"--prepared_dir={config.prepared_dir} has no {config.train_split} "
+            f"split of {config.dataset}; reading the data set itself."
+        )
+    if run_dir.dataset.exists():
+        check_run_classes(run_dir, train_split)
+        _check_run_sizes(run_dir, train_split, val_split)
+    return train_split, val_split
+
+
+def _check_run_sizes(run_dir, train_split, val_split):
+    """Checks that the splits are as large as at the first start of a run."""
+    info = read_dataset_info(run_dir)
+    before = (info.train_examples, info.validation_examples)
+    now = (train_split.count, val_split.count)
+    if before != now:
+        raise UserError(
+            f"{run_dir.path} was started on {before[0]} training and "
+            f"{before[1]} validation images; its data set now has {now[0]} "
+            f"and {now[1]}.\nRestore the data set, or start a new run with "
+            f"--init_from={run_dir.path}."
+        )
+
+
 def open_source(config: Config, split: str) -> Examples:
     """Opens a split of the data set itself, see `sources.open_split`."""
     return sources.open_split(config.dataset, split, data_dir=config.data_dir)

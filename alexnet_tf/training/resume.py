@@ -11,8 +11,6 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config, parse, to_flagfile
 from alexnet_tf.config.network import Network
 from alexnet_tf.config.training import Training
-from alexnet_tf.data.examples import Examples
-from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import RunDir, describe_environment
 from alexnet_tf.training.checkpointing import Progress
@@ -49,22 +47,6 @@ def check_settings(config: Config, run_dir: RunDir) -> Config | None:
                 f"--run_dir={run_dir.path}, or give another --run_dir."
             )
     return previous
-
-
-def check_data(
-    run_dir: RunDir, train_split: Examples, val_split: Examples
-) -> None:
-    """Checks that the splits are as large as at the first start."""
-    info = read_dataset_info(run_dir)
-    before = (info.train_examples, info.validation_examples)
-    now = (train_split.count, val_split.count)
-    if before != now:
-        raise UserError(
-            f"{run_dir.path} was started on {before[0]} training and "
-            f"{before[1]} validation images; its data set now has {now[0]} "
-            f"and {now[1]}.\nRestore the data set, or start a new run with "
-            f"--init_from={run_dir.path}."
-        )
 
 
 def write_settings(

@@ -9,9 +9,10 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.distribution.devices import Devices
 from alexnet_tf.evaluation.predictor import top_k_error
-from alexnet_tf.models.build import POLICIES, build_network
+from alexnet_tf.models.build import POLICIES, best_checkpoint, build_network
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.optimizer import MomentumSGD
 
 # Gradients of the outputs are up to 1 / batch size; float16 ends at 65504.
@@ -84,6 +85,21 @@ def _freeze(model, names):
         raise UserError(
             f"--freeze={names} leaves nothing to train; leave fc8 out."
         )
+
+
+def find_initial_weights(
+    config: Config, run_dir: RunDir, previous: Config | None
+) -> Path | None:
+    """Returns the checkpoint of another run that a new run starts from."""
+    if not previous and config.freeze and not config.init_from:
+        raise UserError(
+            f"--freeze={config.freeze} without --init_from would keep random "
+            "weights; give --init_from=RUN_DIR, or leave it out."
+        )
+    # A resumed run has weights.
+    if not config.init_from or checkpoints.newest(run_dir.checkpoints):
+        return None
+    return best_checkpoint(RunDir(Path(config.init_from)))
 
 
 def initialize_from(checkpoint: Path, model: keras.Model) -> None:
