@@ -108,7 +108,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             {"plateau": rule, "stuck_loss": stuck_loss},
             keep=config.keep_checkpoints,
             every_steps=config.checkpoint_every_steps,
-            from_start=config.on_nonfinite == "rollback",
+            from_start=config.rollbacks > 0,
         )
         if checkpointer.restore(model) and previous:
             config = resume.settle_learning_rate(
@@ -184,9 +184,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 record_batch=lambda step: _record_batch(
                     config, run_dir, train_split, step
                 ),
-                max_rollbacks=config.max_rollbacks
-                if config.on_nonfinite == "rollback"
-                else 0,
+                max_rollbacks=config.rollbacks,
             )
         workers.wait()  # Until the last checkpoint is written.
         _finish(config, run_dir, workers, model, progress, validator)

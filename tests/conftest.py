@@ -7,15 +7,18 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
-import tensorflow as tf
 
-from alexnet_tf.data import tfds_source
 from alexnet_tf.main import main
-from tests.support import TINY
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Divides the CPU before TensorFlow starts."""
+    if config.getoption("numprocesses", 0) and not hasattr(
+        config, "workerinput"
+    ):
+        return  # The process that starts the others runs no tests.
+    import tensorflow as tf
+
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 4
@@ -45,6 +48,8 @@ def made_once(tmp_path_factory, name):
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """A TFDS directory with shapes/tiny in it."""
+    from alexnet_tf.data import tfds_source
+
     with made_once(tmp_path_factory, "tfds") as (directory, is_new):
         if is_new:
             tfds_source.open_split(
@@ -56,6 +61,8 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory, data_dir):
     """The directory of a run of three epochs; not to be changed."""
+    from tests.support import TINY
+
     with made_once(tmp_path_factory, "finished") as (run_dir, is_new):
         if is_new:
             flags = [f"--data_dir={data_dir}", f"--run_dir={run_dir}"]
@@ -67,6 +74,8 @@ def finished_run(tmp_path_factory, data_dir):
 @pytest.fixture(scope="session")
 def image_files(tmp_path_factory, data_dir):
     """Five JPEG files of the data set."""
+    from alexnet_tf.data import tfds_source
+
     directory = tmp_path_factory.mktemp("images")
     split = tfds_source.open_split(
         "shapes/tiny", "validation", data_dir=data_dir

@@ -111,6 +111,11 @@ class Training:
     )
 
     @property
+    def rollbacks(self) -> int:
+        """Rollbacks allowed."""
+        return self.max_rollbacks if self.on_nonfinite == "rollback" else 0
+
+    @property
     def full_learning_rate(self) -> float:
         """The learning rate at the start, scaled to the batch size."""
         if not self.base_batch_size:

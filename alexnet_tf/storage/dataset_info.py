@@ -60,7 +60,8 @@ def read_dataset_info(run_dir: RunDir) -> DatasetInfo:
     if not run_dir.dataset.exists():
         raise UserError(
             f"{run_dir.path} is not a run directory: it has no "
-            f"{run_dir.dataset.name}. Start a run with train --run_dir={run_dir.path}."
+            f"{run_dir.dataset.name}. Start a run with train "
+            f"--run_dir={run_dir.path}."
         )
     content = json.loads(run_dir.dataset.read_text())
     if run_dir.mean_image.exists():

@@ -233,6 +233,7 @@ def test_a_run_with_another_network_is_refused(finished_run, tmp_path, capsys):
 def test_plateaus_drop_the_rate_and_end_the_run(tmp_path, data_dir, capsys):
     """At a learning rate of zero nothing improves after the first epoch."""
     flags = ["--learning_rate=0", "--plateau_patience=1", "--plateau_drops=2"]
+    flags += ["--towers=1", "--virtual_devices=1"]
     assert train(tmp_path, data_dir, *flags, "--epochs=9") == 0
     assert len(read_history(tmp_path)) == 4
     told = capsys.readouterr().out

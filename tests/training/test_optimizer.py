@@ -105,7 +105,9 @@ def test_fifty_steps_of_lars(decay, start_at):
         name: keras.Variable(value.astype("float32"), name=name)
         for name, value in start.items()
     }
-    optimizer = MomentumSGD(5.0, decay=decay, decay_biases=False, trust_coefficient=0.001)
+    optimizer = MomentumSGD(
+        5.0, decay=decay, decay_biases=False, trust_coefficient=0.001
+    )
     for step, rate in enumerate(rates):
         optimizer.learning_rate = rate
         optimizer.apply(
@@ -114,7 +116,11 @@ def test_fifty_steps_of_lars(decay, start_at):
         )
     expected = {
         "kernel": lars_reference(
-            start["kernel"], gradients["kernel"], rates, trust_coefficient=1e-3, decay=decay
+            start["kernel"],
+            gradients["kernel"],
+            rates,
+            trust_coefficient=1e-3,
+            decay=decay,
         ),
         "bias": reference(
             start["bias"], gradients["bias"], 0.001 * rates, decay=0.0
