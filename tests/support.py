@@ -1,4 +1,4 @@
-"""What the tests of several packages share."""
+"""Settings and helpers shared by the tests of several packages."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Flags, flag files, and what is refused."""
+"""Flags, flag files, and rejected command lines."""
 
 import dataclasses
 from pathlib import Path
@@ -76,19 +76,19 @@ def test_former_names_of_other_commands_flags_are_refused():
         config_lib.check_flags(["--facts"], "train")
 
 
-def test_parsing_leaves_nothing_behind():
+def test_parsing_has_no_side_effects():
     assert parse(["--width=0.5"])[0].width == 0.5
     assert parse([])[0].width == 1.0
 
 
-def test_a_flag_file_of_a_config_gives_it_again(tmp_path):
+def test_a_config_survives_its_flag_file(tmp_path):
     config, _ = parse(["--width=0.3", "--nohorizontal_flip", "--seed=7"])
     file = tmp_path / "flags.cfg"
     file.write_text(config_lib.to_flagfile(config))
     assert parse([f"--flagfile={file}"])[0] == config
 
 
-def test_a_flag_file_has_no_settings_of_single_commands():
+def test_a_flag_file_has_no_command_options():
     config, _ = parse(["--json=x.json", "--split=test", "--debug"])
     text = config_lib.to_flagfile(config)
     assert "json" not in text and "split=test" not in text
@@ -138,7 +138,7 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
         (["--saved_model=a", "--run_dir=b"], "give one"),
     ],
 )
-def test_mistakes_are_named(arguments, message):
+def test_user_errors_name_the_flag(arguments, message):
     with pytest.raises(UserError, match=message) as caught:
         parse(arguments)
     assert len(str(caught.value).splitlines()) <= 3

@@ -1,4 +1,4 @@
-"""Golden runs: what a tiny training gives, bit by bit.
+"""Golden runs: the bit-exact result of a tiny training.
 
     python -m tests.end_to_end.golden_runs [--old_run]
 
@@ -51,7 +51,7 @@ def commands(run_dir, layout):
 
 
 def outcome(run_dir):
-    """Returns what a run ended with.
+    """Returns the result of a run.
 
     Args:
         run_dir: Directory in which both `commands` were carried out.
@@ -88,12 +88,12 @@ def recorded(layout):
 
 
 def images():
-    """Returns noise to ask a network about."""
+    """Returns images of noise."""
     return np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
 
 
 def probabilities(saved_model):
-    """Returns what a SavedModel makes of `images`."""
+    """Returns the probabilities that a SavedModel gives `images`."""
     signatures = tf.saved_model.load(str(saved_model)).signatures
     answer = signatures["probabilities"](images=tf.constant(images()))
     return answer["probabilities"].numpy()
@@ -125,7 +125,7 @@ def _call(arguments):
 
 
 def main():
-    """Records the golden runs, and the old run if asked to."""
+    """Records the golden runs, and the old run with --old_run."""
     with tempfile.TemporaryDirectory() as directory:
         for layout in LAYOUTS:
             run_dir = Path(directory) / layout

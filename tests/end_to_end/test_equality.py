@@ -98,9 +98,7 @@ def test_replicas_are_equal_bit_by_bit(trained, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_a_checkpoint_of_one_layout_goes_on_in_any_other(
-    trained, layout, tmp_path
-):
+def test_a_checkpoint_of_one_layout_fits_any_other(trained, layout, tmp_path):
     _, _, source = trained[(2, 2)]
     theirs = source.variables + source.optimizer.variables
     checkpoints.save(

@@ -1,4 +1,4 @@
-"""Whatever the command line and the flag files say: success, or a short error.
+"""Random command lines and flag files: success, or a short error.
 
 `pytest -n 0 -s tests/end_to_end/test_fuzz.py` prints how many command lines
 there were, and how they ended.
@@ -78,7 +78,7 @@ def flags(draw, command, odd_values=TEXTS):
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory, finished_run, data_dir, image_files):
-    """What stands for the places in a command line, and its results."""
+    """Substitutes for the placeholders of a command line, and a count."""
     directory = tmp_path_factory.mktemp("fuzz")
     run = directory / "run"
     shutil.copytree(finished_run, run)
@@ -115,8 +115,8 @@ def try_out(capfd, places, arguments):
     assert code in (0, 1, 2)
     assert "Traceback" not in errors
     if code == 2:
-        told = errors[errors.index("error: ") :].strip()
-        assert len(told.splitlines()) <= 5, told
+        output = errors[errors.index("error: ") :].strip()
+        assert len(output.splitlines()) <= 5, output
     shutil.rmtree(new, ignore_errors=True)
 
 

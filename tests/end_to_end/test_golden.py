@@ -1,4 +1,4 @@
-"""Golden runs give the recorded bits, and runs of earlier versions go on."""
+"""Golden runs reproduce the recorded bits; runs of earlier versions work."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ def old_run(tmp_path):
     return shutil.copytree(golden_runs.OLD_RUN, tmp_path / "run")
 
 
-def test_an_old_run_goes_on_to_the_same_end(old_run, capsys):
+def test_an_old_run_resumes_to_the_same_bits(old_run, capsys):
     (old_run / "result.json").unlink()
     arguments, _ = golden_runs.commands(old_run, "1x1")
     assert main(arguments) == 0
@@ -73,7 +73,7 @@ def test_an_old_run_is_evaluated(old_run, tmp_path):
         assert found[name] == pytest.approx(result[name], abs=1e-5), name
 
 
-def test_an_old_run_is_exported_as_it_was(old_run):
+def test_an_old_run_exports_the_same_model(old_run):
     assert main(["export", f"--run_dir={old_run}"]) == 0
     np.testing.assert_allclose(
         golden_runs.probabilities(old_run / "saved_model"),
@@ -92,7 +92,7 @@ def test_an_old_keras_file_is_loaded():
 
 
 def test_the_flags_of_an_old_run_are_read(capsys):
-    """They have the names of their time."""
+    """They have former names."""
     flags = [f"--flagfile={golden_runs.OLD_RUN}/flags.cfg"]
     assert main([*flags, f"--run_dir={golden_runs.OLD_RUN}"]) == 0
     assert "is finished" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The command line as a user meets it, in processes of its own."""
+"""The command line as a user sees it, in separate processes."""
 
 import dataclasses
 import os
@@ -23,7 +23,7 @@ def call(*arguments, stdout=subprocess.PIPE):
     )
 
 
-def said(process):
+def errors_of(process):
     """Returns what was printed on stderr, without the import times."""
     lines = process.stderr.splitlines()
     return [line for line in lines if not line.startswith("import time:")]
@@ -38,29 +38,29 @@ def test_help_shows_commands_and_flags_without_importing_tensorflow():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_a_command_stands_alone(command, capsys):
+def test_each_command_has_its_own_help(command, capsys):
     assert main([command, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("usage: python -m alexnet_tf.main " + command)
-    assert "--[no]debug" in told
+    output = capsys.readouterr().out
+    assert output.startswith("usage: python -m alexnet_tf.main " + command)
+    assert "--[no]debug" in output
     for field in dataclasses.fields(CommandOptions):
-        shown = re.search(rf"^  --(\[no\])?{field.name}:", told, re.MULTILINE)
+        shown = re.search(rf"^  --(\[no\])?{field.name}:", output, re.MULTILINE)
         assert bool(shown) == takes(command, field.name)
     # Its examples are command lines that can be read.
-    for line in told.splitlines():
+    for line in output.splitlines():
         if line.startswith("  python -m alexnet_tf.main "):
             _, words = parse(line.split()[3:])
             check_flags(line.split()[3:], command)
             assert words[:1] == ([] if command == "train" else [command])
 
 
-def test_a_reader_that_leaves_is_no_error():
-    """As in `--help | head`: the rest of 9,000 letters has no reader."""
+def test_a_closed_pipe_is_no_error():
+    """As in `--help | head`."""
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as pipe:
         process = call("--help", stdout=pipe)
-    assert process.returncode == 1 and not said(process)
+    assert process.returncode == 1 and not errors_of(process)
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_a_reader_that_leaves_is_no_error():
         (["export", "a", "b"], "does not take"),
     ],
 )
-def test_a_mistake_is_told_in_three_lines_before_tensorflow(arguments, message):
+def test_user_errors_take_three_lines_and_no_tensorflow(arguments, message):
     process = call(*arguments)
     assert process.returncode == 2
-    lines = said(process)
+    lines = errors_of(process)
     assert 1 <= len(lines) <= 3
     assert lines[0].startswith("error: ")
     assert message in " ".join(lines)
@@ -84,7 +84,7 @@ def test_a_mistake_is_told_in_three_lines_before_tensorflow(arguments, message):
     assert "tensorflow" not in process.stderr
 
 
-def test_debug_shows_the_trace_of_a_mistake():
-    lines = said(call("--crop_size=300", "--debug"))
+def test_debug_shows_the_stack_trace():
+    lines = errors_of(call("--crop_size=300", "--debug"))
     assert "Traceback" in lines[0]
     assert lines[-1].startswith("error: ")

@@ -1,4 +1,4 @@
-"""Runs that are killed and stopped end as if they never were."""
+"""Killed and stopped runs end like uninterrupted ones."""
 
 import csv
 import hashlib
@@ -41,11 +41,11 @@ def start(run_dir, data_dir, *flags, **options):
 
 
 def end(process, code=0):
-    """Waits for a process; returns what it said on both streams."""
-    told, errors = process.communicate(timeout=300)
-    assert process.returncode == code, told + errors
+    """Waits for a process; returns its output and errors."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == code, output + errors
     assert "Traceback" not in errors
-    return told, errors
+    return output, errors
 
 
 def kill_when(found, process):
@@ -62,7 +62,7 @@ def wait_until(found, process):
 
 
 def saved(run_dir, step):
-    """Returns a function that says whether there is such a checkpoint."""
+    """Returns a function that checks for the checkpoint of a step."""
     return (run_dir / "checkpoints" / f"step-{step:08d}").exists
 
 
@@ -105,7 +105,7 @@ def scalars(run_dir):
     params=["1 x 1", pytest.param("2 x 2", marks=pytest.mark.slow)],
 )
 def whole(request, tmp_path_factory, data_dir):
-    """A run that was left alone, and its flag."""
+    """The outcome of an uninterrupted run, and its layout flag."""
     run_dir = tmp_path_factory.mktemp("whole")
     end(start(run_dir, data_dir, LAYOUTS[request.param]))
     result = outcome(run_dir)
@@ -113,7 +113,7 @@ def whole(request, tmp_path_factory, data_dir):
     return result, LAYOUTS[request.param]
 
 
-def test_a_run_that_is_killed_and_stopped(whole, tmp_path, data_dir):
+def test_a_killed_and_stopped_run(whole, tmp_path, data_dir):
     """While writing a checkpoint within an epoch, and in validation."""
     expected, layout = whole
     writing = tmp_path / "checkpoints" / ".writing" / "variables.npz"
@@ -128,9 +128,9 @@ def test_a_run_that_is_killed_and_stopped(whole, tmp_path, data_dir):
     process = start(tmp_path, data_dir, layout)
     wait_until(saved(tmp_path, 15), process)
     process.terminate()
-    told, _ = end(process, 143)
-    assert "Resuming after step 5" in told
-    assert "Stopped after step 15. The same command resumes" in told
+    output, _ = end(process, 143)
+    assert "Resuming after step 5" in output
+    assert "Stopped after step 15. The same command resumes" in output
     assert not (tmp_path / "history.csv").exists()
     end(start(tmp_path, data_dir, layout))
     assert outcome(tmp_path) == expected
@@ -140,15 +140,15 @@ def test_a_run_that_is_killed_and_stopped(whole, tmp_path, data_dir):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
-def test_asked_to_stop(whole, tmp_path, data_dir, number, code):
+def test_a_signal_stops_the_run(whole, tmp_path, data_dir, number, code):
     expected, layout = whole
     process = start(tmp_path, data_dir, layout)
     wait_until(saved(tmp_path, 5), process)
     process.send_signal(number)
     sent = time.monotonic()
-    told, _ = end(process, code)
+    output, _ = end(process, code)
     print(f"{time.monotonic() - sent:.1f} s from {number.name} to the end")
-    assert "Stopped after step" in told
+    assert "Stopped after step" in output
     end(start(tmp_path, data_dir, layout))
     assert outcome(tmp_path) == expected
 
@@ -178,15 +178,15 @@ def test_killed_at_twenty_random_moments(whole, tmp_path, data_dir):
     print(f"digest {expected[0]} each time")
 
 
-def test_asked_to_stop_while_data_are_generated(tmp_path):
+def test_a_signal_while_data_are_generated(tmp_path):
     process = start(tmp_path / "run", tmp_path / "data", "--dataset=shapes")
     wait_until((tmp_path / "data" / "shapes").exists, process)
     time.sleep(1)
     process.terminate()
     sent = time.monotonic()
-    told, _ = end(process, 143)
+    output, _ = end(process, 143)
     print(f"{time.monotonic() - sent:.1f} s from SIGTERM to the end")
-    assert "Stopped by SIGTERM" in told
+    assert "Stopped by SIGTERM" in output
     assert not list((tmp_path / "data" / "shapes").glob("default/*"))
 
 
@@ -200,7 +200,7 @@ def test_one_process_at_a_time(tmp_path, data_dir):
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_the_run_and_spares_its_checkpoints(
+def test_a_full_disk_ends_the_run_but_keeps_its_checkpoints(
     whole, tmp_path, data_dir
 ):
     expected, layout = whole
@@ -224,8 +224,8 @@ def test_other_devices(whole, tmp_path, data_dir):
     """The same data, no error, other bits."""
     expected, layout = whole
     kill_when(saved(tmp_path, 15), start(tmp_path, data_dir, layout))
-    told, _ = end(start(tmp_path, data_dir, "--virtual_devices=2"))
-    assert "replicas was [['" in told and "last bits of numbers" in told
+    output, _ = end(start(tmp_path, data_dir, "--virtual_devices=2"))
+    assert "replicas was [['" in output and "last bits of numbers" in output
     rows = outcome(tmp_path)[1]
     for before, now in zip(expected[1], rows, strict=True):
         for name in ("loss", "val_loss", "top1_error"):
@@ -235,7 +235,7 @@ def test_other_devices(whole, tmp_path, data_dir):
 
 
 def resident_megabytes(process):
-    """Returns the memory that a process has for itself."""
+    """Returns the resident memory of a process."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) // 1024
 

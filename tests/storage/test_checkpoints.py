@@ -1,4 +1,4 @@
-"""Checkpoints: whole, kept or removed, refused where they do not fit."""
+"""Checkpoints: complete, kept or removed, rejected where they do not fit."""
 
 import resource
 import signal
@@ -38,7 +38,7 @@ def test_values_and_state_come_back(tmp_path):
     assert checkpoints.read_state(checkpoint)["step"] == 7
 
 
-def test_all_variables_of_a_network_have_names_of_their_own():
+def test_all_variables_of_a_network_have_different_paths():
     net = alexnet(
         3, Network(width=0.1), crop_size=64, noise_basis=np.eye(3).tolist()
     )
@@ -58,7 +58,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert checkpoints.newest(tmp_path).name == "step-00000005"
 
 
-def test_of_equal_errors_the_lowest_loss_is_the_best(tmp_path):
+def test_the_loss_decides_between_equal_errors(tmp_path):
     for step, loss in enumerate([0.9, 0.4, 0.6]):
         save(tmp_path, step, 0.25, loss=loss)
     save(tmp_path, 3, 0.5, loss=0.1)
@@ -110,7 +110,7 @@ def flip_a_bit(file):
 @pytest.mark.parametrize(
     "name", ["variables.npz", "state.json", "manifest.json"]
 )
-def test_a_damaged_one_is_named_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_reported_and_skipped(
     tmp_path, capsys, harm, name
 ):
     save(tmp_path, 1, 0.5)
@@ -125,7 +125,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(
         checkpoints.newest(tmp_path)
 
 
-def test_one_in_the_middle_of_an_epoch_is_not_the_best(tmp_path):
+def test_a_checkpoint_within_an_epoch_is_never_the_best(tmp_path):
     save(tmp_path, 1, 0.5)
     save(tmp_path, 2, None)
     assert checkpoints.best(tmp_path).name == "step-00000001"
@@ -134,15 +134,15 @@ def test_one_in_the_middle_of_an_epoch_is_not_the_best(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_is_not_finite_is_not_saved(tmp_path):
+def test_nonfinite_values_are_not_saved(tmp_path):
     save(tmp_path, 1, 0.5)
     with pytest.raises(UserError, match="w has .* last good .*step-00000001"):
         save(tmp_path, 2, 0.4, scale=np.inf)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
-def test_a_full_disk_leaves_the_others_whole(tmp_path):
-    """A file system of its own would need rights; a limit of bytes has none."""
+def test_a_full_disk_leaves_earlier_checkpoints_intact(tmp_path):
+    """A limit on file sizes stands in for a full disk."""
     save(tmp_path, 1, 0.5)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

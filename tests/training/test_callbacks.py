@@ -1,4 +1,4 @@
-"""The warning about a loss that does not move, in real training."""
+"""The warning about a loss at chance level, in real training."""
 
 import keras
 import numpy as np
@@ -31,25 +31,27 @@ def train(*, learning_rate, epochs, steps, patience):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "steps", "told"),
+    ("epochs", "steps", "message"),
     [
-        (1, 250, "for 200 steps"),  # Looked at within an epoch,
+        (1, 250, "for 200 steps"),  # Checked within an epoch,
         (6, 40, "for 200 steps"),  # at the ends of short ones,
         (3, 130, "for 230 steps"),  # and at both.
     ],
 )
-def test_a_loss_that_stays_at_a_guess_is_told_once(capsys, epochs, steps, told):
+def test_a_loss_at_chance_level_is_reported_once(
+    capsys, epochs, steps, message
+):
     train(learning_rate=0.0, epochs=epochs, steps=steps, patience=200)
     output = capsys.readouterr().out
     assert output.count("The loss has stayed") == 1
-    assert f"{LN_4:.3f}" in output and told in output
+    assert f"{LN_4:.3f}" in output and message in output
 
 
-def test_a_shorter_time_is_not_told(capsys):
+def test_a_short_time_at_chance_level_is_not_reported(capsys):
     train(learning_rate=0.0, epochs=1, steps=190, patience=200)
     assert "loss" not in capsys.readouterr().out
 
 
-def test_a_loss_that_falls_is_not_told(capsys):
+def test_a_falling_loss_is_not_reported(capsys):
     train(learning_rate=0.1, epochs=3, steps=130, patience=200)
     assert "loss" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Another run's weights on a folder of one's own, some of them frozen."""
+"""Fine-tuning another run's weights on a folder, with frozen layers."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def test_frozen_layers_stay_and_the_others_learn(
     assert result["num_examples"] == sum(
         len(list(folder.iterdir())) // 10 for folder in photos.iterdir()
     )
-    # It goes on as it is, but not with other frozen layers.
+    # It resumes as it is, but not with other frozen layers.
     (tmp_path / "result.json").unlink()
     assert main([*flags, "--epochs=2"]) == 0
     shutil.rmtree(tmp_path / "saved_model")

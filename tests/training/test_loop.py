@@ -1,4 +1,4 @@
-"""Going back when a batch ruins the weights: with Keras, without a network."""
+"""Rollbacks from nonfinite batches, with a small Keras model."""
 
 import keras
 import numpy as np
@@ -79,7 +79,7 @@ def train(directory, *, bad=(), every=0, max_rollbacks=3):
         epochs=2,
         workers=workers,
         checkpointer=checkpointer,
-        record_batch=lambda step: f"batch {step} is noted.",
+        record_batch=lambda step: f"batch {step} is saved.",
         max_rollbacks=max_rollbacks,
     )
     assert progress.epochs_done == 2
@@ -87,7 +87,7 @@ def train(directory, *, bad=(), every=0, max_rollbacks=3):
 
 
 def expected(*skipped):
-    """The same in float64, by hand."""
+    """Returns the weights computed in float64."""
     keras.utils.set_random_seed(1)
     layer = keras.layers.Dense(2)
     layer.build((None, 3))
@@ -114,10 +114,12 @@ def test_bad_batches_are_left_out(tmp_path, capsys, bad, every):
     weights, _ = train(tmp_path, bad=bad, every=every)
     for found, wanted in zip(weights, expected(*bad), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for number, step in enumerate(bad, start=1):
-        assert f"step {step}: " in told and f"batch {step} is noted." in told
-        assert f"rollback {number} of at most 3" in told
+        assert (
+            f"step {step}: " in output and f"batch {step} is saved." in output
+        )
+        assert f"rollback {number} of at most 3" in output
     state = checkpoints.read_state(checkpoints.newest(tmp_path / "checkpoints"))
     assert state["skipped"] == list(bad) and state["step"] == 2 * STEPS
 
@@ -128,13 +130,13 @@ def test_a_whole_epoch_of_bad_batches_ends_too(tmp_path):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_one_more_than_allowed_ends_the_run(tmp_path):
-    with pytest.raises(UserError, match=r"step 6: .*\n.*noted.*\n.*000005\. "):
+def test_one_rollback_too_many_ends_the_run(tmp_path):
+    with pytest.raises(UserError, match=r"step 6: .*\n.*saved.*\n.*000005\. "):
         train(tmp_path, bad=(1, 2, 6), max_rollbacks=2)
 
 
-def test_without_rollbacks_the_first_one_does(tmp_path):
-    with pytest.raises(UserError, match=r"step 1: .*\n.*noted.*\n.*is none\. "):
+def test_without_rollbacks_the_first_bad_batch_ends_the_run(tmp_path):
+    with pytest.raises(UserError, match=r"step 1: .*\n.*saved.*\n.*is none\. "):
         train(tmp_path, bad=(1,), max_rollbacks=0)
 
 

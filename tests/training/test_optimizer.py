@@ -21,7 +21,7 @@ def reference(w, gradients, rates, momentum=0.9, decay=0.0005):
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("decay", [0.0, 0.0005, 0.1])
 def test_fifty_steps_on_replicas(decay, replicas):
-    """Each replica has a share of the gradient; weights and biases differ."""
+    """Each replica has part of the gradient; weights and biases differ."""
     rng = np.random.default_rng(0)
     start = {name: rng.normal(size=(20, 3)) for name in ("kernel", "bias")}
     gradients = rng.normal(size=(50, replicas, 20, 3))
@@ -90,7 +90,7 @@ def lars_reference(w, gradients, rates, *, trust, decay):
 @pytest.mark.parametrize("start_at", [0.0, 1.0])
 @pytest.mark.parametrize("decay", [0.0, 0.0005, 0.1])
 def test_fifty_steps_of_lars(decay, start_at):
-    """Kernels have rates of their own, biases the same share of it."""
+    """Each kernel has its own rate; all biases share one."""
     rng = np.random.default_rng(0)
     start = {
         name: start_at * rng.normal(size=shape)
@@ -168,7 +168,7 @@ def test_keras_own_weight_decay_is_another_rule():
     assert abs(variable.numpy() - expected) > 1e-4
 
 
-def test_its_config_makes_it_again():
+def test_the_optimizer_is_restored_from_its_config():
     optimizer = MomentumSGD(
         0.02, 0.8, decay=0.3, decay_biases=False, bias_learning_rate=2.0
     )

@@ -30,7 +30,7 @@ def test_verdicts(patience, max_drops, errors, verdicts):
     assert [rule.update(error) for error in errors] == verdicts
 
 
-def test_a_rule_with_its_state_back_goes_on_as_if_never_stopped():
+def test_a_restored_rule_continues_as_if_never_stopped():
     errors = [0.5, 0.6, 0.6, 0.45, 0.5, 0.5, 0.5, 0.5]
     whole = PlateauRule(2, 2)
     expected = [whole.update(error) for error in errors]

@@ -13,8 +13,8 @@ from tests.support import TINY
 
 
 @pytest.fixture
-def go_on(tmp_path, finished_run, data_dir, capsys):
-    """Returns a function that trains a run of three epochs on."""
+def resume(tmp_path, finished_run, data_dir, capsys):
+    """Returns a function that resumes a run of three epochs."""
     run = RunDir(tmp_path / "run")
     shutil.copytree(finished_run, run.path)
     run.result.unlink()
@@ -24,8 +24,8 @@ def go_on(tmp_path, finished_run, data_dir, capsys):
             [*TINY, f"--data_dir={data_dir}", f"--run_dir={run.path}"]
             + [f"--epochs={epochs}", *flags]
         )
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     train.run = run
     return train
@@ -42,25 +42,27 @@ def go_on(tmp_path, finished_run, data_dir, capsys):
         ("--seed=2", "--seed=1"),
     ],
 )
-def test_another_batch_data_set_or_network_is_refused(go_on, flag, before):
-    code, _, error = go_on(flag)
+def test_another_batch_size_data_set_or_network_is_rejected(
+    resume, flag, before
+):
+    code, _, error = resume(flag)
     assert code == 2
     assert f"{flag}, but" in error and f"was started with {before}." in error
     assert len(error.splitlines()) <= 3
 
 
-def test_another_recipe_is_told(go_on):
-    code, told, _ = go_on("--momentum=0.8", "--init_from=/nowhere", epochs=4)
+def test_changes_of_the_recipe_are_reported(resume):
+    code, output, _ = resume("--momentum=0.8", "--init_from=/nowhere", epochs=4)
     assert code == 0
-    assert "--momentum was 0.9; the run continues with 0.8." in told
-    assert "init_from" not in told  # It has weights.
+    assert "--momentum was 0.9; the run continues with 0.8." in output
+    assert "init_from" not in output  # It has weights.
 
 
-def test_a_data_set_that_has_grown_is_refused(go_on):
-    facts = json.loads(go_on.run.dataset.read_text())
+def test_a_data_set_that_has_grown_is_rejected(resume):
+    facts = json.loads(resume.run.dataset.read_text())
     facts["train_examples"] += 7
-    go_on.run.dataset.write_text(json.dumps(facts))
-    code, _, error = go_on()
+    resume.run.dataset.write_text(json.dumps(facts))
+    code, _, error = resume()
     assert code == 2
     assert "247 training and 60 validation images" in error
     assert "its data set now has 240 and 60." in error
@@ -71,45 +73,45 @@ def rates(run):
 
 
 @pytest.mark.slow
-def test_the_rate_that_the_run_had_reached_wins_and_says_so(go_on):
-    code, told, _ = go_on("--learning_rate=0.5", epochs=4)
+def test_the_rate_that_the_run_has_reached_wins(resume):
+    code, output, _ = resume("--learning_rate=0.5", epochs=4)
     assert code == 0
-    assert "Learning rate 0.01, which the run has reached, instead" in told
-    assert "from --learning_rate=0.5; --override_learning_rate" in told
-    assert rates(go_on.run) == pytest.approx([0.01] * 4)
-    assert "--learning_rate=0.01\n" in go_on.run.flags.read_text()
+    assert "Learning rate 0.01, which the run has reached, instead" in output
+    assert "from --learning_rate=0.5; --override_learning_rate" in output
+    assert rates(resume.run) == pytest.approx([0.01] * 4)
+    assert "--learning_rate=0.01\n" in resume.run.flags.read_text()
 
 
 @pytest.mark.slow
-def test_another_rate_is_forced_once(go_on):
+def test_another_rate_is_forced_once(resume):
     flags = ("--learning_rate=0.003", "--override_learning_rate")
     drop = ("--plateau_patience=1", "--plateau_drops=5", "--plateau_factor=3")
-    code, told, _ = go_on(*flags, *drop, epochs=4)
+    code, output, _ = resume(*flags, *drop, epochs=4)
     assert code == 0
-    assert "Learning rate 0.01 -> 0.003: --override" in told
-    assert rates(go_on.run)[3] == pytest.approx(0.003)
-    assert "--learning_rate=0.003\n" in go_on.run.flags.read_text()
-    go_on.run.result.unlink()
+    assert "Learning rate 0.01 -> 0.003: --override" in output
+    assert rates(resume.run)[3] == pytest.approx(0.003)
+    assert "--learning_rate=0.003\n" in resume.run.flags.read_text()
+    resume.run.result.unlink()
     # The same command again: what the plateau rule made of it since stays.
-    code, told, _ = go_on(*flags, *drop, epochs=5)
-    assert code == 0 and "0.003: --override" not in told
-    newest = checkpoints.read_state(checkpoints.newest(go_on.run.checkpoints))
+    code, output, _ = resume(*flags, *drop, epochs=5)
+    assert code == 0 and "0.003: --override" not in output
+    newest = checkpoints.read_state(checkpoints.newest(resume.run.checkpoints))
     assert newest["forced_rate"] == 0.003
-    errors = [float(r["val_top1_error"]) for r in go_on.run.read_history()]
+    errors = [float(r["val_top1_error"]) for r in resume.run.read_history()]
     drops = errors[3] >= min(errors[:3])  # No better than the best before.
-    assert rates(go_on.run)[4] == pytest.approx(0.003 / (3 if drops else 1))
+    assert rates(resume.run)[4] == pytest.approx(0.003 / (3 if drops else 1))
 
 
 @pytest.mark.slow
-def test_a_rate_forced_from_the_start_is_not_forced_again(go_on):
+def test_a_rate_forced_from_the_start_is_not_forced_again(resume):
     """A new run that is started again with the same command."""
-    shutil.rmtree(go_on.run.path)
+    shutil.rmtree(resume.run.path)
     flags = ("--learning_rate=0.003", "--override_learning_rate")
-    assert go_on(*flags, epochs=1)[0] == 0
-    go_on.run.result.unlink()
-    code, told, _ = go_on(*flags, epochs=1)
-    assert code == 0 and "with 1 epochs done" in told
-    assert "override" not in told
+    assert resume(*flags, epochs=1)[0] == 0
+    resume.run.result.unlink()
+    code, output, _ = resume(*flags, epochs=1)
+    assert code == 0 and "with 1 epochs done" in output
+    assert "override" not in output
 
 
 @pytest.mark.parametrize(
@@ -124,21 +126,21 @@ def test_a_rate_forced_from_the_start_is_not_forced_again(go_on):
         ),
     ],
 )
-def test_what_cannot_be_computed_stops_the_run(go_on, flags, rollbacks, advice):
-    """A pixel that is not a number, in each image."""
-    image = np.load(go_on.run.mean_image)
+def test_a_nonfinite_gradient_stops_the_run(resume, flags, rollbacks, advice):
+    """One pixel of each image is NaN."""
+    image = np.load(resume.run.mean_image)
     image[0, 0, 0] = np.nan
-    np.save(go_on.run.mean_image, image)
-    code, told, error = go_on(*flags, epochs=4)
+    np.save(resume.run.mean_image, image)
+    code, output, error = resume(*flags, epochs=4)
     assert code == 2
     step = 45 + rollbacks
     assert f"error: step {step}: " in error and "gradient_norm is nan" in error
-    assert f"last good checkpoint is {go_on.run.path}" in error
+    assert f"last good checkpoint is {resume.run.path}" in error
     assert "step-00000045. " in error and advice in error
     assert len(error.splitlines()) <= 5
-    assert told.count("continuing without that batch") == rollbacks
+    assert output.count("continuing without that batch") == rollbacks
     for number in range(45, step + 1):
-        names = go_on.run.nonfinite(number).read_text().splitlines()
+        names = resume.run.nonfinite(number).read_text().splitlines()
         assert len(set(names)) == 16
         assert all("shapes-train.tfrecord" in name for name in names)
     assert names[0] in error
