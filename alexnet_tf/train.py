@@ -169,7 +169,10 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                     callbacks.NonfiniteCheck(),
                     callbacks.Throughput(config.batch_size, clock, progress),
                     callbacks.Validation(validator, stop_on_request.check),
-                    callbacks.BadExampleLimit(bad),
+                    keras.callbacks.LambdaCallback(
+                        on_train_batch_end=lambda batch, logs: bad.check(),
+                        on_epoch_end=lambda epoch, logs: bad.check(),
+                    ),
                     stuck_loss,
                     *(records if workers.is_chief else []),
                     PlateauSchedule(rule, config.plateau_factor),

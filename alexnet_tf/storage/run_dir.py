@@ -15,19 +15,10 @@ from pathlib import Path
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.storage.files import write_whole
 
-HISTORY_COLUMNS = (
-    "epoch",
-    "step",
-    "learning_rate",
-    "loss",
-    "top1_error",
-    "top5_error",
-    "val_loss",
-    "val_top1_error",
-    "val_top5_error",
-    "gradient_norm",
-    "images_per_second",
-    "input_wait",
+HISTORY_COLUMNS = tuple(
+    "epoch step learning_rate loss top1_error top5_error val_loss "
+    "val_top1_error val_top5_error gradient_norm images_per_second "
+    "input_wait".split()
 )
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 

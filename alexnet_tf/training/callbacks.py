@@ -8,7 +8,6 @@ import keras
 
 from alexnet_tf import STARTED
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.input_clock import InputClock
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
 from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
@@ -137,22 +136,6 @@ class NonfiniteCheck(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Adds the norm of the last step to the epoch's logs."""
         logs["gradient_norm"] = self.model.optimizer.gradient_norm()
-
-
-class BadExampleLimit(keras.callbacks.Callback):
-    """Ends training when too many examples turn out to be unusable."""
-
-    def __init__(self, bad: BadExamples):
-        super().__init__()
-        self.bad = bad
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Raises a `UserError` if there are too many."""
-        self.bad.check()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Raises a `UserError` if validation found too many."""
-        self.bad.check()
 
 
 class StuckLoss(keras.callbacks.Callback):

@@ -2,12 +2,12 @@
 
 Everything that training depends on is a variable (weights, momentum, learning
 rate, counters of random draws, metric totals), a function of the step (the
-data), or the state of a `Stateful` object.
+data), or the state of an object with `get_state` and `set_state`, as JSON
+values.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol
 
 import keras
 import tensorflow as tf
@@ -18,16 +18,6 @@ from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.signals import StopRequest
 
 _TOTALS = "metric_sums/"
-
-
-class Stateful(Protocol):
-    """State, other than variables, that survives an interruption."""
-
-    def get_state(self) -> dict:
-        """Returns JSON values."""
-
-    def set_state(self, state: dict) -> None:
-        """Restores what `get_state` returned."""
 
 
 @dataclasses.dataclass
@@ -171,7 +161,7 @@ class Checkpointer(keras.callbacks.Callback):
         progress: The progress of the run.
         totals: The metric totals.
         workers: The processes of the run.
-        parts: State to save besides variables, by name.
+        parts: Other objects with state, by name.
         keep: Newest checkpoints to keep besides the best one.
         every_steps: Steps between checkpoints within an epoch; 0 for none.
         from_start: Whether to save before the first step, too.
@@ -183,7 +173,7 @@ class Checkpointer(keras.callbacks.Callback):
         progress: Progress,
         totals: MetricTotals,
         workers: Workers,
-        parts: dict[str, Stateful],
+        parts: dict,
         *,
         keep: int,
         every_steps: int,

@@ -30,19 +30,9 @@ _SCALARS = {
 }
 # Settings shown under HPARAMS.
 _COMPARED = (
-    "activation",
-    "batch_size",
-    "dataset",
-    "dropout_rate",
-    "learning_rate",
-    "lrn",
-    "momentum",
-    "precision",
-    "seed",
-    "towers",
-    "weight_decay",
-    "width",
-)
+    "activation batch_size dataset dropout_rate learning_rate lrn momentum "
+    "precision seed towers weight_decay width"
+).split()
 # Training images a row and a column.
 _SIDE = 6
 # First profiled step; those before it take longer.
