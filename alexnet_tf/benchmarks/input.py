@@ -1,14 +1,15 @@
-"""What `benchmark --target=input` measures: the ways to read training images."""
+"""Ways to read training images."""
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.benchmarks.step import speeds
+from alexnet_tf.benchmarks.timing import Times, speed_table
 from alexnet_tf.config.data import Data, Geometry
 from alexnet_tf.data import folders, prepared, shards
 from alexnet_tf.data.bad_examples import BadExamples
@@ -18,10 +19,10 @@ from alexnet_tf.models.layers import InputNormalization
 
 _CORES = os.cpu_count() or 1
 _FILES = 256
-# What a measurement goes through.
+# Images per measurement.
 _IMAGES = 4096
 _MEAN = (120.0, 115.0, 105.0)
-# Standard deviations of a color noise of about the paper's size.
+# Standard deviations of color noise of about the paper's size.
 _NOISE = np.diag((5.0, 4.0, 3.0)).tolist()
 
 DECODING = "decoding the files only"
@@ -35,15 +36,10 @@ LAYER = "the first layer, of patches"
 def write_examples(
     directory: Path, geometry: Geometry, batch_size: int
 ) -> dict[str, Examples]:
-    """Writes images, and prepared sets of them, and opens them.
-
-    Args:
-        directory: Where to write the files, 500x375 pixels like ImageNet's.
-        geometry: Sizes of the patches.
-        batch_size: There are at least so many images.
+    """Writes images of 500x375 pixels, and two prepared sets of them.
 
     Returns:
-        Splits by name, `FILES`, `PREPARED` and `RAW`.
+        The splits `FILES`, `PREPARED` and `RAW` of at least a batch.
     """
     print("Writing images...", flush=True)
     _write_images(directory / "files", max(_FILES, batch_size))
@@ -64,24 +60,32 @@ def write_examples(
     return splits
 
 
+def _write_images(root, count):
+    """Writes smooth images with grain, files of about 110 KB."""
+    folder = root / "train" / "class"
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        colors = random.integers(0, 256, (12, 16, 3))
+        image = tf.image.resize(colors, (375, 500), method="bicubic").numpy()
+        image += random.normal(0, 17.5, (375, 500, 1))
+        image = np.clip(image, 0, 255).astype(np.uint8)
+        encoded = tf.io.encode_jpeg(image, quality=92)
+        (folder / f"{number:03d}.jpg").write_bytes(encoded.numpy())
+
+
 def make_subjects(
-    splits: dict[str, Examples],
-    *,
-    geometry: Geometry,
-    batch_size: int,
+    splits: Mapping[str, Examples], geometry: Geometry, batch_size: int
 ) -> dict[str, Callable[[], int]]:
-    """Returns the ways to read images.
+    """Returns the ways to read the images of `write_examples`.
 
-    Args:
-        splits: Of `write_examples`.
-        geometry: Sizes of the patches.
-        batch_size: Images in a batch.
-
-    Returns:
-        Functions that read some images and return how many, by name.
+    These are functions that read images and return their number, by name.
     """
     files = splits[FILES]
     names = next(iter(files.in_order(files.count)))["image"]
+    names = tf.data.Dataset.from_tensor_slices(names).repeat(
+        math.ceil(_IMAGES / files.count)
+    )
     datasets = {
         DECODING: _decode_only(names, batch_size),
         PLAIN: _plain(names, geometry, batch_size),
@@ -94,46 +98,24 @@ def make_subjects(
             steps=range(math.ceil(_IMAGES / batch_size)),
             seed=1,
         )
-    return {
-        **{name: _counting(dataset) for name, dataset in datasets.items()},
-        LAYER: _first_layer(
-            InputNormalization(_MEAN, _NOISE, seed=1),
-            tf.zeros((batch_size, *geometry.patch_shape), tf.uint8),
-        ),
-    }
-
-
-def _write_images(root, count):
-    """Writes smooth images with grain, files of about 110 KB."""
-    random = np.random.default_rng(0)
-    (root / "train" / "class").mkdir(parents=True)
-    for number in range(count):
-        colors = random.integers(0, 256, (12, 16, 3))
-        image = tf.image.resize(colors, (375, 500), method="bicubic").numpy()
-        image += random.normal(0, 17.5, (375, 500, 1))
-        encoded = tf.io.encode_jpeg(
-            np.clip(image, 0, 255).astype(np.uint8), quality=92
-        )
-        file = root / "train" / "class" / f"{number:03d}.jpg"
-        file.write_bytes(encoded.numpy())
-
-
-def _repeated(names):
-    return tf.data.Dataset.from_tensor_slices(names).repeat(
-        math.ceil(_IMAGES / len(names))
-    )
+    subjects = {name: partial(_read, ds) for name, ds in datasets.items()}
+    patches = tf.zeros((batch_size, *geometry.patch_shape), tf.uint8)
+    layer = InputNormalization(_MEAN, _NOISE, seed=1)
+    normalize = tf.function(partial(layer, training=True))
+    subjects[LAYER] = partial(_normalize, normalize, patches)
+    return subjects
 
 
 def _decode_only(names, batch_size):
     def decode(name):
         return tf.shape(tf.io.decode_jpeg(tf.io.read_file(name), channels=3))
 
-    dataset = _repeated(names).map(decode, num_parallel_calls=_CORES)
+    dataset = names.map(decode, num_parallel_calls=_CORES)
     return dataset.batch(batch_size).with_options(pipeline_options())
 
 
 def _plain(names, geometry, batch_size):
-    """The paper's steps one after another, as most programs have them."""
+    """Takes the paper's steps one by one, as most programs do."""
 
     def patch(number, name):
         image = tf.io.decode_jpeg(tf.io.read_file(name), channels=3)
@@ -151,80 +133,53 @@ def _plain(names, geometry, batch_size):
         noise = tf.random.stateless_normal((1, 3), seeds) @ tf.constant(_NOISE)
         return image - tf.constant(_MEAN) + noise[0]
 
-    dataset = _repeated(names).enumerate().map(patch, num_parallel_calls=_CORES)
-    return (
-        dataset.batch(batch_size).prefetch(2).with_options(pipeline_options())
-    )
+    dataset = names.enumerate().map(patch, num_parallel_calls=_CORES)
+    dataset = dataset.batch(batch_size).prefetch(2)
+    return dataset.with_options(pipeline_options())
 
 
-def _counting(dataset):
-    def count():
-        images = 0
-        for batch in dataset:
-            images += tf.nest.flatten(batch)[0].shape[0]
-        return images
-
-    return count
+def _read(dataset):
+    return sum(tf.nest.flatten(batch)[0].shape[0] for batch in dataset)
 
 
-def _first_layer(layer, images):
-    """Makes conv1's input: subtracts the mean and adds noise."""
-    call = tf.function(lambda images: layer(images, training=True))
-
-    def measure():
-        batches = math.ceil(_IMAGES / len(images))
-        for _ in range(batches):
-            call(images)
-        return batches * len(images)
-
-    return measure
+def _normalize(normalize, patches):
+    batches = math.ceil(_IMAGES / len(patches))
+    for _ in range(batches):
+        normalize(patches)
+    return batches * len(patches)
 
 
-def compare(measured: dict[str, np.ndarray]) -> list[dict]:
-    """Returns a row for each way, with medians and spreads.
-
-    Args:
-        measured: Seconds and seconds of processor time an image, (rounds, 2).
-    """
-    wall = {name: np.median(times[:, 0]) for name, times in measured.items()}
-    cpu = {name: np.median(times[:, 1]) for name, times in measured.items()}
+def compare(measured: Mapping[str, Times]) -> list[dict]:
+    """Returns a row of speeds for each way to read."""
+    wall = {name: np.median(times.wall) for name, times in measured.items()}
+    cpu = {name: np.median(times.cpu) for name, times in measured.items()}
     rows = []
     for name, times in measured.items():
-        row = {
-            "what": name,
-            **speeds(times[:, 0]),
-            "cpu_ms": 1000 * cpu[name],
-        }
+        row = {"what": name, **times.speed(), "cpu_ms": 1000 * cpu[name]}
         if name in (FILES, PREPARED, RAW):
-            row |= {
-                "of_decoding": wall[DECODING] / wall[name],
-                "of_plain": cpu[PLAIN] / cpu[name],
-                # Plain patches are the network's input as they are.
-                "of_plain_with_layer": cpu[PLAIN] / (cpu[name] + cpu[LAYER]),
-            }
+            row["of_decoding"] = wall[DECODING] / wall[name]
+            row["of_plain"] = cpu[PLAIN] / cpu[name]
+            # Plain patches need no first layer.
+            row["of_plain_with_layer"] = cpu[PLAIN] / (cpu[name] + cpu[LAYER])
         rows.append(row)
     return rows
 
 
 def as_table(rows: list[dict], batch_size: int) -> str:
     """Returns the rows of `compare` as text."""
-    lines = [
-        f"500x375 JPEG files, batches of {batch_size}, {_CORES} cores",
-        f"{'':36}{'images/s':>9}{'(spread)':>16}{'CPU ms':>8}"
-        f"{'of decoding':>13}{'of plain':>10}{'with layer':>12}",
-    ]
-    for row in rows:
-        spread = f"({row['lowest']:.0f}-{row['highest']:.0f})"
-        line = f"{row['what']:36}{row['images_per_second']:9.0f}{spread:>16}"
-        line += f"{row['cpu_ms']:8.3f}"
-        if "of_plain" in row:
-            line += f"{row['of_decoding']:13.0%}{row['of_plain']:10.2f}"
-            line += f"{row['of_plain_with_layer']:12.2f}"
-        lines.append(line)
-    lines.append(
-        "of decoding: share of the rate of decoding only. of plain: how much "
-        "less processor time\nan image takes than in the plain pipeline; with "
-        "layer: counting what the network's first\nlayer does. A core feeds "
+    table = speed_table(
+        rows,
+        {
+            "cpu_ms": ("CPU ms", ".3f"),
+            "of_decoding": ("of decoding", ".0%"),
+            "of_plain": ("of plain", ".2f"),
+            "of_plain_with_layer": ("with layer", ".2f"),
+        },
+    )
+    return (
+        f"500x375 JPEG files, batches of {batch_size}, {_CORES} cores\n"
+        f"{table}\nof decoding: share of the rate of decoding only. of plain: "
+        "processor time of an\nimage in the plain pipeline, relative to this "
+        "one; with layer: including the\nnetwork's first layer. A core feeds "
         "1000 / (CPU ms) images a second."
     )
-    return "\n".join(lines)

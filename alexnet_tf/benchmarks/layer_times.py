@@ -1,4 +1,4 @@
-"""What each layer of a training step takes, read off a trace of real steps."""
+"""Time of each layer in a training step, read off a profile of real steps."""
 
 import collections
 import math
@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
+from alexnet_tf.evaluation.tables import format_table
+
 _STEPS = 3
 
 
@@ -21,12 +23,12 @@ def measure_layers(
 
     Args:
         model: The network.
-        step: Makes one step; it must have been made before.
+        step: Makes one step; it must have been called before.
 
     Returns:
-        A row for each layer, towers together: `layer`, `forward_ms` and
-        `backward_ms` a step, for which any part of it runs. The last rows are
-        the update of the weights, and what belongs to no layer.
+        A row for each layer, towers together: `layer`, and `forward_ms` and
+        `backward_ms`, the time per step for which any part of it runs. The
+        last rows are the update of the weights, and what belongs to no layer.
     """
     with tempfile.TemporaryDirectory() as directory:
         tf.profiler.experimental.start(directory)
@@ -55,7 +57,7 @@ def measure_layers(
 
 
 def _operations(plane) -> Iterator[tuple[str, float, float]]:
-    """Yields name, start and end [ms] of what a device has done."""
+    """Yields name, start and end [ms] of each operation of a device."""
     is_gpu = plane.name.startswith("/device:GPU")
     stat_names = {number: m.name for number, m in plane.stat_metadata.items()}
     for line in plane.lines:
@@ -66,8 +68,8 @@ def _operations(plane) -> Iterator[tuple[str, float, float]]:
                 or stat_names.get(stat.ref_value, "")
                 for stat in event.stats
             }
-            # An operation on a CPU is called name:Type. XLA's loops tell the
-            # function they were made of, and GPU kernels their operation.
+            # An operation on a CPU is called name:Type. The loops of XLA
+            # record the function they come from, GPU kernels their operation.
             if not re.fullmatch(r"[\w/.\-]+:\w+", name):
                 name = texts.get("hlo_module") or (
                     is_gpu and texts.get("tf_op")
@@ -78,7 +80,7 @@ def _operations(plane) -> Iterator[tuple[str, float, float]]:
 
 
 def _union(spans):
-    """Returns the length of time for which at least one span lasts."""
+    """Returns the length of time covered by at least one span."""
     total, last_end = 0.0, -math.inf
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, last_end))
@@ -98,15 +100,13 @@ def _layer_and_pass(name):
 def as_table(rows: list[dict]) -> str:
     """Returns the rows of `measure_layers` as text."""
     total = sum(row["forward_ms"] + row["backward_ms"] for row in rows)
-    lines = [f"{'layer':16}{'forward ms':>12}{'backward ms':>13}{'share':>8}"]
+    cells = []
     for row in rows:
-        forward, backward = row["forward_ms"], row["backward_ms"]
-        lines.append(
-            f"{row['layer']:16}{forward:12.1f}{backward:13.1f}"
-            f"{(forward + backward) / total:8.1%}"
-        )
-    lines.append(
-        f"{'total':16}{total:12.1f}  a step; layers that run at the same time "
-        "both count"
+        times = row["forward_ms"], row["backward_ms"]
+        share = f"{sum(times) / total:.1%}"
+        cells.append((row["layer"], *(f"{time:.1f}" for time in times), share))
+    table = format_table(["layer", "forward ms", "backward ms", "share"], cells)
+    return (
+        f"{table}\n{total:.1f} ms a step in all; layers that run at the same "
+        "time both count."
     )
-    return "\n".join(lines)

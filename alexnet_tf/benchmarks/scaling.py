@@ -1,24 +1,42 @@
-"""How fast many replicas would be: a prediction from measured parts.
+"""Predicted training speed of many devices, from measured parts.
 
-Each replica keeps its batch, so that the global batch grows with their number.
-A step takes what its layers take, the traffic between towers, and the sum of
-the gradients over the replicas, which TensorFlow may or may not do beside the
-backward pass: both are told. Replicas of a machine sum among themselves, then
-machines do; a sum in a ring moves 2 (n - 1) / n of the gradients through each
-of n links.
+Each replica keeps its batch, so that the global batch grows with the number of
+replicas. A step takes the time of its layers, of the traffic between towers,
+and of the sum of the gradients over the replicas. TensorFlow may overlap that
+sum with the backward pass or not, so a prediction is a range. Replicas of a
+machine sum first, then machines; a ring of n members moves 2 (n - 1) / n of
+the gradients through each link.
 """
 
 import dataclasses
+import json
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import keras
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import Config
+from alexnet_tf.evaluation import plots
+from alexnet_tf.evaluation.tables import format_table
+from alexnet_tf.models.build import POLICIES, build_network
+from alexnet_tf.storage.dataset_info import placeholder_info
+from alexnet_tf.storage.files import write_report
+
+# Settings that a measured speed depends on.
+SETTINGS = ("batch_size", "precision")
 # Global batches of AlexNet that are reported to have kept its accuracy.
-PUBLISHED_BATCHES = {
+_PUBLISHED_BATCHES = {
     128: "Krizhevsky, Sutskever and Hinton, 2012, Sec. 5",
     8_192: "You, Gitman and Ginsburg, 2017, arXiv:1708.03888: LARS",
     32_768: "You et al., 2017, arXiv:1709.05011: LARS, 100 epochs in 11 "
     "minutes on 1,024 processors",
 }
-DEVICES = tuple(2**n for n in range(11))
+_MAX_DEVICES = 1024
+_GIGABIT = 1e9 / 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +44,11 @@ class Machines:
     """Equal machines.
 
     Args:
-        rate: Training steps on one device [images/s].
-        input_rate: What one machine's processors read [images/s].
-        devices: Devices of a machine.
-        link: Between machines, for each of them [bytes/s].
-        device_link: Between devices of a machine, for each [bytes/s].
+        rate: Training speed of a device [images/s].
+        input_rate: Images that the CPUs of a machine read [images/s].
+        devices: Devices per machine.
+        link: Network bandwidth of a machine [bytes/s].
+        device_link: Bandwidth of a device to others of its machine [bytes/s].
     """
 
     rate: float
@@ -42,11 +60,11 @@ class Machines:
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """What a network moves.
+    """What a network transfers.
 
     Args:
-        gradients: Of a replica, each step [bytes].
-        between_towers: For each image, in each direction [bytes].
+        gradients: Of a replica, per step [bytes].
+        between_towers: Per image, in each direction [bytes].
     """
 
     gradients: float
@@ -55,15 +73,15 @@ class Traffic:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a number of devices would do.
+    """Speed of a number of devices.
 
     Args:
-        devices: The number.
-        replicas: Networks, each on one device or on one a tower.
-        global_batch: Images a step.
-        lowest: Images a second if gradients are summed after the step.
-        highest: Images a second if that costs no time of its own.
-        input_limit: Images a second that can be read.
+        devices: Number of devices.
+        replicas: Number of networks, each on one device or on one per tower.
+        global_batch: Images per step.
+        lowest: Speed if gradients are summed after the step [images/s].
+        highest: Speed if their sum fully overlaps the step [images/s].
+        input_limit: Images that the CPUs read [images/s].
     """
 
     devices: int
@@ -75,36 +93,30 @@ class Prediction:
 
     @property
     def starves(self) -> bool:
-        """Whether the input may be what is waited for."""
+        """Whether devices may have to wait for images."""
         return self.highest > self.input_limit
 
 
 def predict(
-    traffic: Traffic,
-    machines: Machines,
-    *,
-    devices: int,
-    towers: int,
-    batch: int,
+    traffic: Traffic, machines: Machines, batch: int, devices: int, towers: int
 ) -> Prediction:
-    """Predicts the speed of training.
+    """Predicts the speed of a number of devices.
 
     Args:
-        traffic: What the network moves.
+        traffic: What the network transfers.
         machines: What it runs on.
+        batch: Images of a replica per step.
         devices: Number of devices, a multiple of `towers`.
-        towers: Devices of a replica, each with a tower; 1 for data parallelism
-            alone.
-        batch: Images of a replica.
+        towers: Devices of a replica; 1 for data parallelism alone.
     """
     num_machines = math.ceil(devices / machines.devices)
     replicas = devices // towers
     step = batch / machines.rate / towers
     if towers > 1:
         step += batch * traffic.between_towers / machines.device_link
-    together = math.ceil(replicas / num_machines)
     # Each device of a replica sums the gradients of its own tower.
-    within = _ring(together) * traffic.gradients / towers
+    replicas_per_machine = math.ceil(replicas / num_machines)
+    within = _ring(replicas_per_machine) * traffic.gradients / towers
     between = _ring(num_machines) * traffic.gradients
     summing = within / machines.device_link + between / machines.link
     global_batch = replicas * batch
@@ -123,21 +135,193 @@ def _ring(members):
     return 2 * (members - 1) / members
 
 
-def as_table(predictions: list[Prediction]) -> str:
-    """Returns predictions as text."""
-    lines = [
-        f"{'devices':>7}{'replicas':>10}{'batch':>9}{'images/s':>22}"
-        f"{'efficiency':>16}  input"
-    ]
-    first = predictions[0].highest / predictions[0].devices
+def device_counts(towers: int) -> list[int]:
+    """Returns the numbers of devices of 1, 2, 4, ... replicas."""
+    counts = [towers]
+    while 2 * counts[-1] <= _MAX_DEVICES:
+        counts.append(2 * counts[-1])
+    return counts
+
+
+def bytes_between_towers(model: keras.Model) -> int:
+    """Returns the bytes that a tower sends to another one, per image.
+
+    These are the activations that the other one reads, the gradients of those
+    that it reads itself, and the logits or their gradient. The tests compare
+    the result with the graph of a step.
+    """
+    others = [layer for layer in model.layers if getattr(layer, "tower", 0)]
+    if not others:
+        return 0
+    outputs_of_first = {
+        id(tensor)
+        for layer in model.layers
+        if getattr(layer, "tower", None) == 0
+        for tensor in tf.nest.flatten(layer.output)
+    }
+    of_logits = 4 * model.output_shape[-1]
+    return of_logits + sum(
+        2 * math.prod(tensor.shape[1:]) * tf.as_dtype(tensor.dtype).size
+        for layer in others
+        for tensor in tf.nest.flatten(layer.input)
+        if id(tensor) in outputs_of_first
+    )
+
+
+def report(config: Config, class_names: Sequence[str]) -> None:
+    """Prints predictions, and draws them into --figures_dir."""
+    rate, input_rate = _read_rates(config)
+    machines = Machines(
+        rate=rate,
+        input_rate=input_rate,
+        devices=config.devices_per_machine,
+        link=config.network_gbps * _GIGABIT,
+        device_link=config.device_gbps * _GIGABIT,
+    )
+    model = build_network(
+        config, placeholder_info(class_names), dtype=POLICIES[config.precision]
+    )
+    traffic = Traffic(
+        gradients=4.0 * model.count_params(),
+        between_towers=bytes_between_towers(model),
+    )
+    batch, layouts = config.batch_size, {}
+    for towers in sorted({1, config.towers}):
+        part = "tower" if towers > 1 else "replica"
+        layouts[f"data parallel, one device per {part}"] = [
+            predict(traffic, machines, batch, devices=count, towers=towers)
+            for count in device_counts(towers)
+        ]
+    _print(config, traffic, machines, layouts)
+    target = Path(config.figures_dir or "figures")
+    figure = draw_speeds(layouts, batch)
+    for file in plots.save(figure, target, name="scaling"):
+        print(f"Written to {file}.")
+    content = {
+        "traffic": dataclasses.asdict(traffic),
+        "machines": dataclasses.asdict(machines),
+        "layouts": {
+            name: [dataclasses.asdict(p) for p in predictions]
+            for name, predictions in layouts.items()
+        },
+    }
+    write_report(config.json, content)
+
+
+def _read_rates(config):
+    """Returns the speed of the step and of the input [images/s]."""
+    file = config.benchmark_json
+    try:
+        measured = json.loads(Path(file).read_text())
+        rates = [measured[p]["images_per_second"] for p in ("step", "input")]
+        settings = {name: measured["settings"][name] for name in SETTINGS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--benchmark_json={file!r} is not the output of `benchmark "
+            "--target=all --json=FILE` on one device; measure first."
+        ) from error
+    for name, value in settings.items():
+        if getattr(config, name) != value:
+            raise UserError(
+                f"--benchmark_json={file} was measured with --{name}={value}, "
+                f"not {getattr(config, name)}; give that, or measure again."
+            )
+    return rates
+
+
+def _print(config, traffic, machines, layouts):
+    print(
+        f"Measured, {config.benchmark_json}:\n"
+        f"  {machines.rate:,.1f} images/s trained by a device in batches of "
+        f"{config.batch_size}\n"
+        f"  {machines.input_rate:,.0f} images/s read by a machine\n"
+        "Given:\n"
+        f"  {machines.devices} devices a machine\n"
+        f"  {config.network_gbps:g} Gbit/s between machines\n"
+        f"  {config.device_gbps:g} Gbit/s between devices of a machine\n"
+        "Counted:\n"
+        f"  {traffic.gradients:,.0f} bytes of gradients per replica and step\n"
+        f"  {traffic.between_towers:,} bytes between towers per image, each way"
+    )
+    for name, predictions in layouts.items():
+        print(f"\n{name}:\n{as_table(predictions)}")
+    print("\nGlobal batches that kept AlexNet's accuracy, as published:")
+    rows = [(f"{n:,}", source) for n, source in _PUBLISHED_BATCHES.items()]
+    print(format_table(["batch", "source"], rows, left=[1]))
+    print("These are predictions; nothing was run. See also `launch`.")
+
+
+def as_table(predictions: Sequence[Prediction]) -> str:
+    """Returns the predictions of one layout as text."""
+    header = ["devices", "replicas", "batch", "images/s", "efficiency", "input"]
+    single = predictions[0].highest / predictions[0].devices
+    rows = []
     for p in predictions:
-        rates = f"{p.lowest:,.0f} to {p.highest:,.0f}"
-        shares = " to ".join(
-            f"{rate / p.devices / first:.0%}" for rate in (p.lowest, p.highest)
-        )
-        lines.append(
-            f"{p.devices:7,}{p.replicas:10,}{p.global_batch:9,}{rates:>22}"
-            f"{shares:>16}  "
-            + (f"starves above {p.input_limit:,.0f}" if p.starves else "enough")
-        )
-    return "\n".join(lines)
+        least, most = (r / p.devices / single for r in (p.lowest, p.highest))
+        cells = [f"{n:,}" for n in (p.devices, p.replicas, p.global_batch)]
+        cells.append(f"{p.lowest:,.0f} to {p.highest:,.0f}")
+        cells.append(f"{least:.0%} to {most:.0%}")
+        limit = f"starves above {p.input_limit:,.0f}"
+        rows.append([*cells, limit if p.starves else "enough"])
+    return format_table(header, rows, left=[5])
+
+
+def draw_speeds(
+    layouts: Mapping[str, Sequence[Prediction]], batch: int
+) -> Figure:
+    """Draws the predicted speed per device against the number of devices.
+
+    Args:
+        layouts: Predictions by the name of their layout.
+        batch: Images of a replica per step.
+    """
+    figure = Figure(figsize=(8.8, 5.6), dpi=125, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title("Predicted training speed per device", loc="left")
+    for (name, predictions), color in zip(
+        layouts.items(), plots.COLORS, strict=False
+    ):
+        devices = [p.devices for p in predictions]
+        lowest = [p.lowest / p.devices for p in predictions]
+        highest = [p.highest / p.devices for p in predictions]
+        axes.fill_between(devices, lowest, highest, color=color, alpha=0.15)
+        axes.plot(devices, lowest, color=color, marker="o", label=name)
+        axes.plot(devices, highest, color=color, linestyle="--")
+    longest = max(layouts.values(), key=len)
+    axes.plot(
+        [p.devices for p in longest],
+        [p.input_limit / p.devices for p in longest],
+        color="0.35",
+        linestyle=":",
+        label="input limit of the CPUs",
+    )
+    axes.set_ylim(0, 1.3 * longest[0].highest)
+    axes.set_ylabel("images/s per device")
+    axes.set_xlabel("devices")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    _mark_batches(axes, longest[-1].devices, batch)
+    plots.make_plain(axes)
+    axes.legend(
+        loc="lower left",
+        title="solid: gradients summed after the step\n"
+        "dashed: sum fully overlapped with the step",
+        alignment="left",
+        frameon=False,
+    )
+    return figure
+
+
+def _mark_batches(axes, max_devices, batch):
+    """Marks where data parallelism alone has a published global batch."""
+    for size in _PUBLISHED_BATCHES:
+        if batch <= size <= max_devices * batch:
+            axes.axvline(size / batch, color="0.6", linewidth=0.8, zorder=0)
+            axes.annotate(
+                f" batch {size:,}",
+                (size / batch, 1),
+                xycoords=axes.get_xaxis_transform(),
+                verticalalignment="top",
+                fontsize="small",
+                color="0.35",
+            )

@@ -1,32 +1,82 @@
-"""What `benchmark` measures of training steps."""
+"""Training steps: this network, stock Keras layers, the machine's limit."""
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.benchmarks.timing import Times, speed_table
+from alexnet_tf.config.flags import Config
 from alexnet_tf.data.examples import pipeline_options
 from alexnet_tf.distribution import iterators
+from alexnet_tf.distribution.devices import Devices, local
+from alexnet_tf.distribution.placement import DeviceLayout
+from alexnet_tf.storage.dataset_info import placeholder_info
+from alexnet_tf.training.trainer import build_trainer
 
 LIMIT = "matrix product"
-MADE_UP = "made-up batches"
+SYNTHETIC = "synthetic batches"
 STOCK = "stock Keras layers, float32"
+_NUM_CLASSES = 1000
 # Side of the matrices.
-_MATRIX = 4096
-# Steps of a `fit`: enough that what it does once counts for little.
+_MATRIX_SIZE = 4096
+# Steps of a `fit`: enough that its fixed cost hardly counts.
 _FIT_STEPS = 16
 
 
-def make_batches(
-    batch_size: int, crop_size: int, num_classes: int
-) -> tf.data.Dataset:
-    """Returns an endless dataset of one batch of noise with random labels."""
+def make_network(config: Config, devices: Devices) -> keras.Model:
+    """Returns the compiled network with ImageNet's number of classes."""
+    info = placeholder_info([str(number) for number in range(_NUM_CLASSES)])
+    model = build_trainer(config, info, devices)
+    iterators.keep_those_of_fit(model)
+    return model
+
+
+def make_networks(config: Config, devices: Devices) -> dict[str, keras.Model]:
+    """Returns the network as configured, and then its variants, by name."""
+    name = f"this network, {config.precision}"
+    networks = {name: make_network(config, devices)}
+    if config.precision != "float32":
+        exact = dataclasses.replace(config, precision="float32")
+        networks["this network, float32"] = make_network(exact, devices)
+    if len(devices.layout.devices[0]) > 1:
+        primaries = tuple((device,) for device in devices.layout.primaries)
+        one_each = local(DeviceLayout(primaries))
+        networks[f"{name}, one device"] = make_network(config, one_each)
+    return networks
+
+
+def make_subjects(
+    config: Config, networks: Mapping[str, keras.Model], flops: float
+) -> dict[str, Callable[[], float]]:
+    """Returns the steps of `make_networks` and what they are compared with.
+
+    These are functions that process images and return their number, by name.
+    """
+    batches = make_batches(config.batch_size, config.crop_size)
+    subjects = {
+        f"{LIMIT}, {dtype}": _matrix_product(dtype, flops)
+        for dtype in dict.fromkeys((config.precision, "float32"))
+    }
+    for name, model in networks.items():
+        subjects[name] = step_in_loop(model, batches)
+    name, model = next(iter(networks.items()))
+    subjects[f"{name}, with fit"] = partial(_fit, model, batches)
+    stock = make_stock_network(config.crop_size)
+    subjects[STOCK] = step_in_loop(stock, batches)
+    return subjects
+
+
+def make_batches(batch_size: int, crop_size: int) -> tf.data.Dataset:
+    """Returns one batch of noise with random labels, repeated endlessly."""
     random = np.random.default_rng(0)
     shape = (batch_size, crop_size, crop_size, 3)
     images = random.integers(0, 256, shape, np.uint8)
-    labels = random.integers(0, num_classes, batch_size)
+    labels = random.integers(0, _NUM_CLASSES, batch_size)
     batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
     return batches.with_options(pipeline_options())
 
@@ -34,59 +84,53 @@ def make_batches(
 def step_in_loop(
     model: keras.Model, batches: tf.data.Dataset
 ) -> Callable[[], int]:
-    """Returns what makes a training step without `fit`, and its images."""
+    """Returns a function that makes one training step without `fit`."""
     if not model.optimizer.iterations.numpy():  # Keras builds it in `fit`.
         model.fit(batches, steps_per_epoch=1, verbose=0, shuffle=False)
     strategy = model.distribute_strategy
     distributed = strategy.experimental_distribute_dataset(batches)
     iterator = iterators.keep(iter(distributed))
-    images = _batch_size(batches)
-
-    def step():
-        logs = model.train_function(iterator)
-        float(logs["loss"])  # Waits for the step.
-        return images
-
-    return step
+    return partial(_step, model, iterator, _batch_size(batches))
 
 
-def steps_of_fit(
-    model: keras.Model, batches: tf.data.Dataset
-) -> Callable[[], int]:
-    """Returns what makes some training steps with `fit`, and their images."""
-    images = _FIT_STEPS * _batch_size(batches)
-
-    def steps():
-        model.fit(batches, steps_per_epoch=_FIT_STEPS, verbose=0, shuffle=False)
-        return images
-
-    return steps
+def _step(model, iterator, batch_size):
+    logs = model.train_function(iterator)
+    float(logs["loss"])  # Waits for the step.
+    return batch_size
 
 
-def matrix_product(dtype: str, flops: float) -> Callable[[], float]:
-    """Returns what multiplies matrices, and how many images that would be.
+def _fit(model, batches):
+    model.fit(batches, steps_per_epoch=_FIT_STEPS, verbose=0, shuffle=False)
+    return _FIT_STEPS * _batch_size(batches)
 
-    Args:
-        dtype: Of the matrices.
-        flops: Operations that an image takes.
+
+def _batch_size(batches):
+    return batches.element_spec[0].shape[0]
+
+
+def _matrix_product(dtype, flops):
+    """Returns a function that multiplies matrices.
+
+    It returns the number of images that take as many operations, if each
+    takes `flops`.
     """
-    shape = (_MATRIX, _MATRIX)
+    shape = (_MATRIX_SIZE, _MATRIX_SIZE)
     matrix = tf.cast(tf.random.stateless_normal(shape, (1, 2)), dtype)
     multiply = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
 
     def product():
         multiply().numpy()
-        return 2 * _MATRIX**3 / flops
+        return 2 * _MATRIX_SIZE**3 / flops
 
     return product
 
 
 def count_flops(model: keras.Model) -> float:
-    """Returns the operations of a training step for an image.
+    """Returns the operations of a training step per image.
 
     Two for each multiplication by a weight, three times: for the outputs, the
     gradient of the inputs and that of the weights. conv1's gradient of its
-    inputs is counted, too, though nobody asks for it.
+    inputs is included, although no step computes it.
     """
     forward = 0
     for layer in model.layers:
@@ -97,15 +141,15 @@ def count_flops(model: keras.Model) -> float:
     return 3 * forward
 
 
-def make_stock_network(crop_size: int, num_classes: int) -> keras.Model:
-    """Returns the paper's network of Keras's and TensorFlow's own layers.
+def make_stock_network(crop_size: int) -> keras.Model:
+    """Returns the paper's network, built from Keras's and TensorFlow's layers.
 
-    What people write who do not care about speed: `Conv2D(groups=2)`,
+    It is what one writes without regard to speed: `Conv2D(groups=2)`,
     `tf.nn.local_response_normalization`, `Dropout`, `SGD` with weight decay.
     """
     layers = keras.layers
 
-    def respond(x):
+    def normalize(x):
         return tf.nn.local_response_normalization(
             x, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75
         )
@@ -121,10 +165,10 @@ def make_stock_network(crop_size: int, num_classes: int) -> keras.Model:
             layers.Rescaling(1.0, -120.0),
             layers.ZeroPadding2D(((0, 3), (0, 3))),
             conv(96, 11, strides=4, padding="valid"),
-            layers.Lambda(respond),
+            layers.Lambda(normalize),
             layers.MaxPooling2D(3, 2),
             conv(256, 5, groups=2),
-            layers.Lambda(respond),
+            layers.Lambda(normalize),
             layers.MaxPooling2D(3, 2),
             conv(384, 3),
             conv(384, 3, groups=2),
@@ -135,7 +179,7 @@ def make_stock_network(crop_size: int, num_classes: int) -> keras.Model:
             layers.Dropout(0.5),
             layers.Dense(4096, activation="relu"),
             layers.Dropout(0.5),
-            layers.Dense(num_classes),
+            layers.Dense(_NUM_CLASSES),
         ]
     )
     model.compile(
@@ -145,53 +189,31 @@ def make_stock_network(crop_size: int, num_classes: int) -> keras.Model:
     return model
 
 
-def compare(measured: dict[str, np.ndarray]) -> list[dict]:
-    """Returns a row for each subject, with medians and spreads.
+def compare(measured: Mapping[str, Times]) -> list[dict]:
+    """Returns a row of speeds for each subject.
 
-    Args:
-        measured: Seconds and seconds of processor time an image, (rounds, 2);
-            the first is what the others are compared with.
+    It is compared within each round with the first one, `of_first`, and with
+    the stock network, `of_stock`, if that was measured.
     """
-    first = next(iter(measured.values()))[:, 0]
+    first = next(iter(measured.values()))
     rows = []
     for name, times in measured.items():
-        seconds = times[:, 0]
-        row = {
-            "what": name,
-            **speeds(seconds),
-            "of_first": np.median(first / seconds),
-        }
+        row = {"what": name, **times.speed()}
+        row["of_first"] = _median_ratio(first, times)
         if STOCK in measured:
-            row["of_stock"] = np.median(measured[STOCK][:, 0] / seconds)
+            row["of_stock"] = _median_ratio(measured[STOCK], times)
         rows.append(row)
     return rows
 
 
-def speeds(seconds: np.ndarray) -> dict[str, float]:
-    """Returns the median speed and its spread, of seconds an image."""
-    return {
-        "images_per_second": 1 / np.median(seconds),
-        "lowest": 1 / seconds.max(),
-        "highest": 1 / seconds.min(),
-    }
+def _median_ratio(base, times):
+    return np.median(np.divide(base.wall, times.wall))
 
 
 def as_table(rows: list[dict], first: str) -> str:
-    """Returns the rows of `compare` as text; `first` is what the first is."""
-    lines = [
-        f"{'':36}{'images/s':>9}{'(spread)':>18}{'of ' + first:>12}"
-        + (f"{'of stock':>10}" if "of_stock" in rows[0] else "")
-    ]
-    for row in rows:
-        spread = f"({row['lowest']:.1f}-{row['highest']:.1f})"
-        line = f"{row['what']:36}{row['images_per_second']:9.1f}{spread:>18}"
-        line += f"{row['of_first']:12.1%}"
-        if "of_stock" in row:
-            line += f"{row['of_stock']:10.2f}"
-        lines.append(line)
-    lines.append("Medians of all rounds, shares within a round.")
-    return "\n".join(lines)
-
-
-def _batch_size(batches):
-    return batches.element_spec[0].shape[0]
+    """Returns the rows of `compare` as text; `first` names the first one."""
+    columns = {"of_first": (f"of {first}", ".1%")}
+    if "of_stock" in rows[0]:
+        columns["of_stock"] = ("of stock", ".2f")
+    table = speed_table(rows, columns)
+    return f"{table}\nMedians of all rounds, shares within a round."

@@ -1,4 +1,4 @@
-"""What crosses between devices in a training step, read off its graph."""
+"""Traffic between devices in a training step, read off its graph."""
 
 import dataclasses
 import re
@@ -12,12 +12,12 @@ class Transfer:
     """A tensor that is made on one device and used on another.
 
     Args:
-        layer: Layer it belongs to, as fork2_tower0.
+        layer: Layer it belongs to, such as fork2_tower0.
         backward: Whether it is a gradient.
-        source: Device that makes it, as CPU:0.
+        source: Device that makes it, such as CPU:0.
         destination: Device that uses it, however often.
-        numbers: How many numbers it has.
-        bytes: How many bytes.
+        numbers: Number of elements.
+        bytes: Size.
     """
 
     layer: str
@@ -50,17 +50,18 @@ def trace_training_step(
 
 
 def find_transfers(graph: tf.Graph) -> list[Transfer]:
-    """Returns what crosses between devices.
+    """Returns the tensors that cross between devices.
 
-    An edge of the graph counts if its ends are on different devices, once for
-    each tensor and destination; variables' handles, which are references, and
-    constants, which every device has, do not. Inputs of the graph, the images,
-    have no device and do not count either.
+    A tensor counts once for each other device that uses it. Variables'
+    handles, which are references, and constants, which every device has, do
+    not count. Neither do the inputs of the graph, the images: they have no
+    device.
     """
     found = {}
     for operation in graph.get_operations():
+        destination = _device(operation)
         for tensor in operation.inputs:
-            source, destination = _device(tensor.op), _device(operation)
+            source = _device(tensor.op)
             if (
                 source and destination and source != destination
                 and tensor.dtype != tf.resource

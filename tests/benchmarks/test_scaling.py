@@ -1,17 +1,14 @@
 """Predicted speeds: by hand, and against what is counted in the graph."""
 
-import json
+import dataclasses
 
-import numpy as np
 import pytest
 
 from alexnet_tf.benchmarks import scaling, traffic
-from alexnet_tf.benchmarks.scaling_report import bytes_between_towers
 from alexnet_tf.config.flags import Config
-from alexnet_tf.main import main
 from alexnet_tf.models.build import build_network
 from alexnet_tf.storage.dataset_info import placeholder_info
-from tests.support import make_trainer
+from tests.support import SMALL, make_trainer
 
 MACHINES = scaling.Machines(
     rate=1000.0, input_rate=5000.0, devices=4, link=1e9, device_link=10e9
@@ -21,7 +18,7 @@ TRAFFIC = scaling.Traffic(gradients=200e6, between_towers=250e3)
 
 def predict(devices, towers):
     return scaling.predict(
-        TRAFFIC, MACHINES, devices=devices, towers=towers, batch=100
+        TRAFFIC, MACHINES, 100, devices=devices, towers=towers
     )
 
 
@@ -55,78 +52,35 @@ def test_towers_halve_the_layers_and_the_gradients_of_a_device():
     assert four.highest == pytest.approx(200 / 0.0525)
 
 
-def test_a_slow_input_is_told():
-    slow = scaling.Machines(1000.0, 1500.0, 4, 1e9, 10e9)
-    found = scaling.predict(TRAFFIC, slow, devices=4, towers=1, batch=100)
+def test_a_slow_input_is_reported():
+    slow = dataclasses.replace(MACHINES, input_rate=1500.0)
+    found = scaling.predict(TRAFFIC, slow, 100, devices=4, towers=1)
     assert found.starves and "1,500" in scaling.as_table([found])
 
 
+def test_device_counts_are_multiples_of_the_towers():
+    assert scaling.device_counts(1) == [2**n for n in range(11)]
+    assert scaling.device_counts(2) == [2**n for n in range(1, 11)]
+    assert scaling.device_counts(3) == [3 * 2**n for n in range(9)]
+
+
 @pytest.mark.parametrize(
-    "flag",
-    ["--precision=float32", "--precision=bfloat16", "--lrn_across_towers"],
+    "flag", ["--precision=bfloat16", "--lrn_across_towers"]
 )
 def test_the_bytes_between_towers_are_those_of_the_graph(flag):
-    _, model = make_trainer((2, 1), flag, classes=1000)
+    _, model = make_trainer((2, 1), flag, *SMALL)
     found = traffic.find_transfers(traffic.trace_training_step(model, 1))
     sent = sum(t.bytes for t in found if t.source == "CPU:0")
-    assert bytes_between_towers(model) == sent
+    assert scaling.bytes_between_towers(model) == sent
 
 
-def test_networks_that_do_not_talk_send_their_logits_only():
+def test_towers_without_communication_send_their_logits_only():
     config = Config(tower_communication=False, width=0.1)
     model = build_network(config, placeholder_info(["a", "b", "c"]))
-    assert bytes_between_towers(model) == 4 * 3
+    assert scaling.bytes_between_towers(model) == 4 * 3
 
 
 def test_one_tower_sends_nothing():
     config = Config(towers=1, width=0.1)
     model = build_network(config, placeholder_info(["a", "b", "c"]))
-    assert bytes_between_towers(model) == 0
-
-
-@pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        (["--scale", "--paper_facts"], "are two reports"),
-        (["--benchmark_json=benchmark.json"], "give that, too"),
-    ],
-)
-def test_flags_that_do_not_go_together(flags, told, capsys):
-    assert main(["inspect", *flags]) == 2
-    assert told in capsys.readouterr().err
-
-
-def test_inspect_predicts_and_draws(tmp_path, capsys):
-    measured = tmp_path / "benchmark.json"
-    settings = {"batch_size": 128, "precision": "float32"}
-    rates = {"step": {"images_per_second": 50.0}, "input": {}}
-    rates["settings"] = settings
-    measured.write_text(json.dumps(rates))
-    flags = [
-        f"--benchmark_json={measured}",
-        f"--figures_dir={tmp_path / 'figures'}",
-    ]
-    assert main(["inspect", "--scale", *flags]) == 2
-    assert "benchmark --target=all" in capsys.readouterr().err
-    rates["input"]["images_per_second"] = 500.0
-    measured.write_text(json.dumps(rates))
-    report = tmp_path / "scale.json"
-    assert main(["inspect", "--scale", *flags, f"--json={report}"]) == 0
-    told = capsys.readouterr().out
-    assert f"{8 * 28_288 + 4 * 12:,} between towers" in told  # Of 12 classes.
-    assert {f.suffix for f in (tmp_path / "figures").iterdir()} == {
-        ".png",
-        ".svg",
-    }
-    assert main(["inspect", "--scale", "--batch_size=256", *flags]) == 2
-    assert "with --batch_size=128, not 256" in capsys.readouterr().err
-    flags.append("--towers=1")
-    alone = tmp_path / "alone.json"
-    assert main(["inspect", "--scale", *flags, f"--json={alone}"]) == 0
-    (name,) = json.loads(alone.read_text())["layouts"]
-    assert "one device a replica" in name
-    layouts = json.loads(report.read_text())["layouts"].values()
-    for predictions in layouts:
-        speeds = [p["highest"] for p in predictions]
-        assert predictions[-1]["devices"] == 1024
-        np.testing.assert_array_equal(speeds, sorted(speeds))
+    assert scaling.bytes_between_towers(model) == 0

@@ -1,13 +1,11 @@
 """Who computes what, and what crosses, read off the traced training step."""
 
 import collections
-import json
 import re
 
 import pytest
 
 from alexnet_tf.benchmarks import traffic
-from alexnet_tf.main import main
 from tests.support import LAYOUTS, SMALL, make_trainer
 
 # What the compute-heavy and our own layers are made of, forward and backward.
@@ -171,15 +169,3 @@ def test_bfloat16_halves_what_crosses_but_the_logits():
         crossing = [t for t in transfers if t.source == source]
         assert sum(t.numbers for t in crossing) == 57_576
         assert sum(t.bytes for t in crossing) == 2 * 2 * activations + 4_000
-
-
-def test_inspect_prints_the_traffic(tmp_path, capsys):
-    file = tmp_path / "network.json"
-    flags = ["--flagfile=flags/paper.cfg", "--virtual_devices=2"]
-    assert main(["inspect", *flags, f"--json={file}"]) == 0
-    assert capsys.readouterr().out.count("230,304") == 2
-    content = json.loads(file.read_text())
-    assert sum(row["bytes"] for row in content["traffic"]) == 2 * 230_304
-    weights = [row["weights"] for row in content["memory"].values()]
-    assert sum(weights) == 4 * 60_965_224
-    assert weights[0] - weights[1] == 4 * 1000  # The biases of fc8.

@@ -433,19 +433,6 @@ def test_a_start_from_nothing_is_refused(
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_inspect_shows_the_papers_network(tmp_path, capsys):
-    file = tmp_path / "network.json"
-    flags = ["--flagfile=flags/paper.cfg", "--virtual_devices=4"]
-    assert main(["inspect", *flags, f"--json={file}"]) == 0
-    told = capsys.readouterr().out
-    assert "60,965,224" in told
-    content = json.loads(file.read_text())
-    assert content["parameters"] == 60_965_224
-    (conv3,) = [r for r in content["layers"] if r["layer"] == "conv3_tower1"]
-    assert conv3["output_shape"] == [13, 13, 192]
-    assert conv3["devices"] == ["/device:CPU:1", "/device:CPU:3"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

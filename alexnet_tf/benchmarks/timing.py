@@ -1,0 +1,88 @@
+"""Speeds measured in turns: medians and spread over several rounds."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from alexnet_tf.evaluation.tables import format_table
+
+# Shortest measurement [s].
+_MIN_SECONDS = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Time per image of one subject in each round [s].
+
+    Args:
+        wall: Elapsed time.
+        cpu: Processor time, summed over all cores.
+    """
+
+    wall: list[float] = dataclasses.field(default_factory=list)
+    cpu: list[float] = dataclasses.field(default_factory=list)
+
+    def speed(self) -> dict[str, float]:
+        """Returns the median speed and its spread [images/s]."""
+        return {
+            "images_per_second": 1 / np.median(self.wall),
+            "lowest": 1 / max(self.wall),
+            "highest": 1 / min(self.wall),
+        }
+
+
+def measure_in_turns(
+    subjects: Mapping[str, Callable[[], float]],
+    rounds: int,
+    *,
+    warmup_calls: int = 0,
+) -> dict[str, Times]:
+    """Measures each subject once per round, so that noise affects all alike.
+
+    Args:
+        subjects: Functions that process images and return their number.
+        rounds: Rounds that count; one more precedes them.
+        warmup_calls: Calls before each measurement.
+    """
+    measured = {name: Times() for name in subjects}
+    for number in range(rounds + 1):
+        print(f"round {number} of {rounds}", flush=True)
+        for name, subject in subjects.items():
+            for _ in range(warmup_calls):
+                subject()
+            wall, cpu = _time_per_image(subject)
+            if number:
+                measured[name].wall.append(wall)
+                measured[name].cpu.append(cpu)
+    return measured
+
+
+def _time_per_image(subject):
+    wall, cpu = time.perf_counter(), time.process_time()
+    images = subject()
+    while time.perf_counter() - wall < _MIN_SECONDS:
+        images += subject()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return wall / images, cpu / images
+
+
+def speed_table(
+    rows: Sequence[Mapping], columns: Mapping[str, tuple[str, str]]
+) -> str:
+    """Returns a table of speeds.
+
+    Args:
+        rows: For each subject its name as `what`, its `Times.speed`, and some
+            of `columns`.
+        columns: Title and format of each further column, by its key.
+    """
+    titles = [title for title, _ in columns.values()]
+    cells = []
+    for row in rows:
+        spread = f"({row['lowest']:,.1f}-{row['highest']:,.1f})"
+        cells.append([row["what"], f"{row['images_per_second']:,.1f}", spread])
+        for key, (_, spec) in columns.items():
+            cells[-1].append(format(row[key], spec) if key in row else "")
+    return format_table(["", "images/s", "(spread)", *titles], cells)

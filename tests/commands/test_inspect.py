@@ -1,0 +1,115 @@
+"""The tables of `inspect`."""
+
+import json
+
+import numpy as np
+import pytest
+
+from alexnet_tf.commands import inspect
+from alexnet_tf.main import main
+
+
+def test_inspect_shows_the_papers_network(tmp_path, capsys):
+    file = tmp_path / "network.json"
+    flags = ["--flagfile=flags/paper.cfg", "--virtual_devices=4"]
+    assert main(["inspect", *flags, f"--json={file}"]) == 0
+    text = capsys.readouterr().out
+    assert "60,965,224" in text
+    assert text.count("230,304") == 2
+    content = json.loads(file.read_text())
+    assert content["parameters"] == 60_965_224
+    (conv3,) = [r for r in content["layers"] if r["layer"] == "conv3_tower1"]
+    assert conv3["output_shape"] == [13, 13, 192]
+    assert conv3["devices"] == ["/device:CPU:1", "/device:CPU:3"]
+    for towers in ({"CPU:0", "CPU:1"}, {"CPU:2", "CPU:3"}):
+        crossing = [
+            row["bytes"]
+            for row in content["traffic"]
+            if {row["source"], row["destination"]} == towers
+        ]
+        assert sum(crossing) == 2 * 230_304
+    weights = {name: row["weights"] for name, row in content["memory"].items()}
+    for first, second in ((0, 1), (2, 3)):
+        first = weights[f"/device:CPU:{first}"]
+        second = weights[f"/device:CPU:{second}"]
+        assert first + second == 4 * 60_965_224
+        assert first - second == 4 * 1000  # The biases of fc8.
+
+
+def test_one_device_needs_no_trainer(tmp_path, capsys, monkeypatch):
+    monkeypatch.delattr(inspect, "build_trainer")
+    file = tmp_path / "network.json"
+    flags = ["--virtual_devices=1", "--width=0.1", f"--json={file}"]
+    assert main(["inspect", *flags]) == 0
+    assert "Between" not in capsys.readouterr().out
+    content = json.loads(file.read_text())
+    assert content["traffic"] == []
+    assert list(content["memory"]) == ["/device:CPU:0"]
+    assert content["layers"][-1]["devices"] == ["/device:CPU:0"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--scale", "--paper_facts"], "are two reports"),
+        (["--benchmark_json=benchmark.json"], "give that, too"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, message, capsys):
+    assert main(["inspect", *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def scale(tmp_path):
+    """Calls `inspect --scale` with the settings and rates of a benchmark."""
+    content = {
+        "settings": {"batch_size": 128, "precision": "float32"},
+        "step": {"images_per_second": 50.0},
+        "input": {"images_per_second": 500.0},
+    }
+
+    def call(*flags, **changes):
+        file = tmp_path / "benchmark.json"
+        file.write_text(json.dumps(content | changes))
+        flags = [f"--benchmark_json={file}", *flags, "--width=0.25"]
+        flags += [f"--figures_dir={tmp_path / 'figures'}"]
+        return main(["inspect", "--scale", *flags])
+
+    return call
+
+
+def test_scale_predicts_and_draws(scale, tmp_path, capsys):
+    report = tmp_path / "scale.json"
+    assert scale(f"--json={report}") == 0
+    # A quarter of the paper's 28,288 numbers, and 12 logits.
+    assert (
+        f"{2 * 4 * 7_072 + 4 * 12:,} bytes between" in capsys.readouterr().out
+    )
+    assert {f.suffix for f in (tmp_path / "figures").iterdir()} == {
+        ".png",
+        ".svg",
+    }
+    layouts = json.loads(report.read_text())["layouts"]
+    assert len(layouts) == 2
+    for predictions in layouts.values():
+        speeds = [p["highest"] for p in predictions]
+        assert predictions[-1]["devices"] == 1024
+        np.testing.assert_array_equal(speeds, sorted(speeds))
+
+
+def test_scale_of_one_tower_has_one_layout(scale, tmp_path):
+    report = tmp_path / "scale.json"
+    assert scale("--towers=1", f"--json={report}") == 0
+    (name,) = json.loads(report.read_text())["layouts"]
+    assert "one device per replica" in name
+
+
+def test_scale_needs_the_rates_of_step_and_input(scale, capsys):
+    assert scale(input={}) == 2
+    assert "benchmark --target=all" in capsys.readouterr().err
+
+
+def test_scale_needs_the_settings_of_the_benchmark(scale, capsys):
+    assert scale("--batch_size=256") == 2
+    assert "with --batch_size=128, not 256" in capsys.readouterr().err
