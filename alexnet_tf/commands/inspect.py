@@ -17,7 +17,7 @@ from alexnet_tf.models.build import POLICIES, build_network
 from alexnet_tf.models.paper_facts import count_facts
 from alexnet_tf.storage.dataset_info import placeholder_info
 from alexnet_tf.storage.files import write_report
-from alexnet_tf.training.trainer import build_trainer
+from alexnet_tf.training.trainer import build_trainer, freeze
 
 # Batches of a replica for the memory estimate.
 _BATCHES = (32, 64, 128, 256, 512)
@@ -75,7 +75,9 @@ def _count_traffic(config, info, devices):
     """Returns the network and the transfers of a step, one image a replica."""
     if len(sum(devices.layout.devices, ())) == 1:  # Nothing to trace.
         dtype = POLICIES[config.precision]
-        return build_network(config, info, dtype=dtype), []
+        model = build_network(config, info, dtype=dtype)
+        freeze(model, config.freeze)  # Checks the names.
+        return model, []
     model = build_trainer(config, info, devices)
     graph = traffic.trace_training_step(model, images_per_replica=1)
     return model, traffic.find_transfers(graph)

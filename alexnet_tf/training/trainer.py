@@ -38,7 +38,7 @@ def build_trainer(
         model = build_network(
             config, info, devices.layout, dtype=POLICIES[config.precision]
         )
-        _freeze(model, config.freeze)
+        freeze(model, config.freeze)
         model.compile(
             optimizer=_make_optimizer(config, steps_per_epoch),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -67,7 +67,7 @@ def _make_optimizer(config, steps_per_epoch):
     )
 
 
-def _freeze(model, names):
+def freeze(model: keras.Model, names: str) -> None:
     """Excludes layers, named without the tower, from training."""
     layers = collections.defaultdict(list)
     for layer in model.layers:
