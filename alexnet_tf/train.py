@@ -12,8 +12,11 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config, to_flagfile
 from alexnet_tf.data import splits
 from alexnet_tf.data.examples import Examples
-from alexnet_tf.data.input_clock import InputClock
-from alexnet_tf.data.pipeline import names_of_step, training_batches
+from alexnet_tf.data.pipeline import (
+    InputClock,
+    names_of_step,
+    training_batches,
+)
 from alexnet_tf.distribution.devices import Devices, connect
 from alexnet_tf.evaluation.inference import make_signatures, save_signatures
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
