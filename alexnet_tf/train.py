@@ -10,8 +10,11 @@ import keras
 
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
-from alexnet_tf.data.input_clock import InputClock
-from alexnet_tf.data.pipeline import names_of_step, training_batches
+from alexnet_tf.data.pipeline import (
+    InputClock,
+    names_of_step,
+    training_batches,
+)
 from alexnet_tf.distribution.devices import Devices, connect
 from alexnet_tf.distribution.workers import Workers
 from alexnet_tf.evaluation.inference import make_signatures, save_signatures

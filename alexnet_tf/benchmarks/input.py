@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from alexnet_tf.benchmarks.timing import Times, speed_table
 from alexnet_tf.config.data import Data, Geometry
-from alexnet_tf.data import folders, prepared, shards
+from alexnet_tf.data import folders, prepared
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples, pipeline_options
 from alexnet_tf.data.pipeline import training_batches
@@ -55,7 +55,7 @@ def write_examples(
             "splits": {},
         }
         target = directory / encoding
-        shards.write_split(target, manifest, "train", files, BadExamples())
+        prepared.write_split(target, manifest, "train", files, BadExamples())
         splits[name] = prepared.open_split(target, manifest, "train")
     return splits
 

@@ -103,7 +103,9 @@ def _class_names(config):
             f"--labels={config.labels} cannot be read: {error}. Give a text "
             "file with the name of a class a line."
         ) from error
-    return sources.told_apart([line.strip() for line in lines if line.strip()])
+    return sources.unique_names(
+        [line.strip() for line in lines if line.strip()]
+    )
 
 
 def _write(config, run_dir, info, model, sha1):

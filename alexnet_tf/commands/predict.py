@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
-from alexnet_tf.data.bad_examples import reason_of
+from alexnet_tf.data.bad_examples import decoding_error
 from alexnet_tf.evaluation.inference import (
     Signatures,
     load_signatures,
@@ -107,7 +107,7 @@ def _classify(signatures: Signatures, files: list[str]) -> Iterator[tuple]:
         if isinstance(content, str):
             yield file, content
         elif not labels[0]:
-            yield file, _why_no_image(content)
+            yield file, decoding_error(content)
         else:
             names = [label.decode() for label in labels]
             yield file, list(zip(names, scores.tolist(), strict=True))
@@ -119,14 +119,6 @@ def _read(file):
         return Path(file).read_bytes()
     except OSError as error:
         return error.strerror
-
-
-def _why_no_image(content):
-    try:
-        tf.io.decode_image(content, channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError as error:
-        return reason_of(error)
-    return "is not an image that can be cut"
 
 
 def _show(file, best, *, as_json):

@@ -1,50 +1,42 @@
-"""Rescales a data set once, so that training reads it many times faster."""
+"""The command prepare: rescales a data set once, for faster training."""
 
-import itertools
-from functools import partial
 from pathlib import Path
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import prepared, splits
 from alexnet_tf.data.bad_examples import BadExamples
-from alexnet_tf.data.shards import finish, write_split
 from alexnet_tf.storage.files import write_json
 
 
 def run(config: Config) -> int:
-    """Prepares --dataset in --prepared_dir, or checks that it is prepared.
-
-    Args:
-        config: The settings.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        UserError: if something else is in the directory, or a shard is
-            damaged.
-    """
+    """Prepares --dataset in --prepared_dir, or checks what is prepared."""
     directory = _check_directory(config)
-    manifest = _begin(config, directory)
+    manifest = _open_manifest(config, directory)
     if manifest["finished"]:
         for shards in manifest["splits"].values():
             prepared.check_files(directory, shards)
-        print(f"{directory} is finished; all files have their checksums.")
+        print(f"{directory} is finished; the checksums of all files match.")
         return 0
     sources = {
         name: splits.open_source(config, split)
         for name, split in manifest["source_splits"].items()
     }
     splits.check_classes(config, *sources.values())
-    _remember(directory, manifest, sources)
+    info = {
+        "source_examples": {n: s.count for n, s in sources.items()},
+        "class_names": list(sources["train"].class_names),
+    }
+    for name, value in info.items():
+        manifest.setdefault(name, value)
+    prepared.check_source(directory, manifest, info)
     # First of all: a directory with a manifest is one that can be finished.
     write_json(directory / "manifest.json", manifest)
     bad = BadExamples(directory / "bad_examples.csv")
     with splits.reporting_damaged_files(*sources.values()):
         for name, examples in sources.items():
-            write_split(directory, manifest, name, examples, bad)
-    finish(directory, manifest, bad)
+            prepared.write_split(directory, manifest, name, examples, bad)
+    prepared.finish(directory, manifest, bad)
     _report(directory, manifest, bad)
     return 0
 
@@ -65,7 +57,7 @@ def _check_directory(config):
     return directory
 
 
-def _begin(config, directory):
+def _open_manifest(config, directory):
     """Returns the manifest: a new one, or one that fits the settings."""
     source = {
         "format_version": prepared.FORMAT_VERSION,
@@ -84,25 +76,15 @@ def _begin(config, directory):
         return source | {"finished": False, "splits": empty}
     prepared.check_source(directory, manifest, source)
     for shards in manifest["splits"].values():
-        there = list(itertools.takewhile(partial(_exists, directory), shards))
-        manifest["finished"] &= len(there) == len(shards)
-        shards[:] = there
-    manifest["finished"] &= (directory / "mean_image.npy").exists()
+        for number, shard in enumerate(shards):
+            if not all((directory / file).exists() for file in shard["bytes"]):
+                # It is written again, and those after it.
+                del shards[number:]
+                manifest["finished"] = False
+                break
+    if not (directory / "mean_image.npy").exists():
+        manifest["finished"] = False
     return manifest
-
-
-def _exists(directory, shard):
-    return all((directory / file).exists() for file in shard["bytes"])
-
-
-def _remember(directory, manifest, sources):
-    """Adds what the sources are, or checks that they are still the same."""
-    info = {
-        "source_examples": {n: e.count for n, e in sources.items()},
-        "class_names": [*sources["train"].class_names],
-    }
-    manifest |= {n: f for n, f in info.items() if n not in manifest}
-    prepared.check_source(directory, manifest, info)
 
 
 def _report(directory, manifest, bad):

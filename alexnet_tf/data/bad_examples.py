@@ -1,4 +1,4 @@
-"""Examples that cannot be used: left out, counted and named."""
+"""Examples that cannot be used: left out, counted and listed by name."""
 
 import csv
 import math
@@ -16,12 +16,11 @@ BAD_LABEL = -1
 
 
 class BadExamples:
-    """The bad examples of a run, in its bad_examples.csv, once each.
+    """The bad examples of a run, listed once each in its bad_examples.csv.
 
     Args:
-        file: The file; those that it names already are not named again. None
-            to name them nowhere.
-        limit: More of them end the run.
+        file: The file, which may exist already; None to write none.
+        limit: More bad examples than this end the run.
     """
 
     def __init__(self, file: Path | None = None, *, limit: float = math.inf):
@@ -35,8 +34,8 @@ class BadExamples:
                     row["name"]: row["reason"] for row in csv.DictReader(lines)
                 }
 
-    def note(self, name: str, reason: str) -> None:
-        """Adds an example, if it is new."""
+    def add(self, name: str, reason: str) -> None:
+        """Adds an example, unless it is listed already."""
         with self._lock:
             if name in self.reasons:
                 return
@@ -52,129 +51,140 @@ class BadExamples:
                 writer.writerow((name, reason))
 
     def check(self) -> None:
-        """Ends the run if there are too many.
-
-        Raises:
-            UserError: if there are more than `limit`.
-        """
+        """Raises a `UserError` if there are more than `limit`."""
         if len(self.reasons) > self.limit:
             name, reason = next(reversed(self.reasons.items()))
             raise UserError(
-                f"{len(self.reasons)} examples cannot be used, and "
+                f"{len(self.reasons)} examples cannot be used, but "
                 f"--max_bad_fraction allows {self.limit}; the last one is\n"
-                f"{name}: {reason}\nAll are named in {self.file}; mend them, "
-                "allow more, or begin a new run without them."
+                f"{name}: {reason}\n{self.file} lists all of them; repair "
+                "them, allow more, or start a new run without them."
             )
-
-
-def decode_each(
-    decoders: Sequence[Callable[..., tf.Tensor]],
-    examples: Examples,
-    rows: dict[str, tf.Tensor],
-    *arguments: tf.Tensor,
-    instead: tf.Tensor,
-    bad: BadExamples,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes the images of some examples, as part of a tf.data pipeline.
-
-    Args:
-        decoders: A fast one, for most images, and one for what that fails
-            for; both may be the same. They make a tensor of a loaded image and
-            a row of each of `arguments`.
-        examples: The split.
-        rows: Some examples of it, n rows each.
-        *arguments: Tensors of n rows.
-        instead: What stands for a bad image.
-        bad: Where bad examples are noted.
-
-    Returns:
-        The n decoded images, and their labels, `BAD_LABEL` for the bad ones.
-    """
-    labels, names = rows["label"], rows["name"]
-    num_classes = len(examples.class_names)
-    is_class = (labels >= 0) & (labels < num_classes)
-    # No image for a wrong label: cheaper than a check for each.
-    columns = (tf.where(is_class, rows["image"], ""), *arguments)
-    usual, careful = (
-        lambda image, *arguments, decode=decode: decode(
-            examples.load(image), *arguments
-        )
-        for decode in decoders
-    )
-    decoded, good = decode_rows(usual, columns, instead)
-
-    def note(names, labels, *columns):
-        for name, label, *row in zip(names, labels, *columns, strict=True):
-            reason = f"label {label} of {num_classes} classes"
-            if 0 <= label < num_classes:
-                reason = _why_not(careful, row)
-            bad.note(name.numpy().decode(errors="replace"), reason)
-
-    def with_care():
-        rest = tf.where(~good)
-        decoded_rest, good_rest = decode_rows(
-            careful, [tf.gather_nd(c, rest) for c in columns], instead
-        )
-        good_now = tf.tensor_scatter_nd_update(good, rest, good_rest)
-        still_bad = tf.where(~good_now)
-        noted = tf.py_function(
-            note,
-            [tf.gather_nd(c, still_bad) for c in (names, labels, *columns)],
-            (),
-        )
-        with tf.control_dependencies([noted]):
-            return (
-                tf.tensor_scatter_nd_update(decoded, rest, decoded_rest),
-                tf.where(good_now, labels, tf.constant(BAD_LABEL, tf.int64)),
-            )
-
-    return tf.cond(tf.reduce_all(good), lambda: (decoded, labels), with_care)
 
 
 def decode_rows(
     decode: Callable[..., tf.Tensor],
     columns: Sequence[tf.Tensor],
-    instead: tf.Tensor,
+    placeholder: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes some images, inside a graph, where errors cannot be caught.
+    """Decodes images inside a graph, where errors cannot be caught.
 
     Args:
         decode: Makes a tensor of a row of `columns`.
         columns: Tensors of n rows.
-        instead: What stands for an image that cannot be decoded.
+        placeholder: Stands for an image that cannot be decoded.
 
     Returns:
-        The n decoded images, and for which of them it worked, (n,) bool.
+        The n decoded images, and which of them could be decoded, (n,) bool.
     """
-    size = tf.size(columns[0])
-    # What fails is missing in `decoded`, at the end of which is `instead`.
-    decoded, places = (
-        tf.data.Dataset.from_tensor_slices((tf.range(size), *columns))
-        .map(lambda place, *row: (decode(*row), place))
+    num_rows = tf.size(columns[0], tf.int64)
+    # Without the rows that fail, but with the placeholder at the end.
+    images, rows = (
+        tf.data.Dataset.from_tensor_slices((tf.range(num_rows), *columns))
+        .map(lambda row, *values: (decode(*values), row))
         .ignore_errors()
-        .concatenate(tf.data.Dataset.from_tensors((instead, size)))
-        .batch(tf.cast(size, tf.int64) + 1)
+        .concatenate(tf.data.Dataset.from_tensors((placeholder, num_rows)))
+        .batch(num_rows + 1)
         .with_options(pipeline_options())
         .get_single_element()
     )
-    last = tf.size(places) - 1
-    order = tf.tensor_scatter_nd_update(
-        tf.fill((size + 1,), last), places[:, None], tf.range(last + 1)
-    )[:-1]
-    return tf.cond(
-        last == size,
-        lambda: decoded[:-1],
-        lambda: tf.gather(decoded, order),
-    ), order < last
+    last = tf.size(rows, tf.int64) - 1
+    chosen = tf.tensor_scatter_nd_update(
+        tf.fill([num_rows], last), rows[:-1, None], tf.range(last)
+    )
+    images = tf.cond(
+        last == num_rows,
+        lambda: images[:-1],
+        lambda: tf.gather(images, chosen),
+    )
+    return images, chosen < last
+
+
+def decode_with_fallback(
+    fast: Callable[..., tf.Tensor],
+    careful: Callable[..., tf.Tensor],
+    columns: Sequence[tf.Tensor],
+    placeholder: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Does the same, with a second decoder for the rows that `fast` fails on.
+
+    A decoder of all kinds of images has branches, and each takes several
+    percent of the processor time even where it is not taken.
+    """
+    images, ok = decode_rows(fast, columns, placeholder)
+
+    def retry():
+        failed = tf.where(~ok)
+        rest = [tf.gather_nd(column, failed) for column in columns]
+        more, more_ok = decode_rows(careful, rest, placeholder)
+        return (
+            tf.tensor_scatter_nd_update(images, failed, more),
+            tf.tensor_scatter_nd_update(ok, failed, more_ok),
+        )
+
+    return tf.cond(tf.reduce_all(ok), lambda: (images, ok), retry)
+
+
+def report_failures(
+    examples: Examples,
+    rows: dict[str, tf.Tensor],
+    ok: tf.Tensor,
+    bad: BadExamples,
+) -> tf.Tensor:
+    """Adds the examples to `bad` that have no image or no label of a class.
+
+    Args:
+        examples: The split.
+        rows: Examples of it, n rows.
+        ok: Whether their images were decoded, (n,) bool.
+        bad: The bad examples.
+
+    Returns:
+        The n labels, with `BAD_LABEL` for bad examples.
+    """
+    labels = rows["label"]
+    num_classes = len(examples.class_names)
+    ok &= (labels >= 0) & (labels < num_classes)
+
+    def add(names, labels, images):
+        for name, label, image in zip(names, labels, images, strict=True):
+            reason = f"label {label} of {num_classes} classes"
+            if 0 <= label < num_classes:
+                reason = decoding_error(image, examples.load)
+            bad.add(name.numpy().decode(errors="replace"), reason)
+
+    def report():
+        columns = rows["name"], labels, rows["image"]
+        failed = [tf.boolean_mask(column, ~ok) for column in columns]
+        with tf.control_dependencies([tf.py_function(add, failed, ())]):
+            return tf.where(ok, labels, tf.constant(BAD_LABEL, tf.int64))
+
+    return tf.cond(tf.reduce_all(ok), lambda: labels, report)
+
+
+def decoding_error(image: tf.Tensor, load: Callable = tf.identity) -> str:
+    """Returns why an image cannot be used.
+
+    Args:
+        image: Scalar string.
+        load: Maps it to the bytes of an image file.
+    """
+    try:
+        tf.io.decode_image(load(image), channels=3, expand_animations=False)
+    except tf.errors.OpError as error:
+        # The last line, without the error's place in the graph.
+        lines = error.message.split(" [Op:")[0].split("\n\t [[")[0]
+        return lines.splitlines()[-1].split("}} ")[-1]
+    return "its patch cannot be decoded"
 
 
 def replace_bad(
     images: tf.Tensor, labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gives the places of bad examples of a batch to the ones before them.
+    """Replaces each bad example of a batch by the preceding good one.
 
-    The first ones' go to the first good one. A batch without a good example
-    stays as it is, with labels of 0.
+    Those at the start become the first good one. A batch without any good
+    example stays as it is, with labels of 0.
 
     Args:
         images: (batch, ...).
@@ -182,28 +192,14 @@ def replace_bad(
     """
 
     def replaced():
-        places = tf.range(tf.size(labels))
-        good = tf.where(labels >= 0, places, -1)
-        first = tf.argmax(tf.cast(labels >= 0, tf.int32), output_type=tf.int32)
-        before = tf.scan(tf.maximum, good)  # The last good place so far.
-        chosen = tf.maximum(before, first)
+        is_good = labels >= 0
+        first_good = tf.argmax(tf.cast(is_good, tf.int32))
+        good = tf.where(is_good, tf.range(tf.size(labels, tf.int64)), -1)
+        preceding = tf.scan(tf.maximum, good)
+        chosen = tf.maximum(preceding, first_good)
         return tf.gather(images, chosen), tf.gather(labels, chosen)
 
     images, labels = tf.cond(
         tf.reduce_all(labels >= 0), lambda: (images, labels), replaced
     )
     return images, tf.maximum(labels, 0)
-
-
-def _why_not(decode, row):
-    try:
-        decode(*row)
-    except tf.errors.OpError as error:
-        return reason_of(error)
-    return "not at the first attempt"
-
-
-def reason_of(error: tf.errors.OpError) -> str:
-    """Returns the last line of an error, without where in the graph it was."""
-    lines = error.message.split(" [Op:")[0].split("\n\t [[")[0]
-    return lines.splitlines()[-1].split("}} ")[-1]

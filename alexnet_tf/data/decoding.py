@@ -4,6 +4,10 @@ The paper rescales an image so that its shorter side is 256 pixels, keeps the
 central 256x256 square and takes 224x224 patches of it. `decode_patch` goes to
 the same patch directly: it works out which part of the file the patch comes
 from, decodes no more than that of a JPEG file and rescales it once.
+
+Images are scalar strings, the bytes of a JPEG, PNG, GIF, BMP or WebP file,
+gray or color. Patches are uint8 (crop_size, crop_size, 3), RGB in 0..255.
+Bytes that cannot be decoded raise `tf.errors.InvalidArgumentError`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,29 +23,22 @@ def decode_patch(
     """Decodes one patch of an image.
 
     Args:
-        encoded: Scalar string; JPEG, PNG, GIF, BMP or WebP, gray or color.
-        offset: Two integers (down, right), the patch's place in the central
-            square, from 0 to `geometry.offsets` - 1 [pixels].
+        encoded: The image.
+        offset: Place (down, right) of the patch in the central square, from 0
+            to `geometry.offsets` - 1 [pixels].
         geometry: The sizes.
-
-    Returns:
-        uint8 tensor (crop_size, crop_size, 3), RGB in 0..255.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if the bytes are not an image.
     """
-    offset = tf.convert_to_tensor(offset)
 
-    def from_any_format():
+    def from_other_format():
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
         return _cut_out(image, offset, geometry)
 
+    size = geometry.crop_size
     pixels = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: _decode_part(encoded, offset, geometry),
-        from_any_format,
+        from_other_format,
     )  # (side, side, 3)
-    size = geometry.crop_size
     return tf.cond(
         _is_bilinear(pixels, size),
         lambda: _rescale(pixels, size, "bilinear"),
@@ -52,36 +49,93 @@ def decode_patch(
 def decode_usual_patch(
     encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
 ) -> tf.Tensor:
-    """Does the same for a JPEG file of a usual size, a little faster.
+    """Does the same without branches, for JPEG files of usual sizes only.
 
-    Raises:
-        tf.errors.InvalidArgumentError: also for all other files.
+    All others raise `tf.errors.InvalidArgumentError`.
     """
-    # Not tf.debugging's assertions, which are branches.
-    is_jpeg = tf.raw_ops.Assert(
-        condition=tf.io.is_jpeg(encoded), data=["no JPEG file"]
-    )
-    with tf.control_dependencies([is_jpeg]):
-        pixels = _decode_part(
-            tf.identity(encoded), tf.convert_to_tensor(offset), geometry
-        )
     size = geometry.crop_size
-    is_small = tf.raw_ops.Assert(
+    pixels = _decode_part(encoded, offset, geometry)
+    # Not tf.debugging's assertion, which is a branch.
+    is_usual = tf.raw_ops.Assert(
         condition=_is_bilinear(pixels, size), data=["a large image"]
     )
-    with tf.control_dependencies([is_small]):
+    with tf.control_dependencies([is_usual]):
         return _rescale(pixels, size, "bilinear")
 
 
 def decode_square_patch(
     encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
 ) -> tf.Tensor:
-    """Does the same for a JPEG file of the central square itself."""
+    """Does the same for JPEG files of the central square itself."""
     size = [geometry.crop_size, geometry.crop_size]
     patch = tf.image.decode_and_crop_jpeg(
         encoded, tf.concat((offset, size), axis=0), channels=3
     )
     return tf.ensure_shape(patch, geometry.patch_shape)
+
+
+def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """Decodes a whole image and rescales it to the square.
+
+    Unlike `decode_patch` it reads a file to its end, so that a truncated one
+    always is an error.
+
+    Args:
+        encoded: The image.
+        geometry: The sizes; a patch is the whole square.
+
+    Returns:
+        uint8 (image_size, image_size, 3).
+    """
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    square = _cut_out(image, (0, 0), geometry)
+    return _rescale(square, geometry.image_size, "area")
+
+
+def ten_patches(
+    encoded: tf.Tensor, geometry: Geometry, decode: Callable = decode_patch
+) -> tf.Tensor:
+    """Decodes the patches that a prediction is averaged over (Sec. 4.1).
+
+    Args:
+        encoded: The image.
+        geometry: The sizes.
+        decode: `decode_patch`, or one of its faster substitutes.
+
+    Returns:
+        uint8 (10, crop_size, crop_size, 3): the center, the four corners, and
+        their mirror images in the same order.
+    """
+    offsets = [geometry.center, *geometry.corners]
+    patches = tf.stack([decode(encoded, o, geometry) for o in offsets])
+    return tf.concat((patches, tf.reverse(patches, axis=[2])), axis=0)
+
+
+def draw_places(
+    count: int, geometry: Geometry, *, crop: bool, flip: bool, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws the offsets of patches, and which are mirrored (Sec. 4.1).
+
+    Args:
+        count: Number of patches.
+        geometry: The sizes.
+        crop: Whether offsets are random; if not, patches are center ones.
+        flip: Whether to mirror half of them.
+        seed: int64 (2,); the draws are a function of it.
+
+    Returns:
+        Offsets, int32 (count, 2), and whether to mirror, bool (count,).
+    """
+    uniform = tf.random.stateless_uniform((count, 3), seed)  # In [0, 1).
+    offsets = tf.cast(uniform[:, :2] * geometry.offsets, tf.int32)
+    if not crop:
+        offsets = tf.tile([geometry.center], (count, 1))
+    return offsets, (uniform[:, 2] < 0.5) & flip
+
+
+def mirror(patch: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+    """Returns a patch, or its mirror image if `mirrored` is true."""
+    return tf.cond(mirrored, lambda: tf.reverse(patch, axis=[1]), lambda: patch)
 
 
 def _decode_part(encoded, offset, geometry):
@@ -90,29 +144,8 @@ def _decode_part(encoded, offset, geometry):
     return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
 
 
-def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
-    """Decodes a whole image and rescales it to the square.
-
-    Other than `decode_patch` it reads a file to its end, so that one that was
-    cut short is an error wherever that was.
-
-    Args:
-        encoded: As for `decode_patch`.
-        geometry: The sizes; a patch is the whole square.
-
-    Returns:
-        uint8 tensor (image_size, image_size, 3), RGB in 0..255.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if the bytes are not a whole image.
-    """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    square = _cut_out(image, tf.constant((0, 0)), geometry)
-    return _rescale(square, geometry.image_size, "area")
-
-
 def _cut_out(image, offset, geometry):
-    """Returns the part of an image that a patch comes from."""
+    """Returns the part of a decoded image that a patch comes from."""
     top, left, height, width = tf.unstack(
         _window(tf.shape(image), offset, geometry)
     )
@@ -152,49 +185,3 @@ def _rescale(pixels, size, method):
             images=pixels[None], size=[size, size], half_pixel_centers=True
         )
     return tf.cast(tf.reshape(rescaled, (size, size, 3)) + 0.5, tf.uint8)
-
-
-def ten_patches(
-    encoded: tf.Tensor, geometry: Geometry, decode: Callable = decode_patch
-) -> tf.Tensor:
-    """Decodes the patches that a prediction is averaged over (Sec. 4.1).
-
-    Args:
-        encoded: As for `decode_patch`.
-        geometry: The sizes.
-        decode: `decode_patch`, or one of its faster substitutes.
-
-    Returns:
-        uint8 tensor (10, crop_size, crop_size, 3): the center, the four
-        corners, and their mirror images in the same order.
-    """
-    offsets = [geometry.center, *geometry.corners]
-    patches = tf.stack([decode(encoded, o, geometry) for o in offsets])
-    return tf.concat((patches, tf.reverse(patches, axis=[2])), axis=0)
-
-
-def draw_places(
-    count: int, geometry: Geometry, *, crop: bool, flip: bool, seed: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws where patches lie, and which are mirrored (Sec. 4.1).
-
-    Args:
-        count: Number of patches.
-        geometry: The sizes.
-        crop: Whether places are random; if not, they are the center.
-        flip: Whether to mirror half of them.
-        seed: int64 tensor (2,); the draws are a function of it.
-
-    Returns:
-        Offsets, int32 (count, 2), and whether to mirror, bool (count,).
-    """
-    uniform = tf.random.stateless_uniform((count, 3), seed)  # In [0, 1).
-    offsets = tf.cast(uniform[:, :2] * geometry.offsets, tf.int32)
-    if not crop:
-        offsets = tf.tile([geometry.center], (count, 1))
-    return offsets, (uniform[:, 2] < 0.5) & flip
-
-
-def mirror(patch: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
-    """Returns a patch, or its mirror image if `mirrored` is true."""
-    return tf.cond(mirrored, lambda: tf.reverse(patch, axis=[1]), lambda: patch)

@@ -1,31 +1,37 @@
 """What a split of a data set is, wherever it comes from."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 
 import tensorflow as tf
+
+# Parallel calls of tf.data's maps, see `pipeline_options`.
+CORES = os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """One split of a data set.
 
-    An example is a dictionary of `image`, `label` (int64) and `name` (string).
+    An example is a dictionary of `label` (int64), `name` (string), and either
+    `image`, from which `load` makes the bytes of an image file, or, if the
+    split is stored decoded, `index`, from which `cut` makes patches.
 
     Args:
         count: Number of examples.
         class_names: Names in the order of the labels.
         records: Dataset of examples, for a split that is read in order.
         fetch: Maps indices, int64 (n,), to examples with tensors of n rows,
-            for a split that is read in any order. A split has one of both.
-        load: Makes the bytes of an image file of `image`, a string.
-        squares: Whether images are the central squares already, so that a
-            patch needs no rescaling.
-        cut: For a split that is stored decoded, where `image` is an index:
-            maps indices (n,), offsets of patches (n, 2), whether they are
-            mirrored (n,), and their size to uint8 (n, size, size, 3).
-        check_files: Reads the split's files and raises a `UserError` that
-            names a damaged one.
+            for a split with random access. A split has either this or
+            `records`.
+        load: Maps `image` to a scalar string, the bytes of an image file.
+        squares: Whether images already are the central squares, so that
+            patches need no rescaling.
+        cut: Maps indices (n,), offsets of patches (n, 2), whether to mirror
+            them (n,), and their size to patches, uint8 (n, size, size, 3).
+        check_files: Reads the split's files; raises a `UserError` that names
+            a damaged one.
     """
 
     count: int
@@ -50,10 +56,10 @@ class Examples:
 
 
 def pipeline_options() -> tf.data.Options:
-    """Returns the options of all our pipelines.
+    """Returns the options of all pipelines.
 
-    Autotuning blocks for up to seconds when an iterator ends, and that is
-    after each validation.
+    Autotuning is off: it blocks for up to seconds when an iterator ends, which
+    happens after each validation.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

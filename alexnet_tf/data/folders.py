@@ -9,23 +9,20 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.examples import Examples
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
-# Every tenth image of a folder that has no validation folder.
+# Without a validation folder every tenth image is held out.
 _HELD_OUT = 10
 
 
 def open_split(path: Path, split: str) -> Examples:
     """Opens PATH/CLASS/IMAGE, or PATH/SPLIT/CLASS/IMAGE.
 
-    Of the latter the training folder may be missing if nothing is trained.
+    In the latter case the training folder may be missing if nothing is
+    trained.
 
     Args:
         path: The folder.
-        split: "train", "validation" or "", which is the latter. Without
-            folders for them every tenth image of a class is for validation.
-
-    Raises:
-        UserError: if there is no such folder or split, no images are in it,
-            or classes are in the validation folder only.
+        split: "train" or "validation"; "" is the latter. Without folders for
+            them every tenth image of a class is for validation.
     """
     split = split or "validation"
     if split not in ("train", "validation"):
@@ -33,18 +30,19 @@ def open_split(path: Path, split: str) -> Examples:
             f"split {split!r} of --dataset=folder:{path} does not exist; "
             "use train or validation."
         )
-    names, home = class_names(path), _home_of_classes(path)
-    divided = home != path
-    root = path / split if divided else path
+    names = class_names(path)
+    has_splits = _home_of_classes(path) != path
+    root = path / split if has_splits else path
+    part = "all" if has_splits else split
     unknown = sorted({f.name for f in _folders(root)} - set(names))
-    if divided and any(_images_in(root / name, "all") for name in unknown):
+    if has_splits and any(_images_in(root / name, "all") for name in unknown):
         raise UserError(
             f"{root} has classes without training images: "
             f"{', '.join(unknown[:3])}."
         )
     files, labels = [], []
     for label, name in enumerate(names):
-        found = _images_in(root / name, "all" if divided else split)
+        found = _images_in(root / name, part)
         files += found
         labels += [label] * len(found)
     if not files:
@@ -59,28 +57,16 @@ def open_split(path: Path, split: str) -> Examples:
     files, labels = np.array(files)[order], np.array(labels, np.int64)[order]
 
     def fetch(indices):
-        # Once: the graph would have all of them in it twice.
+        # Gathered once, or the graph would contain all names twice.
         chosen = tf.gather(files, indices)
-        return {
-            "image": chosen,
-            "label": tf.gather(labels, indices),
-            "name": chosen,
-        }
+        label = tf.gather(labels, indices)
+        return {"image": chosen, "label": label, "name": chosen}
 
-    return Examples(
-        len(files),
-        names,
-        fetch=fetch,
-        load=tf.io.read_file,
-    )
+    return Examples(len(files), names, fetch=fetch, load=tf.io.read_file)
 
 
 def class_names(path: Path) -> tuple[str, ...]:
-    """Returns the names of the classes, in the order of their labels.
-
-    Raises:
-        UserError: if there is no such folder, or no images are in it.
-    """
+    """Returns the names of the classes in the order of their labels."""
     if not path.is_dir():
         raise UserError(f"--dataset=folder:{path}: no such folder: {path}")
     home = _home_of_classes(path)
@@ -106,7 +92,7 @@ def _folders(root):
 
 
 def _images_in(folder, part):
-    """Returns a class's files: "all", every tenth, or what that leaves."""
+    """Returns the files of a class: "all", "validation" or "train"."""
     if not folder.is_dir():
         return []
     found = sorted(

@@ -1,12 +1,17 @@
 """Batches of training and evaluation patches, with tf.data."""
 
-import os
+import time
 from functools import partial
 
 import tensorflow as tf
 
 from alexnet_tf.config.data import Data, Geometry
-from alexnet_tf.data.bad_examples import BadExamples, decode_each, replace_bad
+from alexnet_tf.data.bad_examples import (
+    BadExamples,
+    decode_with_fallback,
+    replace_bad,
+    report_failures,
+)
 from alexnet_tf.data.decoding import (
     decode_patch,
     decode_square_patch,
@@ -15,13 +20,45 @@ from alexnet_tf.data.decoding import (
     mirror,
     ten_patches,
 )
-from alexnet_tf.data.examples import Examples, pipeline_options
-from alexnet_tf.data.input_clock import InputClock
+from alexnet_tf.data.examples import CORES, Examples, pipeline_options
 from alexnet_tf.data.shuffling import shuffled_rows
 
-_CORES = os.cpu_count() or 1
-# The label of what fills up a batch.
+# The label of what fills up the last batch.
 PADDING_LABEL = -2
+
+
+class InputClock:
+    """Records when batches are ready, to measure how late they are."""
+
+    def __init__(self):
+        self._ready = {}
+
+    def watch(self, batches: tf.data.Dataset, first: int) -> tf.data.Dataset:
+        """Returns the same dataset of (images, labels), with times recorded.
+
+        Args:
+            batches: The dataset.
+            first: Number of its first batch.
+        """
+
+        def record(number, batch):
+            recorded = tf.py_function(self._record, [number], ())
+            with tf.control_dependencies([recorded]):
+                return tf.nest.map_structure(tf.identity, batch)
+
+        return batches.enumerate(first).map(record)
+
+    def _record(self, number):
+        self._ready[int(number)] = time.perf_counter()
+
+    def waited(self, number: int, since: float) -> float:
+        """Returns the seconds from `since` until a batch was ready, at least 0.
+
+        Args:
+            number: Number of the batch; its time is then discarded.
+            since: When the batch was needed, by `time.perf_counter`.
+        """
+        return max(0.0, self._ready.pop(number, since) - since)
 
 
 def training_batches(
@@ -38,7 +75,7 @@ def training_batches(
     """Returns the training batches of some steps.
 
     Each batch is a function of the seed and the step, so that a resumed run
-    sees what it would have seen.
+    sees the same batches as an uninterrupted one.
 
     Args:
         examples: The training split.
@@ -49,9 +86,9 @@ def training_batches(
         seed: Seed of the order and of the patches.
         bad: Records the examples that cannot be used; by default they are
             left out without a record.
-        clock: Notes when batches are ready.
-        shard: Index and number of the equal parts of each batch that workers
-            share.
+        clock: Records when batches are ready.
+        shard: Index and number of the equal parts into which the workers
+            divide each batch.
 
     Returns:
         Dataset of (images, labels): uint8 (batch_size, crop_size, crop_size,
@@ -60,39 +97,35 @@ def training_batches(
     """
     geometry, bad = data.geometry, bad or BadExamples()
 
-    def random_patches(seeds, places, rows):
-        offsets, mirrored = (
-            tf.gather(of_batch, places)
-            for of_batch in draw_places(
-                batch_size,
-                geometry,
-                crop=data.random_crop,
-                flip=data.horizontal_flip,
-                seed=seeds,
-            )
+    def patch(decode, encoded, offset, mirrored):
+        return mirror(decode(encoded, offset, geometry), mirrored)
+
+    def random_patches(seeds, positions, rows):
+        offsets, mirrored = draw_places(
+            batch_size,
+            geometry,
+            crop=data.random_crop,
+            flip=data.horizontal_flip,
+            seed=seeds,
         )
+        offsets = tf.gather(offsets, positions)
+        mirrored = tf.gather(mirrored, positions)
         if examples.cut:
-            images = examples.cut(
-                rows["image"], offsets, mirrored, geometry.crop_size
-            )
+            size = geometry.crop_size
+            images = examples.cut(rows["index"], offsets, mirrored, size)
             return images, rows["label"]
-        return decode_each(
-            [
-                lambda encoded, offset, mirrored, decode=decode: mirror(
-                    decode(encoded, offset, geometry), mirrored
-                )
-                for decode in _decoders(examples)
-            ],
+        return _decode_views(
+            patch,
             examples,
             rows,
             offsets,
             mirrored,
-            instead=tf.zeros(geometry.patch_shape, tf.uint8),
+            shape=geometry.patch_shape,
             bad=bad,
         )
 
     batches = (
-        # 1. Some examples at a time, in another order each epoch.
+        # 1. A few examples at a time, in a new order each epoch.
         shuffled_rows(
             examples,
             batch_size=batch_size,
@@ -102,17 +135,17 @@ def training_batches(
             shard=shard,
         )
         # 2. A random patch of each: bytes -> uint8 (rows, crop, crop, 3).
-        .map(random_patches, num_parallel_calls=_CORES)
+        .map(random_patches, num_parallel_calls=CORES)
         # 3. Whole batches of them.
         .rebatch(batch_size // shard[1], drop_remainder=True)
-        # 4. Others of them for bad ones.
+        # 4. Good examples in place of bad ones.
         .map(replace_bad)
-        # 5. Not a batch more or less, or it is an error.
+        # 5. One batch per step; anything else is an error.
         .apply(tf.data.experimental.assert_cardinality(len(steps)))
     )
     if clock:
         batches = clock.watch(batches, steps.start)
-    # 6. While the devices are busy with the last.
+    # 6. Ahead of the devices, while they are busy.
     return batches.prefetch(2).with_options(pipeline_options())
 
 
@@ -120,7 +153,7 @@ def names_of_step(
     examples: Examples, data: Data, *, batch_size: int, step: int, seed: int
 ) -> list[str]:
     """Returns the names of a step's examples, see `training_batches`."""
-    rows = shuffled_rows(
+    chunks = shuffled_rows(
         examples,
         batch_size=batch_size,
         steps=range(step, step + 1),
@@ -129,8 +162,8 @@ def names_of_step(
     )
     return [
         name.decode(errors="replace")
-        for *_, some in rows
-        for name in some["name"].numpy()
+        for *_, rows in chunks
+        for name in rows["name"].numpy()
     ]
 
 
@@ -143,64 +176,58 @@ def evaluation_batches(
     ten_crops: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Returns the center patch, or the ten, of each example, exactly once.
+    """Returns the center patch, or ten patches, of each example, exactly once.
 
-    The last batch is filled up with black patches whose label is PADDING_LABEL: a
+    Black patches with the label PADDING_LABEL fill up the last batch: a
     replica without examples fails in TensorFlow's convolutions.
 
     Args:
         examples: The split.
         batch_size: Examples in a batch.
         geometry: Sizes of the patches.
-        bad: Where examples are noted that cannot be used.
-        ten_crops: Whether to return `preprocessing.ten_patches`.
-        shard: Which part of each batch, from 0, of how many equal ones.
+        bad: Records the examples that cannot be used.
+        ten_crops: Whether to return `decoding.ten_patches`.
+        shard: As for `training_batches`.
 
     Returns:
         As for `training_batches`; with ten crops the images have the shape
         (batch_size, 10, crop_size, crop_size, 3). The label of a bad example
         is BAD_LABEL.
     """
-    part, parts = shard
-    rows = batch_size // parts
+    index, num_shards = shard
+    rows_per_batch = batch_size // num_shards
     shape = geometry.patch_shape
     if ten_crops:
         shape = (10, *shape)
 
-    def look(encoded, decode):
+    def view(decode, encoded):
         if ten_crops:
             return ten_patches(encoded, geometry, decode)
         return decode(encoded, geometry.center, geometry)
 
-    def patches(rows):
+    def views(rows):
         if examples.cut:
             return _cut_views(examples, rows, geometry, shape), rows["label"]
-        return decode_each(
-            [partial(look, decode=decode) for decode in _decoders(examples)],
-            examples,
-            rows,
-            instead=tf.zeros(shape, tf.uint8),
-            bad=bad,
-        )
+        return _decode_views(view, examples, rows, shape=shape, bad=bad)
 
-    def fill_up(images, labels):
-        missing = rows - tf.size(labels)
+    def pad(images, labels):
+        missing = rows_per_batch - tf.size(labels)
         labels = tf.pad(labels, [[0, missing]], constant_values=PADDING_LABEL)
         images = tf.pad(images, [[0, missing], *([[0, 0]] * len(shape))])
         return (
-            tf.ensure_shape(images, (rows, *shape)),
-            tf.ensure_shape(labels, (rows,)),
+            tf.ensure_shape(images, (rows_per_batch, *shape)),
+            tf.ensure_shape(labels, (rows_per_batch,)),
         )
 
-    # Of the last batch there may be nothing left for the last parts.
-    nothing = tf.zeros((0, *shape), tf.uint8), tf.zeros((0,), tf.int64)
+    # The last shards may have nothing left in the last batch.
+    empty = tf.zeros((0, *shape), tf.uint8), tf.zeros((0,), tf.int64)
     num_batches = -(-examples.count // batch_size)
     return (
-        examples.in_order(rows)
-        .shard(parts, part)
-        .map(patches, num_parallel_calls=_CORES)
-        .concatenate(tf.data.Dataset.from_tensors(nothing))
-        .map(fill_up)
+        examples.in_order(rows_per_batch)
+        .shard(num_shards, index)
+        .map(views, num_parallel_calls=CORES)
+        .concatenate(tf.data.Dataset.from_tensors(empty))
+        .map(pad)
         .take(num_batches)
         .apply(tf.data.experimental.assert_cardinality(num_batches))
         .prefetch(2)
@@ -208,23 +235,37 @@ def evaluation_batches(
     )
 
 
-def _decoders(examples):
-    """Returns a fast one and one for all images."""
+def _decode_views(view, examples, rows, *arguments, shape, bad):
+    """Returns views of some examples, uint8 (n, *shape), and their labels.
+
+    `view` makes one from a decoder such as `decode_patch`, an encoded image,
+    and a row of each of `arguments`.
+    """
+
+    def load_and_view(decode, image, *values):
+        return view(decode, examples.load(image), *values)
+
     fast = decode_square_patch if examples.squares else decode_usual_patch
-    return fast, decode_patch
+    images, ok = decode_with_fallback(
+        partial(load_and_view, fast),
+        partial(load_and_view, decode_patch),
+        (rows["image"], *arguments),
+        tf.zeros(shape, tf.uint8),
+    )
+    return images, report_failures(examples, rows, ok, bad)
 
 
 def _cut_views(examples, rows, geometry, shape):
-    """Returns the views of decoded squares: the center patches, or the ten."""
+    """Cuts the center patches, or the ten, out of decoded squares."""
     if len(shape) == 3:
-        views, mirrored = [geometry.center], [False]
+        offsets, mirrored = [geometry.center], [False]
     else:
-        views = 2 * [geometry.center, *geometry.corners]
+        offsets = 2 * [geometry.center, *geometry.corners]
         mirrored = 5 * [False] + 5 * [True]
-    count = tf.size(rows["image"])
+    count = tf.size(rows["index"])
     patches = examples.cut(
-        tf.repeat(rows["image"], len(views)),
-        tf.tile(views, (count, 1)),
+        tf.repeat(rows["index"], len(offsets)),
+        tf.tile(offsets, (count, 1)),
         tf.tile(mirrored, (count,)),
         geometry.crop_size,
     )

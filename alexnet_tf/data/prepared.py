@@ -1,7 +1,7 @@
-"""Prepared data sets: images rescaled once, read in any order.
+"""Prepared data sets: images rescaled once, with random access.
 
     PATH/
-      manifest.json     what it is made of, how, and what is in it
+      manifest.json     source, settings and contents of the set
       train-00000.npy   images of a shard, uint8: raw (n, size, size, 3), or
                         the bytes of n JPEG files one after another
       train-00000.csv   name, label and length in bytes of each image
@@ -9,23 +9,38 @@
       mean_image.npy    of the training images, float32 (size, size, 3)
       bad_examples.csv  what was left out, and why
 
-Shards are mapped into memory, so what is read of them is all that is loaded.
+Shards are mapped into memory: only what is used of them is read.
 """
 
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.config.data import Geometry
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.data.examples import Examples
-from alexnet_tf.storage.files import checksum
+from alexnet_tf.data.bad_examples import (
+    BadExamples,
+    decode_rows,
+    report_failures,
+)
+from alexnet_tf.data.decoding import decode_square
+from alexnet_tf.data.examples import CORES, Examples, pipeline_options
+from alexnet_tf.data.statistics import measure_pixels
+from alexnet_tf.storage.files import (
+    checksum,
+    write_array,
+    write_json,
+    write_whole,
+)
 
 FORMAT_VERSION = 1
-# Flags that say what a set is made of.
+# The flags behind entries of the manifest.
 _FLAGS = {
     "dataset": "--dataset",
     "image_size": "--image_size",
@@ -33,53 +48,26 @@ _FLAGS = {
     "encoding": "--prepared_format",
     "source_splits": "--train_split and --validation_split",
 }
-COLUMNS = ("name", "label", "bytes")
-
-
-def find(directory: Path, source: dict) -> dict | None:
-    """Returns the manifest of a prepared set, None if there is none.
-
-    Args:
-        directory: Where it might be.
-        source: What it must be made of, see `check_source`.
-
-    Raises:
-        UserError: if it is not finished, or made of something else.
-    """
-    manifest = read_manifest(directory)
-    if not manifest:
-        return None
-    check_source(directory, manifest, source)
-    if not manifest["finished"]:
-        raise UserError(
-            f"--prepared_dir={directory} is not finished; start prepare again "
-            "to finish it, or leave out --prepared_dir."
-        )
-    return manifest
+_COLUMNS = ("name", "label", "bytes")
+# Examples that one core works on at a time, and those of a shard.
+_ROWS = 32
+_SHARD = 16 * _ROWS
 
 
 def check_source(directory: Path, manifest: dict, source: dict) -> None:
-    """Checks what a prepared set is made of.
-
-    Raises:
-        UserError: if the manifest has other values than `source`.
-    """
-    for name, wanted in source.items():
-        if manifest[name] != wanted:
+    """Checks that a manifest has the entries of `source`."""
+    for name, expected in source.items():
+        if manifest[name] != expected:
             raise UserError(
                 f"--prepared_dir={directory} was made with "
                 f"{_FLAGS.get(name, name)} {manifest[name]!r}, now it "
-                f"is {wanted!r}; go on with the former, or give another "
+                f"is {expected!r}; use the former, or give another "
                 "--prepared_dir."
             )
 
 
 def read_manifest(directory: Path) -> dict:
-    """Returns manifest.json, {} if there is none.
-
-    Raises:
-        UserError: if it is of another version.
-    """
+    """Returns manifest.json, {} if there is none."""
     file = directory / "manifest.json"
     if not file.exists():
         return {}
@@ -89,93 +77,81 @@ def read_manifest(directory: Path) -> dict:
             f"{file} has format version {manifest['format_version']}, this "
             f"program reads {FORMAT_VERSION}; prepare the data set again."
         )
-    # Of sets that were made before there was a choice.
+    # The first sets do not record it.
     manifest.setdefault("resize", "shorter_side")
     return manifest
 
 
 def open_split(directory: Path, manifest: dict, split: str) -> Examples:
-    """Maps the shards of "train" or "validation" into memory.
-
-    Raises:
-        UserError: if files are missing or not as long as they were.
-    """
+    """Opens "train" or "validation"; checks the lengths of its files."""
     shards = manifest["splits"][split]
     for shard in shards:
         for file, length in shard["bytes"].items():
             _check(directory / file, length, lambda f: f.stat().st_size)
     files = [directory / shard["file"] for shard in shards]
-    rows = [
-        row
+    tables = [
+        list(csv.DictReader(io.StringIO(file.with_suffix(".csv").read_text())))
         for file in files
-        for row in csv.DictReader(
-            io.StringIO(file.with_suffix(".csv").read_text())
-        )
     ]
+    rows = [row for table in tables for row in table]
     names = np.array([row["name"] for row in rows])
     labels = np.array([row["label"] for row in rows], np.int64)
-    images = _Images(
-        [np.load(file, mmap_mode="r") for file in files],
-        np.array([shard["examples"] for shard in shards]),
-        np.array([int(row["bytes"]) for row in rows]),
-    )
-    raw = manifest["encoding"] == "raw"
+    arrays = [np.load(file, mmap_mode="r") for file in files]
+    is_raw = manifest["encoding"] == "raw"
+    if is_raw:
+        images = RawShards(arrays)
+    else:
+        images = JpegShards(
+            arrays,
+            [
+                np.array([row["bytes"] for row in table], np.int64)
+                for table in tables
+            ],
+        )
 
     def fetch(indices):
-        return {
-            "image": indices if raw else images.fetch(indices),
+        example = {
             "label": tf.gather(labels, indices),
             "name": tf.gather(names, indices),
         }
+        if is_raw:
+            return example | {"index": indices}
+        return example | {"image": images.read(indices)}
 
     return Examples(
         len(rows),
         tuple(manifest["class_names"]),
         fetch=fetch,
         squares=True,
-        cut=images.cut if raw else None,
+        cut=images.read if is_raw else None,
         check_files=lambda: check_files(directory, shards),
     )
 
 
-class _Images:
-    """The images of a split.
+class JpegShards:
+    """The images of a split as JPEG files.
 
     Args:
-        shards: The mapped arrays.
-        counts: Images in each.
-        lengths: Bytes of each image, of the whole split.
+        shards: Bytes of the images one after another, uint8 (n,).
+        lengths: Bytes of each image of a shard, int64 (images,).
     """
 
-    def __init__(self, shards, counts, lengths):
+    def __init__(self, shards: list[np.ndarray], lengths: list[np.ndarray]):
         self.shards = shards
-        self.lengths = lengths
-        self.homes = np.repeat(np.arange(len(shards)), counts)
-        self.places = (
-            np.arange(len(lengths)) - (np.cumsum(counts) - counts)[self.homes]
-        )
-        # Where the bytes of images end in their shard.
-        bytes_before = np.array([shard.size for shard in shards]).cumsum()
-        bytes_before = np.insert(bytes_before, 0, 0)[self.homes]
-        self.ends = np.cumsum(lengths) - bytes_before
+        self.shard_of = _shard_of([len(images) for images in lengths])
+        self.lengths = np.concatenate(lengths)
+        self.ends = np.concatenate([np.cumsum(images) for images in lengths])
 
-    def fetch(self, indices):
-        """Returns files, string (n,)."""
+    def read(self, indices: tf.Tensor) -> tf.Tensor:
+        """Returns the files of n images, string (n,)."""
         files = tf.numpy_function(self._read, [indices], tf.string)
         return tf.ensure_shape(files, indices.shape)
 
-    def cut(self, indices, offsets, mirrored, size):
-        """Returns patches, uint8 (n, size, size, 3)."""
-        patches = tf.numpy_function(
-            self._cut, [indices, offsets, mirrored, size], tf.uint8
-        )
-        return tf.ensure_shape(patches, (*indices.shape, size, size, 3))
-
     def _read(self, indices):
         files = [
-            self.shards[home][end - length : end].tobytes()
-            for home, end, length in zip(
-                self.homes[indices],
+            self.shards[shard][end - length : end].tobytes()
+            for shard, end, length in zip(
+                self.shard_of[indices],
                 self.ends[indices],
                 self.lengths[indices],
                 strict=True,
@@ -184,17 +160,50 @@ class _Images:
         # Objects: NumPy's own strings lose zeros at their end.
         return np.array(files, object)
 
-    def _cut(self, indices, offsets, mirrored, size):
+
+class RawShards:
+    """The decoded images of a split, of which patches are read.
+
+    Args:
+        shards: uint8 (n, image_size, image_size, 3).
+    """
+
+    def __init__(self, shards: list[np.ndarray]):
+        self.shards = shards
+        self.shard_of = _shard_of([len(shard) for shard in shards])
+        self.row_of = np.concatenate([np.arange(len(s)) for s in shards])
+
+    def read(
+        self,
+        indices: tf.Tensor,
+        offsets: tf.Tensor,
+        mirrored: tf.Tensor,
+        size: int,
+    ) -> tf.Tensor:
+        """Returns patches of n images, uint8 (n, size, size, 3).
+
+        Args:
+            indices: Indices of the images, (n,).
+            offsets: Places (down, right) of the patches, (n, 2) [pixels].
+            mirrored: Whether to mirror them, bool (n,).
+            size: Side of a patch [pixels].
+        """
+        patches = tf.numpy_function(
+            self._read, [indices, offsets, mirrored, size], tf.uint8
+        )
+        return tf.ensure_shape(patches, (*indices.shape, size, size, 3))
+
+    def _read(self, indices, offsets, mirrored, size):
         patches = np.empty((len(indices), size, size, 3), np.uint8)
-        for patch, home, place, (down, right), is_mirrored in zip(
+        for patch, shard, row, (down, right), is_mirrored in zip(
             patches,
-            self.homes[indices],
-            self.places[indices],
+            self.shard_of[indices],
+            self.row_of[indices],
             offsets,
             mirrored,
             strict=True,
         ):
-            part = self.shards[home][place, down:, right:][:size, :size]
+            part = self.shards[shard][row, down:, right:][:size, :size]
             if is_mirrored:
                 # NumPy is faster at mirroring one channel than three.
                 for channel in range(3):
@@ -204,12 +213,13 @@ class _Images:
         return patches
 
 
-def check_files(directory: Path, shards: list[dict]) -> None:
-    """Compares shards with their checksums.
+def _shard_of(counts):
+    """Returns the number of the shard that each image is in."""
+    return np.repeat(np.arange(len(counts)), counts)
 
-    Raises:
-        UserError: if one differs.
-    """
+
+def check_files(directory: Path, shards: list[dict]) -> None:
+    """Compares the files of shards with their checksums."""
     for shard in shards:
         for file, expected in shard["sha256"].items():
             _check(directory / file, expected, checksum)
@@ -219,7 +229,122 @@ def _check(file, expected, measure):
     found = measure(file) if file.exists() else "no such file"
     if found != expected:
         raise UserError(
-            f"{file} is damaged: {found}, and it was {expected}.\nRemove it "
-            "and start prepare again, with the same flags as before: it makes "
-            "what is missing."
+            f"{file} is damaged: {found} instead of {expected}.\nRemove it "
+            "and run prepare again with the same flags: it writes what is "
+            "missing."
         )
+
+
+def write_split(
+    directory: Path,
+    manifest: dict,
+    split: str,
+    examples: Examples,
+    bad: BadExamples,
+) -> None:
+    """Writes the shards of a split that the manifest does not have yet.
+
+    Args:
+        directory: The prepared set.
+        manifest: Its manifest, which is rewritten after each shard.
+        split: "train" or "validation".
+        examples: What to write, always in the same order.
+        bad: Records the examples that cannot be used; they are left out.
+    """
+    shards = manifest["splits"].setdefault(split, [])
+    done = len(shards) * _SHARD
+    print(f"{split}: {examples.count:,} images", flush=True)
+    bar = keras.utils.Progbar(
+        examples.count,
+        unit_name="image",
+        # A moving bar on a screen, a line a minute in a log file.
+        interval=0.2 if sys.stdout.isatty() else 60,
+    )
+    batches = _square_batches(examples, done, manifest, bad)
+    images, rows = [], []
+    for decoded, labels, names in batches.as_numpy_iterator():
+        done += len(names)
+        bar.update(done)
+        good = labels >= 0
+        images += list(decoded[good])
+        rows += zip(names[good], labels[good], strict=True)
+        if done % _SHARD == 0 or done == examples.count:
+            file = f"{split}-{len(shards):05d}.npy"
+            shards.append(_write_shard(directory / file, images, rows))
+            write_json(directory / "manifest.json", manifest)
+            images, rows = [], []
+
+
+def _square_batches(examples, start, manifest, bad):
+    """Returns a dataset of (squares, labels, names) of `_ROWS` examples."""
+    size, is_raw = manifest["image_size"], manifest["encoding"] == "raw"
+    geometry = Geometry(size, size, manifest["resize"] == "squash")
+    placeholder = tf.zeros((size, size, 3), tf.uint8) if is_raw else ""
+
+    def encode(image):
+        square = decode_square(examples.load(image), geometry)
+        return square if is_raw else tf.io.encode_jpeg(square, quality=95)
+
+    def squares(rows):
+        images, ok = decode_rows(encode, [rows["image"]], placeholder)
+        labels = report_failures(examples, rows, ok, bad)
+        return images, labels, rows["name"]
+
+    return (
+        examples.in_order(_ROWS, start)
+        .map(squares, num_parallel_calls=CORES)
+        .prefetch(2)
+        .with_options(pipeline_options())
+    )
+
+
+def _write_shard(file, images, rows):
+    """Writes both files of a shard and returns its entry in the manifest."""
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for (name, label), image in zip(rows, images, strict=True):
+        length = len(image) if isinstance(image, bytes) else image.nbytes
+        writer.writerow((name.decode(errors="replace"), label, length))
+    if images and isinstance(images[0], bytes):
+        images = np.frombuffer(b"".join(images), np.uint8)
+    array = io.BytesIO()
+    np.save(array, np.asarray(images, np.uint8))
+    files = {
+        file: array.getvalue(),
+        file.with_suffix(".csv"): table.getvalue().encode(),
+    }
+    for path, content in files.items():
+        write_whole(path, content)
+    return {
+        "file": file.name,
+        "examples": len(rows),
+        "bytes": {path.name: len(content) for path, content in files.items()},
+        "sha256": {path.name: checksum(path) for path in files},
+    }
+
+
+def finish(directory: Path, manifest: dict, bad: BadExamples) -> None:
+    """Adds the statistics of all training images to a set with all shards."""
+    print("Measuring the mean and the colors of all training images...")
+    size = manifest["image_size"]
+    training = open_split(directory, manifest, "train")
+    measured = measure_pixels(
+        training,
+        num_images=training.count,
+        geometry=Geometry(size, size),
+        bad=bad,
+    )
+    eigenvalues, eigenvectors = np.linalg.eigh(measured.covariance_rgb)
+    manifest["statistics"] = {
+        "mean_rgb": measured.mean_rgb.tolist(),
+        "covariance_rgb": measured.covariance_rgb.tolist(),
+        "eigenvalues": eigenvalues.tolist(),
+        # In columns, as NumPy returns them.
+        "eigenvectors": eigenvectors.tolist(),
+    }
+    write_array(
+        directory / "mean_image.npy", measured.mean_image.astype(np.float32)
+    )
+    manifest["finished"] = True
+    write_json(directory / "manifest.json", manifest)

@@ -1,13 +1,10 @@
 """The order of training examples: a function of the seed and the step."""
 
-import os
-
 import tensorflow as tf
 
-from alexnet_tf.data.examples import Examples
+from alexnet_tf.data.examples import CORES, Examples
 
-_CORES = os.cpu_count() or 1
-# At most so many examples are handed on at a time.
+# Examples in a chunk, at most.
 _ROWS = 128
 
 
@@ -22,9 +19,9 @@ def shuffled_rows(
 ) -> tf.data.Dataset:
     """Returns the training examples of some steps, in their order.
 
-    Each epoch has another order, without what does not fill a batch. It is a
-    permutation of the split where that can be read in any order; else a
-    buffer is shuffled, which is one too if it holds the whole split.
+    Each epoch has another order and drops what does not fill a batch. The
+    order is a permutation of the split if that has random access. Otherwise a
+    buffer is shuffled, which is the same if it holds the whole split.
 
     Args:
         examples: The training split.
@@ -32,67 +29,81 @@ def shuffled_rows(
         steps: The steps, counted from the start of the run.
         shuffle_buffer: Examples in the buffer.
         seed: Seed of the order.
-        shard: Which part of each batch, from 0, of how many equal ones.
+        shard: Index and number of the equal parts of each batch.
 
     Returns:
-        Dataset of (seeds, places, rows): int64 (2,), for random draws of the
-        step's own; int64 (n,), the examples' places in the whole batch; and n
-        examples, with n a divisor of the part's size.
+        Dataset of chunks, (seeds, positions, rows): int64 (2,), the seed of
+        the step's random draws; int64 (n,), the examples' positions in the
+        whole batch; and n examples. All chunks are equal parts of a shard.
     """
-    part, parts = shard
-    wanted = batch_size // parts
-    size = max(n for n in range(1, _ROWS + 1) if wanted % n == 0)
-    in_batch = batch_size // size  # Chunks of rows in a batch,
-    in_part = wanted // size  # and in the part of it.
-    steps_per_epoch = examples.steps_per_epoch(batch_size)
+    shard_index, num_shards = shard
+    shard_size = batch_size // num_shards
+    chunk_size = max(n for n in range(1, _ROWS + 1) if shard_size % n == 0)
+    per_shard, per_batch = shard_size // chunk_size, batch_size // chunk_size
+    per_epoch = examples.steps_per_epoch(batch_size) * per_batch
+    # Chunks are numbered like the steps, over all shards.
+    numbers = range(steps.start * per_batch, steps.stop * per_batch)
+    if examples.fetch:
+        chunks = _index_chunks(examples, chunk_size, numbers, per_epoch, seed)
+    else:
+        chunks = _record_chunks(
+            examples, chunk_size, numbers, per_epoch, seed, shuffle_buffer
+        )
 
-    def seeds(number):
-        return tf.stack((tf.constant(seed, tf.int64), number))
+    def is_in_shard(number, rows):
+        return number % per_batch // per_shard == shard_index
 
-    def places(chunk):
-        return chunk * size + tf.range(size, dtype=tf.int64)
+    def complete(number, rows):
+        step, chunk_of_batch = number // per_batch, number % per_batch
+        first = chunk_of_batch * chunk_size
+        positions = first + tf.range(chunk_size, dtype=tf.int64)
+        if examples.fetch:
+            rows = examples.fetch(rows)
+        return _seeds(seed, step), positions, rows
 
-    def fetch(number):
-        step = number // in_part
-        in_step = places(number % in_part) + part * wanted
-        indices = tf.random.experimental.index_shuffle(
-            step % steps_per_epoch * batch_size + in_step,
-            seeds(step // steps_per_epoch),
+    return chunks.filter(is_in_shard).map(complete, num_parallel_calls=CORES)
+
+
+def _index_chunks(examples, chunk_size, numbers, per_epoch, seed):
+    """Returns chunks' numbers and the indices of their examples."""
+
+    def add_indices(number):
+        epoch, chunk_of_epoch = number // per_epoch, number % per_epoch
+        first = chunk_of_epoch * chunk_size
+        return number, tf.random.experimental.index_shuffle(
+            first + tf.range(chunk_size, dtype=tf.int64),
+            _seeds(seed, epoch),
             max_index=tf.constant(examples.count - 1, tf.int64),
         )
-        return seeds(step), in_step, examples.fetch(indices)
 
-    def read(number):
-        """Returns the rows of an epoch; number is the epoch's."""
-        start = tf.maximum(number * steps_per_epoch, steps.start)
-        stop = tf.minimum((number + 1) * steps_per_epoch, steps.stop)
+    return tf.data.Dataset.range(numbers.start, numbers.stop).map(add_indices)
+
+
+def _record_chunks(
+    examples, chunk_size, numbers, per_epoch, seed, shuffle_buffer
+):
+    """Returns chunks' numbers and their examples, read through a buffer."""
+
+    def read_epoch(epoch):
+        first = epoch * per_epoch
+        start = tf.maximum(first, numbers.start)
+        stop = tf.minimum(first + per_epoch, numbers.stop)
         return (
             examples.records.shuffle(
                 shuffle_buffer,
-                seed=seed + number * 1_000_003,
+                seed=seed + epoch * 1_000_003,
                 reshuffle_each_iteration=False,
             )
-            .batch(size, drop_remainder=True)
+            .batch(chunk_size, drop_remainder=True)
             # Skipped before they are decoded.
-            .skip((start - number * steps_per_epoch) * in_batch)
-            .take((stop - start) * in_batch)
-            .enumerate(start * in_batch)
-            .filter(lambda chunk, _: chunk % in_batch // in_part == part)
-            .map(
-                lambda chunk, rows: (
-                    seeds(chunk // in_batch),
-                    places(chunk % in_batch),
-                    rows,
-                )
-            )
+            .skip(start - first)
+            .take(stop - start)
+            .enumerate(start)
         )
 
-    if examples.fetch:
-        chunks = tf.data.Dataset.range(
-            steps.start * in_part, steps.stop * in_part
-        )
-        return chunks.map(fetch, num_parallel_calls=_CORES)
-    epochs = tf.data.Dataset.range(
-        steps.start // steps_per_epoch, -(-steps.stop // steps_per_epoch)
-    )
-    return epochs.flat_map(read)
+    first, last = numbers.start // per_epoch, -(-numbers.stop // per_epoch)
+    return tf.data.Dataset.range(first, last).flat_map(read_epoch)
+
+
+def _seeds(seed, number):
+    return tf.stack((tf.constant(seed, tf.int64), number))

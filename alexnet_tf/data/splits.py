@@ -1,4 +1,4 @@
-"""From a `Config` to the splits of its data set, and what may be wrong."""
+"""From a `Config` to the splits of its data set, and checks of them."""
 
 import contextlib
 from pathlib import Path
@@ -8,12 +8,11 @@ import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
-from alexnet_tf.data import prepared
-from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data import prepared, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.statistics import measure_pixels, read_pixels
-from alexnet_tf.storage import caffe_format as caffe
+from alexnet_tf.storage import caffe_format
 from alexnet_tf.storage.dataset_info import (
     DatasetInfo,
     read_dataset_info,
@@ -23,11 +22,7 @@ from alexnet_tf.storage.run_dir import RunDir
 
 
 def open_split(config: Config, split: str) -> Examples:
-    """Opens a split of the run's data set, the prepared one if there is one.
-
-    Raises:
-        UserError: if there is no such data set or split, or files are missing.
-    """
+    """Opens a split of the run's data set, prepared if it is prepared."""
     found = find_prepared(config)
     if found:
         directory, manifest = found
@@ -72,39 +67,44 @@ def _check_run_sizes(run_dir, train_split, val_split):
 
 
 def open_source(config: Config, split: str) -> Examples:
-    """Opens a split of the data set itself, see `sources.open_split`."""
-    return sources.open_split(config.dataset, split, data_dir=config.data_dir)
+    """Opens a split of the data set itself."""
+    return tfds_source.open_split(
+        config.dataset, split, data_dir=config.data_dir
+    )
 
 
 def find_prepared(config: Config) -> tuple[Path, dict] | None:
     """Returns the prepared set's directory and manifest, if there is one.
 
-    Raises:
-        UserError: if it is not finished, or made of something else.
+    It must be finished and made of the same data with the same settings.
     """
     if not config.prepared_dir:
         return None
     directory = Path(config.prepared_dir)
-    source = ("dataset", "image_size", "resize")
-    manifest = prepared.find(
-        directory, {name: getattr(config, name) for name in source}
+    manifest = prepared.read_manifest(directory)
+    if not manifest:
+        return None
+    names = ("dataset", "image_size", "resize")
+    prepared.check_source(
+        directory, manifest, {name: getattr(config, name) for name in names}
     )
-    return (directory, manifest) if manifest else None
+    if not manifest["finished"]:
+        raise UserError(
+            f"--prepared_dir={directory} is not finished; run prepare again "
+            "to finish it, or leave out --prepared_dir."
+        )
+    return directory, manifest
 
 
 def check_splits(
     config: Config, training: Examples, validation: Examples
 ) -> None:
-    """Checks that there is a batch, and that both splits have the same classes.
-
-    Raises:
-        UserError: if not.
-    """
+    """Checks that there is a batch and that both splits have equal classes."""
     check_classes(config, training, validation)
     if training.count < config.batch_size:
         raise UserError(
             f"--train_split={config.train_split} of {config.dataset} has "
-            f"{training.count} images, not even one batch; use a "
+            f"{training.count} images, less than one batch; use a "
             f"--batch_size of at most {training.count}."
         )
 
@@ -112,31 +112,21 @@ def check_splits(
 def check_classes(
     config: Config, training: Examples, validation: Examples
 ) -> None:
-    """Checks that both splits have the same classes.
-
-    Raises:
-        UserError: if they have not.
-    """
+    """Checks that both splits have the same classes."""
     if training.class_names != validation.class_names:
         differing = set(training.class_names) ^ set(validation.class_names)
         raise UserError(
             f"the training and validation images of {config.dataset} have "
-            f"different classes: {', '.join(sorted(differing)[:3])} stand in "
-            "one of them only."
+            f"different classes: only one of them has "
+            f"{', '.join(sorted(differing)[:3])}."
         )
 
 
 def check_run_classes(run: RunDir, examples: Examples) -> None:
-    """Checks that a run was trained on the classes of a split.
-
-    Raises:
-        UserError: if it has others.
-    """
-    trained, now = (
-        read_dataset_info(run).class_names,
-        list(examples.class_names),
-    )
-    # The run's may say more: "n02123045 tabby cat" for "n02123045".
+    """Checks that a run was trained on the classes of a split."""
+    trained = read_dataset_info(run).class_names
+    now = list(examples.class_names)
+    # The run's names may be longer: "n02123045 tabby cat" for "n02123045".
     same = len(trained) == len(now) and all(
         f"{ours} ".startswith(f"{theirs} ")
         for ours, theirs in zip(trained, now, strict=True)
@@ -146,7 +136,7 @@ def check_run_classes(run: RunDir, examples: Examples) -> None:
         raise UserError(
             f"{run.path} was trained on {len(trained)} classes, its data set "
             f"now has {len(now)}; {', '.join(differing) or 'their order'} "
-            "differ.\nGive the data set as it was, or start a new run with "
+            "differ.\nRestore the data set, or start a new run with "
             f"--init_from={run.path}."
         )
 
@@ -158,12 +148,7 @@ def describe_dataset(
     validation: Examples,
     bad: BadExamples,
 ) -> DatasetInfo:
-    """Returns what a run knows of its data; its first start finds it out.
-
-    Raises:
-        UserError: if the file that --mean names cannot be used, or too many
-            examples cannot.
-    """
+    """Returns a run's dataset info, which its first start measures."""
     if run.dataset.exists():
         return read_dataset_info(run)
     mean_image = read_mean(config)
@@ -192,18 +177,14 @@ def describe_dataset(
 
 
 def read_mean(config: Config) -> np.ndarray | None:
-    """Returns the mean image of the center patch that --mean names, if any.
-
-    Raises:
-        UserError: if it cannot be read, or has another size than --image_size.
-    """
+    """Returns the center patch of the mean image that --mean names, if any."""
     if config.mean in ("image", "color"):
         return None
-    mean = caffe.read_mean(Path(config.mean))
+    mean = caffe_format.read_mean(Path(config.mean))
     side = config.image_size
     if mean.shape != (side, side, 3):
         raise UserError(
-            f"--mean={config.mean} is of {mean.shape[1]}x{mean.shape[0]} "
+            f"--mean={config.mean} has {mean.shape[1]}x{mean.shape[0]} "
             f"pixels; it needs the sides of --image_size={side}."
         )
     return config.geometry.cut_center(mean)
@@ -211,11 +192,7 @@ def read_mean(config: Config) -> np.ndarray | None:
 
 @contextlib.contextmanager
 def reporting_damaged_files(*splits: Examples):
-    """Finds out, when reading fails, whether files are damaged, and which.
-
-    Raises:
-        UserError: if one is.
-    """
+    """Checks the splits' files when reading fails, and names a damaged one."""
     try:
         yield
     except tf.errors.OpError:
@@ -227,6 +204,6 @@ def reporting_damaged_files(*splits: Examples):
 def record_bad_examples(
     config: Config, run: RunDir, *splits: Examples
 ) -> BadExamples:
-    """Returns where a run notes the bad examples of its splits."""
+    """Returns the record of the bad examples of a run and its splits."""
     limit = config.max_bad_fraction * sum(split.count for split in splits)
     return BadExamples(run.bad_examples, limit=int(limit))

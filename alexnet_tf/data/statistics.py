@@ -1,7 +1,6 @@
 """Means and the covariance of the colors of training images (Sec. 2, 4.1)."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,11 @@ import tensorflow as tf
 
 from alexnet_tf.config.data import Geometry
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.data import pipeline as data
 from alexnet_tf.data.bad_examples import BadExamples
-from alexnet_tf.data.examples import Examples
+from alexnet_tf.data.examples import CORES, Examples
+from alexnet_tf.data.pipeline import evaluation_batches
 
-_CORES = os.cpu_count() or 1
-# Images measured by one core at a time.
+# Images that one core measures at a time.
 _BATCH = 32
 
 
@@ -47,49 +45,44 @@ def measure_pixels(
         num_images: Images to measure, the first ones of the split.
         geometry: Sizes of the patches. The colors are those of every fourth
             pixel along both axes.
-        bad: Where examples are noted that cannot be used.
-
-    Raises:
-        UserError: if none of the images can be used.
+        bad: Records the examples that cannot be used.
     """
     sample = dataclasses.replace(
         examples, count=min(num_images, examples.count)
     )
-
-    def sums(images, labels):
-        images = tf.boolean_mask(images, labels >= 0)
-        colors = tf.reshape(images[:, ::4, ::4], (-1, 3))
-        colors = tf.cast(colors, tf.float64)
-        return (
-            tf.reduce_sum(tf.cast(labels >= 0, tf.int64)),
-            tf.reduce_sum(tf.cast(images, tf.int64), axis=0),
-            tf.reduce_sum(colors, axis=0),
-            tf.matmul(colors, colors, transpose_a=True),
-            tf.shape(colors, tf.int64)[0],
-        )
-
-    # The sums are of integers: exact, in whatever order.
-    totals = [0] * 5
-    for parts in data.evaluation_batches(
+    batches = evaluation_batches(
         sample, batch_size=_BATCH, geometry=geometry, bad=bad
-    ).map(sums, num_parallel_calls=_CORES):
-        totals = [
-            total + part.numpy()
-            for total, part in zip(totals, parts, strict=True)
-        ]
+    )
+    totals = {}
+    for sums in batches.map(_sums, num_parallel_calls=CORES):
+        totals = {n: totals.get(n, 0) + sums[n].numpy() for n in sums}
         bad.check()
-    images, image_sum, color_sum, products, pixels = totals
-    if not images:
+    if not totals["images"]:
         raise UserError(
             f"none of the first {sample.count} training images can be used; "
-            f"{bad.file} says why."
+            f"{bad.file} lists the reasons."
         )
-    mean = color_sum / pixels
+    mean = totals["colors"] / totals["pixels"]
     return PixelStatistics(
-        mean_image=image_sum / images,
+        mean_image=totals["image"] / totals["images"],
         mean_rgb=mean,
-        covariance_rgb=products / pixels - np.outer(mean, mean),
+        covariance_rgb=totals["products"] / totals["pixels"]
+        - np.outer(mean, mean),
     )
+
+
+def _sums(images, labels):
+    """Returns sums of integers, which are exact in any order."""
+    images = tf.boolean_mask(images, labels >= 0)
+    colors = tf.reshape(images[:, ::4, ::4], (-1, 3))
+    colors = tf.cast(colors, tf.float64)
+    return {
+        "images": tf.shape(images, tf.int64)[0],
+        "image": tf.reduce_sum(tf.cast(images, tf.int64), axis=0),
+        "pixels": tf.shape(colors, tf.int64)[0],
+        "colors": tf.reduce_sum(colors, axis=0),
+        "products": tf.matmul(colors, colors, transpose_a=True),
+    }
 
 
 def read_pixels(

@@ -1,4 +1,4 @@
-"""Data sets: from TFDS by name, or from a folder of class folders."""
+"""Data sets by name: TFDS's, or folder:PATH."""
 
 import collections
 import difflib
@@ -13,7 +13,7 @@ from alexnet_tf.data import folders
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.shapes import shapes  # noqa: F401 Registers it.
 
-# What TFDS cannot download by itself: file, bytes.
+# Files that TFDS cannot download, and their bytes.
 _MANUAL_FILES = {
     "imagenet2012": (
         ("ILSVRC2012_img_train.tar", 147_897_477_120),
@@ -23,17 +23,14 @@ _MANUAL_FILES = {
 
 
 def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
-    """Opens a split, generating or preparing the data set if need be.
+    """Opens a split; generates or downloads the data set if it is missing.
 
     Args:
         dataset: TFDS name or "folder:PATH".
-        split: "train"; "validation"; any TFDS split expression. "" is the
-            validation split, or the test split of a set that has none.
+        split: A TFDS split expression, such as "train[:90%]"; of a folder
+            "train" or "validation". "" is the validation split, or the test
+            split of a set that has no other.
         data_dir: TFDS's directory; empty for its default.
-
-    Raises:
-        UserError: if there is no such data set or split, it is not one of
-            image classification, or files are missing.
     """
     if dataset.startswith("folder:"):
         return folders.open_split(Path(dataset.removeprefix("folder:")), split)
@@ -62,7 +59,7 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
     )
     return Examples(
         count,
-        told_apart(builder.info.features["label"].names),
+        unique_names(builder.info.features["label"].names),
         records,
         check_files=lambda: _check_records(builder, split),
     )
@@ -73,11 +70,11 @@ def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
     if dataset.startswith("folder:"):
         return folders.class_names(Path(dataset.removeprefix("folder:")))
     builder = _open_builder(dataset, data_dir)
-    return told_apart(builder.info.features["label"].names)
+    return unique_names(builder.info.features["label"].names)
 
 
-def told_apart(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns class names, with the label after those that occur twice."""
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns class names; the label follows those that occur twice."""
     times = collections.Counter(names)
     return tuple(
         name if times[name] == 1 else f"{name} ({label})"
@@ -92,11 +89,11 @@ def _open_builder(dataset, data_dir):
         names = tfds.list_builders(with_community_datasets=False)
         near = difflib.get_close_matches(dataset, names, n=3, cutoff=0.0)
         raise UserError(
-            f"--dataset={dataset} is not known to TFDS. Near: "
-            f"{', '.join(near)}; or folder:PATH for a folder of images."
+            f"--dataset={dataset} is not known to TFDS. Similar names: "
+            f"{', '.join(near)}; use folder:PATH for a folder of images."
         ) from error
     except (ValueError, AssertionError) as error:
-        # Some of TFDS's messages are a page long; their last clause says why.
+        # TFDS's messages can be a page long; the last clause is the reason.
         reason = str(error).splitlines()[0].split('}": ')[-1]
         raise UserError(
             f"--dataset={dataset} cannot be opened: {reason[:150]}\n"
@@ -110,13 +107,13 @@ def _open_builder(dataset, data_dir):
     ):
         raise UserError(
             f"--dataset={dataset} has {', '.join(features)}; expected an "
-            "image and a class label: a set for image classification."
+            "image and a class label, as for image classification."
         )
     return builder
 
 
 def _prepare(builder):
-    """Downloads or generates a data set that is not there yet."""
+    """Downloads or generates a data set that does not exist yet."""
     if builder.data_path.exists():
         return
     manual_dir = Path(builder.data_dir_root) / "downloads" / "manual"
@@ -130,9 +127,8 @@ def _prepare(builder):
         raise UserError(
             f"--dataset={builder.name} needs {' and '.join(missing)},\n"
             f"which are not in {manual_dir}.\n"
-            "Get them from https://image-net.org (an account is needed) and "
-            "put them there, or give the --data_dir whose downloads/manual "
-            "has them."
+            "Download them there from https://image-net.org, which needs an "
+            "account, or give the --data_dir whose downloads/manual has them."
         )
     builder.download_and_prepare()
 
@@ -144,7 +140,7 @@ def _validation_split(splits):
     raise UserError(
         "the data set has no validation or test split, only "
         f"{', '.join(splits)}; give --train_split and --validation_split, "
-        "as train[:90%] and train[90%:]."
+        "such as train[:90%] and train[90%:]."
     )
 
 
@@ -158,7 +154,7 @@ def _check_records(builder, split):
             found = error.message
         if found != expected:
             raise UserError(
-                f"{part.filename} is damaged: it should have {expected} "
-                f"records, but reading it gives: {found}.\nRemove "
-                f"{builder.data_path} and start again: TFDS makes it anew."
+                f"{part.filename} is damaged: expected {expected} records, "
+                f"found: {found}.\nRemove {builder.data_path} and start "
+                "again: TFDS writes it again."
             )

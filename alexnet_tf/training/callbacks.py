@@ -8,7 +8,7 @@ import keras
 
 from alexnet_tf import STARTED
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.data.input_clock import InputClock
+from alexnet_tf.data.pipeline import InputClock
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
 from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
 from alexnet_tf.training.checkpointing import Progress

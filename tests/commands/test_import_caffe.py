@@ -372,7 +372,7 @@ def test_what_does_not_fit_is_told(
 def test_a_mean_of_another_size_or_kind_is_told(imported, tmp_path, capsys):
     file = tmp_path / "mean.binaryproto"
     for shape, told in (
-        ((3, 80, 90), "is of 90x80 pixels; it needs the sides of"),
+        ((3, 80, 90), "has 90x80 pixels; it needs the sides of"),
         ((2, 72, 72), "not a mean image: it has shape (2, 72, 72)"),
     ):
         blob = messages()["BlobProto"]()

@@ -12,8 +12,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.config.data import Data, Geometry
-from alexnet_tf.data import pipeline as data
-from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data import pipeline, tfds_source
 from alexnet_tf.data.bad_examples import BAD_LABEL, BadExamples, replace_bad
 from alexnet_tf.main import main
 from tests.support import TINY
@@ -73,11 +72,11 @@ def in_a_folder(root, files, copies=1):
 
 def patches_of(root, tmp_path, limit=100):
     """Returns each file's patch by name, and what was noted."""
-    split = sources.open_split(f"folder:{root}", "train")
+    split = tfds_source.open_split(f"folder:{root}", "train")
     (rows,) = split.in_order(split.count).as_numpy_iterator()
     names = [Path(name.decode()).stem for name in rows["name"]]
     bad = BadExamples(tmp_path / "bad.csv", limit=limit)
-    batches = data.evaluation_batches(
+    batches = pipeline.evaluation_batches(
         split, batch_size=split.count, geometry=GEOMETRY, bad=bad
     )
     ((images, labels),) = batches.as_numpy_iterator()
@@ -115,13 +114,13 @@ def test_what_is_no_image_is_named_once(tmp_path):
 
 def test_labels_out_of_range_are_noted(tmp_path):
     root = in_a_folder(tmp_path, {"rgb": GOOD["rgb"]}, copies=2)
-    split = sources.open_split(f"folder:{root}", "train")
+    split = tfds_source.open_split(f"folder:{root}", "train")
     bad = BadExamples(tmp_path / "bad.csv", limit=9)
     fetch = split.fetch
     wrong = dataclasses.replace(
         split, fetch=lambda i: fetch(i) | {"label": fetch(i)["label"] + 1}
     )
-    batches = data.evaluation_batches(
+    batches = pipeline.evaluation_batches(
         wrong, batch_size=2, geometry=GEOMETRY, bad=bad
     )
     ((_, labels),) = batches.as_numpy_iterator()
@@ -157,8 +156,8 @@ def test_a_batch_of_odd_size_has_neighbors_too(tmp_path):
     root = in_a_folder(tmp_path, files | {"empty": b""})
     (root / "train" / "b").mkdir()
     (root / "train" / "b" / "last.jpg").write_bytes(b"")
-    split = sources.open_split(f"folder:{root}", "train")
-    batches = data.training_batches(
+    split = tfds_source.open_split(f"folder:{root}", "train")
+    batches = pipeline.training_batches(
         split,
         Data(
             image_size=GEOMETRY.image_size,

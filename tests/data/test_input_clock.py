@@ -5,7 +5,7 @@ import time
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.data.input_clock import InputClock
+from alexnet_tf.data.pipeline import InputClock
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.config.data import Data, Geometry
-from alexnet_tf.data import pipeline as data
-from alexnet_tf.data import shuffling
-from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data import pipeline, shuffling, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.statistics import measure_pixels
 
@@ -23,7 +21,7 @@ NONE_BAD = BadExamples(Path("/nowhere/bad.csv"), limit=0)
 @pytest.fixture(scope="module", params=["in order", "in any order"])
 def split(request, data_dir, tmp_path_factory):
     """The training split of shapes/tiny, from TFRecords or as a folder."""
-    records = sources.open_split("shapes/tiny", "train", data_dir=data_dir)
+    records = tfds_source.open_split("shapes/tiny", "train", data_dir=data_dir)
     if request.param == "in order":
         assert records.fetch is None
         return records
@@ -32,7 +30,7 @@ def split(request, data_dir, tmp_path_factory):
         folder = root / "train" / f"{example['label']:02}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number}.jpg").write_bytes(example["image"])
-    return sources.open_split(f"folder:{root}", "train")
+    return tfds_source.open_split(f"folder:{root}", "train")
 
 
 def batches(split, steps, settings=SETTINGS, **changed):
@@ -42,7 +40,9 @@ def batches(split, steps, settings=SETTINGS, **changed):
         seed=1,
         bad=NONE_BAD,
     )
-    dataset = data.training_batches(split, settings, **(arguments | changed))
+    dataset = pipeline.training_batches(
+        split, settings, **(arguments | changed)
+    )
     return list(dataset.as_numpy_iterator())
 
 
@@ -98,8 +98,8 @@ def test_a_later_start_sees_what_it_would_have_seen(split, start):
 
 def test_the_number_of_cores_makes_no_difference(split, monkeypatch):
     some = batches(split, range(5))
-    monkeypatch.setattr(data, "_CORES", 7)
-    monkeypatch.setattr(shuffling, "_CORES", 5)
+    monkeypatch.setattr(pipeline, "CORES", 7)
+    monkeypatch.setattr(shuffling, "CORES", 5)
     assert_equal(some, batches(split, range(5)))
 
 
@@ -149,7 +149,7 @@ def order_of(split, epoch, reference):
 
 
 def test_an_epoch_is_a_permutation_without_correlation(split):
-    everything = data.evaluation_batches(
+    everything = pipeline.evaluation_batches(
         split, batch_size=240, geometry=Geometry(32, 32), bad=NONE_BAD
     )
     images, _ = next(everything.as_numpy_iterator())
@@ -166,7 +166,7 @@ def test_an_epoch_is_a_permutation_without_correlation(split):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 240, 1000])
 def test_evaluation_has_each_example_once(split, batch_size):
-    dataset = data.evaluation_batches(
+    dataset = pipeline.evaluation_batches(
         split, batch_size=batch_size, geometry=GEOMETRY, bad=NONE_BAD
     )
     images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
@@ -179,13 +179,13 @@ def test_evaluation_has_each_example_once(split, batch_size):
 
 
 def test_ten_crops_come_beside_their_label(split):
-    (images, labels), *_ = data.evaluation_batches(
+    (images, labels), *_ = pipeline.evaluation_batches(
         split, batch_size=8, geometry=GEOMETRY, bad=NONE_BAD, ten_crops=True
     )
     assert images.shape == (8, 10, 32, 32, 3) and labels.shape == (8,)
     center, _ = next(
         iter(
-            data.evaluation_batches(
+            pipeline.evaluation_batches(
                 split, batch_size=8, geometry=GEOMETRY, bad=NONE_BAD
             )
         )
@@ -198,7 +198,7 @@ def test_pixels_are_measured_as_numpy_measures_them(split):
     measured = measure_pixels(
         split, num_images=150, geometry=GEOMETRY, bad=NONE_BAD
     )
-    dataset = data.evaluation_batches(
+    dataset = pipeline.evaluation_batches(
         split, batch_size=150, geometry=GEOMETRY, bad=NONE_BAD
     )
     images, _ = next(dataset.as_numpy_iterator())

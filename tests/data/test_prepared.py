@@ -14,9 +14,7 @@ import tensorflow as tf
 from alexnet_tf.config.data import Data, Geometry
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import parse
-from alexnet_tf.data import pipeline as data
-from alexnet_tf.data import splits
-from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data import pipeline, splits, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.main import main
 from tests.data.test_bad_examples import GOOD, GREY, NO_IMAGE, in_a_folder
@@ -75,7 +73,7 @@ def bad_examples(tmp_path):
 
 def evaluation_images(split, tmp_path, **changed):
     settings = dict(geometry=GEOMETRY, bad=bad_examples(tmp_path))
-    batches = data.evaluation_batches(
+    batches = pipeline.evaluation_batches(
         split, batch_size=split.count, **(settings | changed)
     )
     ((images, labels),) = batches.as_numpy_iterator()
@@ -86,7 +84,7 @@ def evaluation_images(split, tmp_path, **changed):
 def test_both_formats_have_the_patches_of_the_data_set(
     prepared_sets, data_dir, tmp_path, ten_crops
 ):
-    source = sources.open_split("shapes/tiny", "train", data_dir=data_dir)
+    source = tfds_source.open_split("shapes/tiny", "train", data_dir=data_dir)
     expected, labels = evaluation_images(source, tmp_path, ten_crops=ten_crops)
     for encoding in ("raw", "jpeg"):
         split = open_prepared(prepared_sets / encoding, "shapes/tiny", "train")
@@ -106,7 +104,7 @@ def test_squashed_images_are_prepared_squashed(data_dir, tmp_path):
     assert prepare(target, dataset, *flags, f"--data_dir={data_dir}") == 0
     split = open_prepared(target, dataset, "train", flags[0])
     found, _ = evaluation_images(split, tmp_path)
-    source = sources.open_split(dataset, "train", data_dir=data_dir)
+    source = tfds_source.open_split(dataset, "train", data_dir=data_dir)
     apart = [
         np.abs(evaluation_images(source, tmp_path, geometry=g)[0] - found)
         for g in (Geometry(72, 64, squash=True), GEOMETRY)
@@ -126,7 +124,7 @@ def test_sets_from_before_there_was_a_choice_are_read(prepared_sets, tmp_path):
 
 
 def training(split, tmp_path, steps, **changed):
-    batches = data.training_batches(
+    batches = pipeline.training_batches(
         split,
         Data(image_size=72, crop_size=64, **changed),
         batch_size=60,
@@ -212,7 +210,7 @@ def test_a_run_can_do_without(data_dir, tmp_path, capsys):
 def test_preparing_twice_checks_and_writes_nothing(prepared_sets, capsys):
     before = contents(prepared_sets / "jpeg")
     assert prepare(prepared_sets / "jpeg", "shapes/tiny") == 0
-    assert "all files have their checksums" in capsys.readouterr().out
+    assert "checksums of all files match" in capsys.readouterr().out
     assert contents(prepared_sets / "jpeg") == before
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data import tfds_source
 from alexnet_tf.data.shapes.render import CLASS_NAMES
 from alexnet_tf.main import main
 from tests.support import TINY
@@ -34,8 +34,8 @@ def names_and_labels(examples):
 
 
 def test_a_tfds_data_set_opens_by_name(data_dir):
-    train = sources.open_split("shapes/tiny", "train", data_dir=data_dir)
-    validation = sources.open_split("shapes/tiny", "", data_dir=data_dir)
+    train = tfds_source.open_split("shapes/tiny", "train", data_dir=data_dir)
+    validation = tfds_source.open_split("shapes/tiny", "", data_dir=data_dir)
     assert train.class_names == CLASS_NAMES
     for split in (train, validation):
         labels = names_and_labels(split)
@@ -46,13 +46,15 @@ def test_a_tfds_data_set_opens_by_name(data_dir):
 
 
 def test_a_part_of_a_split_is_a_split(data_dir):
-    part = sources.open_split("shapes/tiny", "train[:25%]", data_dir=data_dir)
+    part = tfds_source.open_split(
+        "shapes/tiny", "train[:25%]", data_dir=data_dir
+    )
     assert part.count == 60 == len(names_and_labels(part))
 
 
 def test_a_folder_of_class_folders_holds_every_tenth_image_back(folder):
-    train = sources.open_split(f"folder:{folder}", "train")
-    validation = sources.open_split(f"folder:{folder}", "")
+    train = tfds_source.open_split(f"folder:{folder}", "train")
+    validation = tfds_source.open_split(f"folder:{folder}", "")
     assert train.class_names == validation.class_names == ("a", "b")
     seen = names_and_labels(train)
     held_out = names_and_labels(validation)
@@ -79,8 +81,8 @@ def test_a_folder_with_train_and_validation_is_taken_as_it_is(folder):
     (folder / "train" / "a" / "00.JPEG").rename(
         folder / "validation" / "a" / "00.JPEG"
     )
-    assert sources.open_split(f"folder:{folder}", "train").count == 29
-    assert sources.open_split(f"folder:{folder}", "validation").count == 1
+    assert tfds_source.open_split(f"folder:{folder}", "train").count == 29
+    assert tfds_source.open_split(f"folder:{folder}", "validation").count == 1
 
 
 def test_validation_images_alone_can_be_measured(folder):
@@ -88,11 +90,11 @@ def test_validation_images_alone_can_be_measured(folder):
     (folder / "validation").mkdir()
     (folder / "a").rename(folder / "validation" / "a")
     (folder / "b").rename(folder / "validation" / "b")
-    split = sources.open_split(f"folder:{folder}", "validation")
+    split = tfds_source.open_split(f"folder:{folder}", "validation")
     assert split.count == 30 and split.class_names == ("a", "b")
-    assert sources.class_names(f"folder:{folder}") == ("a", "b")
+    assert tfds_source.class_names(f"folder:{folder}") == ("a", "b")
     with pytest.raises(UserError, match="no train images in .*train"):
-        sources.open_split(f"folder:{folder}", "train")
+        tfds_source.open_split(f"folder:{folder}", "train")
 
 
 @pytest.mark.parametrize(
@@ -112,18 +114,18 @@ def test_validation_images_alone_can_be_measured(folder):
 )
 def test_what_is_not_there_is_named(data_dir, dataset, split, message):
     with pytest.raises(UserError, match=message) as caught:
-        sources.open_split(dataset, split, data_dir=data_dir)
+        tfds_source.open_split(dataset, split, data_dir=data_dir)
     assert len(str(caught.value).splitlines()) <= 3
 
 
 def test_a_folder_without_images_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no images in"):
-        sources.open_split(f"folder:{tmp_path}", "train")
+        tfds_source.open_split(f"folder:{tmp_path}", "train")
 
 
-def test_classes_of_one_name_are_told_apart():
-    names = sources.told_apart(("crane", "maillot", "crane"))
+def test_classes_of_one_name_are_unique_names():
+    names = tfds_source.unique_names(("crane", "maillot", "crane"))
     assert names == ("crane (0)", "maillot", "crane (2)")
 
 
@@ -133,7 +135,7 @@ def test_a_class_that_training_does_not_have_is_told(folder):
     (folder / "a").rename(folder / "train" / "a")
     (folder / "b").rename(folder / "validation" / "b")
     with pytest.raises(UserError, match="classes without training images: b"):
-        sources.open_split(f"folder:{folder}", "validation")
+        tfds_source.open_split(f"folder:{folder}", "validation")
 
 
 @pytest.mark.parametrize(
