@@ -11,6 +11,7 @@ import tensorflow as tf
 from alexnet_tf.benchmarks import scaling, scaling_plot
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
+from alexnet_tf.distribution.private_api import producer
 from alexnet_tf.evaluation import plots
 from alexnet_tf.models.build import POLICIES, build_network
 from alexnet_tf.storage.dataset_info import placeholder_info
@@ -112,7 +113,7 @@ def bytes_between_towers(model: keras.Model) -> int:
         for layer in model.layers
         if getattr(layer, "tower", 0)
         for tensor in tf.nest.flatten(layer.input)
-        if getattr(tensor._keras_history.operation, "tower", None) == 0
+        if getattr(producer(tensor), "tower", None) == 0
     ]
     of_logits = 4 * model.output_shape[-1]
     return of_logits + sum(

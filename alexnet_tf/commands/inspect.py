@@ -71,12 +71,9 @@ def _show_facts(config, names):
     """Prints the paper's statements beside what is counted in the network."""
     model = build_network(config, placeholder_info(names))
     facts = count_facts(model, config.geometry)
-    print(f"{'':28}{'Sec.':10}{'the paper':36}{'here':36}test")
+    print(f"{'':28}{'Sec.':10}{'the paper':36}here")
     for fact in facts:
-        print(
-            f"{fact.about:28}{fact.section:10}{fact.paper:36}"
-            f"{fact.here:36}{fact.test}"
-        )
+        print(f"{fact.what:28}{fact.section:10}{fact.paper:36}{fact.counted}")
         if fact.note:
             print(f"{'':38}({fact.note})")
     rows = [dataclasses.asdict(fact) for fact in facts]
