@@ -1,11 +1,14 @@
 """Settings and helpers shared by the tests of several packages."""
 
+import contextlib
 import dataclasses
+from unittest import mock
 
 import numpy as np
 
 from alexnet_tf.config.flags import parse
 from alexnet_tf.distribution.devices import connect
+from alexnet_tf.models.tower_builder import TowerBuilder
 from alexnet_tf.storage.dataset_info import DatasetInfo
 from alexnet_tf.training.trainer import build_trainer
 
@@ -49,3 +52,18 @@ def make_trainer(layout, *flags, classes=10):
     devices = connect(config)
     assert len(devices.layout.devices) == replicas
     return devices, build_trainer(config, info, devices)
+
+
+@contextlib.contextmanager
+def zero_weights():
+    """Builds networks with zeros for weights.
+
+    At full size most of the time of a construction goes into random values,
+    which shapes, counts and traces do not need.
+    """
+
+    def zeros(builder, name):
+        return {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
+
+    with mock.patch.object(TowerBuilder, "_initializers", zeros):
+        yield

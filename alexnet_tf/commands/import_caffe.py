@@ -1,4 +1,4 @@
-"""Makes a run of a network that was trained with Caffe."""
+"""Imports a network trained with Caffe as a run."""
 
 import dataclasses
 import hashlib
@@ -38,18 +38,7 @@ _PUBLISHED = {
 
 
 def run(config: Config) -> int:
-    """Imports --caffemodel into a new run directory.
-
-    Args:
-        config: The settings, flags/caffe_alexnet.cfg among them.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        UserError: if the file is not one of Caffe's, is of another network,
-            or the directory has a run already.
-    """
+    """Imports --caffemodel into a new run directory; returns 0."""
     run_dir = open_run(config.run_dir)
     if run_dir.dataset.exists():
         raise UserError(
@@ -65,18 +54,26 @@ def run(config: Config) -> int:
     file = Path(config.caffemodel)
     layers = read_network(file)
     caffe_weights.check_settings(layers, config)
-    info = _facts(config, layers)
+    info = _describe_dataset(config, layers)
     model = build_network(config, info)
     caffe_weights.assign(layers, model)
     sha1 = hashlib.sha1(file.read_bytes()).hexdigest()
     with run_dir.locked():
         _write(config, run_dir, info, model, sha1)
-    _report(run_dir, file, model, sha1)
+    print(
+        f"{file}: {model.count_params():,} parameters, "
+        f"{len(info.class_names):,} classes\n"
+        f"{_compare_with_published(sha1)}\n"
+        f"Imported into {run_dir.path}. Measure it: evaluate {run_dir.path}; "
+        f"train on from it: --init_from={run_dir.path}"
+    )
     return 0
 
 
-def _facts(config: Config, layers: Mapping[str, CaffeLayer]) -> DatasetInfo:
-    """Returns what is known of the images that the network was trained on."""
+def _describe_dataset(
+    config: Config, layers: Mapping[str, CaffeLayer]
+) -> DatasetInfo:
+    """Returns the info of the images that the network was trained on."""
     names = _class_names(config)
     blobs = layers["fc8"].blobs if "fc8" in layers else []
     if blobs and len(blobs[0]) != len(names):
@@ -101,7 +98,7 @@ def _class_names(config):
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"--labels={config.labels} cannot be read: {error}. Give a text "
-            "file with the name of a class a line."
+            "file with one class name a line."
         ) from error
     return sources.unique_names(
         [line.strip() for line in lines if line.strip()]
@@ -128,21 +125,12 @@ def _write(config, run_dir, info, model, sha1):
     write_dataset_info(run_dir, info)
 
 
-def _report(run_dir, file, model, sha1):
-    name, accuracy = _PUBLISHED.get(sha1, ("", ""))
-    print(
-        f"{file}: {model.count_params():,} parameters, "
-        f"{model.output_shape[-1]:,} classes"
-    )
-    if name:
-        print(
-            f"SHA-1 {sha1}, that of the published {name}.\n"
-            f"Its readme: ILSVRC-2012 validation, center crop, {accuracy}."
-        )
-    else:
+def _compare_with_published(sha1):
+    if sha1 not in _PUBLISHED:
         names = " or ".join(name for name, _ in _PUBLISHED.values())
-        print(f"SHA-1 {sha1}, not that of the published {names}.")
-    print(
-        f"Imported into {run_dir.path}. Measure it: evaluate {run_dir.path}; "
-        f"train on from it: --init_from={run_dir.path}"
+        return f"SHA-1 {sha1}, not that of the published {names}."
+    name, accuracy = _PUBLISHED[sha1]
+    return (
+        f"SHA-1 {sha1}, that of the published {name}.\n"
+        f"Its readme: ILSVRC-2012 validation, center crop, {accuracy}."
     )

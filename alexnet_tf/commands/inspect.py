@@ -39,11 +39,11 @@ def _show_facts(config, names):
     """Prints the paper's statements beside what is counted in the network."""
     model = build_network(config, placeholder_info(names))
     facts = count_facts(model, config.geometry)
-    rows = [(f.about, f.section, f.paper, f.here) for f in facts]
+    rows = [(f.what, f.section, f.paper, f.counted) for f in facts]
     print(format_table(["", "Sec.", "the paper", "here"], rows, left=range(4)))
     for fact in facts:
         if fact.note:
-            print(f"{fact.about}: {fact.note}.")
+            print(f"{fact.what}: {fact.note}.")
     content = {"facts": [dataclasses.asdict(fact) for fact in facts]}
     write_report(config.json, content)
 

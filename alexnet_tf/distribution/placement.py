@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
+from alexnet_tf.distribution.private_api import VariableDevices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,22 +99,10 @@ class DeviceLayout:
 
         def creator(next_creator, **arguments):
             return next_creator(
-                **arguments | {"colocate_with": _VariableDevices(devices)}
+                **arguments | {"colocate_with": VariableDevices(devices)}
             )
 
         return creator
-
-
-class _VariableDevices:
-    """Tells MirroredStrategy where the copies of a new variable go.
-
-    MirroredStrategy takes the devices from the attribute `_devices` of the
-    variable that a new one shall be colocated with, and asks for nothing else
-    of it. That is no public API: tests/test_placement.py says when it changes.
-    """
-
-    def __init__(self, devices):
-        self._devices = tuple(devices)
 
 
 def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:

@@ -1,6 +1,6 @@
-"""Dropout, and the first layer, which makes the input of stored images.
+"""Input normalization with color noise, and dropout (Sec. 2, 4.1 and 4.2).
 
-Both draw random numbers that belong to an image's place in the global batch.
+Both draw random numbers by an example's position in the global batch.
 """
 
 import functools
@@ -12,38 +12,27 @@ import tensorflow as tf
 
 from alexnet_tf.models.tower_layers import OnTower, compiled
 
-_register = keras.saving.register_keras_serializable("alexnet_tf")
 
-
-# Its name in .keras files, which those of version 0.1 have.
+# .keras files of version 0.1 have it as Pixels.
 @keras.saving.register_keras_serializable("alexnet_tf", name="Pixels")
 class InputNormalization(OnTower, keras.layers.Layer):
-    """Makes the network's input of stored images (Sec. 2 and 4.1).
-
-    Subtracts the mean and, in training, adds color noise.
+    """Subtraction of the mean and, in training, color noise (Sec. 2, 4.1).
 
     Args:
         mean: Mean color (3,) or mean image (height, width, 3), in 0..255.
-        noise_basis: 3x3 nested sequence B or None; each training image gets
-            the color z B added to all its pixels, z being three independent
-            standard Gaussians.
+        noise_basis: 3x3 nested sequence B or None; the color z B is added to
+            all pixels of a training image, z being three independent standard
+            Gaussians.
         noise_shrink: Training images are divided by this after the noise.
         seed: Seed of the noise, the same for all towers, which see the same
             image.
-        **kwargs: As for any layer.
+        **kwargs: See `OnTower` and `keras.layers.Layer`.
 
     Input shape: (batch, height, width, 3), uint8 or float in 0..255.
     Output shape: the same, floating.
     """
 
-    def __init__(
-        self,
-        mean,
-        noise_basis,
-        seed,
-        noise_shrink=1.0,
-        **kwargs,
-    ):
+    def __init__(self, mean, noise_basis, seed, noise_shrink=1.0, **kwargs):
         super().__init__(**kwargs)
         self.mean = np.asarray(mean, np.float32)
         self.noise_basis = noise_basis and [list(row) for row in noise_basis]
@@ -51,30 +40,28 @@ class InputNormalization(OnTower, keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape):
-        """Makes the noise's state."""
+        """Creates the noise's state."""
         self.noise_seed = keras.random.SeedGenerator(self.seed, name="noise")
 
     def call(self, images, training=False):
-        """Returns the images around zero."""
+        """Returns the normalized images."""
         _, height, width, _ = images.shape
         # Adding whole rows is several times faster than adding to each pixel.
         if self.mean.ndim == 1:
             added = -np.tile(self.mean, width)  # (width * 3,)
         else:
             added = -self.mean.reshape(height, -1)  # (height, width * 3)
-        shrink = 1.0
-        if training:
-            shrink = self.noise_shrink
-            if self.noise_basis:
-                gaussian = _draw(
-                    tf.random.stateless_normal,
-                    (tf.shape(images)[0], 3),
-                    self.noise_seed,
-                )
-                color = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
-                added += tf.tile(color[:, None], (1, 1, width))
-        make_input = self._compiled if training else self._add
-        return make_input(images, added, shrink)
+        if not training:
+            return self._add(images, added, 1.0)
+        if self.noise_basis:
+            gaussian = _draw(
+                tf.random.stateless_normal,
+                (tf.shape(images)[0], 3),
+                self.noise_seed,
+            )
+            color = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
+            added += tf.tile(color[:, None], (1, 1, width))
+        return self._compiled(images, added, self.noise_shrink)
 
     @functools.cached_property
     def _compiled(self):
@@ -123,29 +110,27 @@ def color_noise_basis(
     """
     if reading == "off" or std == 0:
         return None
-    eigenvalues, eigenvectors = np.linalg.eigh(np.array(covariance) / 255**2)
-    sizes = {
-        "paper": eigenvalues,
-        "code_2012": np.sqrt(np.maximum(eigenvalues, 0)),
-    }[reading]
+    sizes, eigenvectors = np.linalg.eigh(np.array(covariance) / 255**2)
+    if reading == "code_2012":
+        sizes = np.sqrt(np.maximum(sizes, 0))
     return (255 * std * sizes[:, None] * eigenvectors.T).tolist()
 
 
-@_register
+@keras.saving.register_keras_serializable("alexnet_tf")
 class Dropout(OnTower, keras.layers.Layer):
-    """Dropout as the paper has it (Sec. 4.2).
+    """Dropout as in the paper (Sec. 4.2).
 
-    Training sets a share `rate` of the inputs to zero and leaves the others as
-    they are; at test time all are multiplied by 1 - rate. Keras's own layer
-    divides by 1 - rate in training instead, which doubles what the next layer
-    sees, and gives all replicas the same mask.
+    Training sets the fraction `rate` of the inputs to zero and leaves the
+    others as they are; at test time all are multiplied by 1 - rate. Keras's
+    own layer divides by 1 - rate in training instead, which doubles what the
+    next layer sees, and gives all replicas the same mask.
 
     Args:
-        rate: Share of inputs to drop, in [0, 1).
+        rate: Fraction of the inputs to drop, in [0, 1).
         inverted: Whether to divide in training as Keras does, instead of
             multiplying at test time.
         seed: Seed of the masks; a random one by default.
-        **kwargs: As for any layer.
+        **kwargs: See `OnTower` and `keras.layers.Layer`.
 
     Input and output shape: (batch, units), floating.
     """
@@ -157,7 +142,7 @@ class Dropout(OnTower, keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape):
-        """Makes the masks' state."""
+        """Creates the masks' state."""
         self.mask_seed = keras.random.SeedGenerator(self.seed, name="masks")
 
     def call(self, inputs, training=False):
@@ -184,10 +169,10 @@ class Dropout(OnTower, keras.layers.Layer):
 
 
 def _draw(sampler, shape, seed_generator):
-    """Draws random numbers for this replica's share of the global batch.
+    """Draws random numbers for this replica's examples of the global batch.
 
-    The numbers belong to an example's place in the global batch: they differ
-    between replicas and do not depend on how many there are.
+    An example's numbers depend on its position in the global batch: they
+    differ between replicas, and not with the number of replicas.
     """
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync if context else 1

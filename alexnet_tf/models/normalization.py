@@ -24,9 +24,9 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         k: k.
         alpha: alpha.
         beta: beta.
-        divide_alpha: Whether alpha is divided by the number of responses in
-            a whole window.
-        **kwargs: As for any layer.
+        divide_alpha: Whether to divide alpha by the number of responses in a
+            full window.
+        **kwargs: See `OnTower` and `keras.layers.Layer`.
 
     Input and output shape: (..., channels), floating. The arithmetic is in
     float32.
@@ -42,13 +42,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
     axes = (-1,)
 
     def __init__(
-        self,
-        size=5,
-        k=2.0,
-        alpha=1e-4,
-        beta=0.75,
-        divide_alpha=False,
-        **kwargs,
+        self, size=5, k=2.0, alpha=1e-4, beta=0.75, divide_alpha=False, **kwargs
     ):
         super().__init__(**kwargs)
         if size % 2 == 0:
@@ -64,7 +58,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         return self.on_device(function, inputs)
 
     def _at_test_time(self, x):
-        """Leaves it to TensorFlow's own operation, which has one pass only."""
+        """Uses TensorFlow's own operation, which takes a single pass."""
         rows = tf.reshape(tf.cast(x, tf.float32), (-1, 1, 1, x.shape[-1]))
         y = tf.nn.local_response_normalization(
             rows,
@@ -77,13 +71,13 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         return tf.cast(y, self.compute_dtype)
 
     def _in_training(self, inputs):
-        """Has XLA make a loop of the responses, and two of their gradient."""
+        """Uses XLA: one loop for the responses, two for their gradient."""
         respond, gradient_of = self._compiled
 
         @tf.custom_gradient
         def normalize(x):
-            # Stopped, or a tape would have XLA hand out all that lies between,
-            # in a loop each.
+            # Stopped, or a tape would make XLA return all intermediate
+            # tensors, in a loop each.
             y, factor = respond(tf.stop_gradient(x))
 
             def gradient(upstream):
@@ -103,7 +97,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         )
 
     def _respond(self, x):
-        """Returns the responses, and what the inputs were multiplied by."""
+        """Returns the responses, and the factors they are inputs times."""
         x = tf.cast(x, tf.float32)
         factor = self._power(self._scale(x))
         return tf.cast(x * factor, self.compute_dtype), factor
@@ -127,8 +121,8 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
     def _window_sum(self, x, function=tf.identity):
         """Sums function(x) over the window around each response.
 
-        Each neighbor is shifted by itself, and before it goes into the
-        function: XLA makes one loop of that, and several of other orders.
+        Each neighbor is shifted separately, before the function is applied:
+        XLA makes one loop of that, and several of other orders.
         """
         reach = self.size // 2
         for axis in self.axes:
@@ -156,7 +150,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
 
 
 def _shifted(x, by, axis):
-    """Returns x moved along an axis, with zeros where there is nothing."""
+    """Returns x moved along an axis, with zeros moved in."""
     by = max(-x.shape[axis], min(x.shape[axis], by))
     kept = [slice(None)] * x.shape.rank
     kept[axis] = slice(max(by, 0), x.shape[axis] + min(by, 0))
@@ -167,10 +161,10 @@ def _shifted(x, by, axis):
 
 @_register
 class SpatialResponseNormalization(LocalResponseNormalization):
-    """Response normalization over neighboring places of each map.
+    """Response normalization over neighboring positions of each map.
 
-    The window has `size` x `size` places of one channel. It stands in layer 2
-    of the 2012 source and not in the paper.
+    The window has `size` x `size` positions of one channel. The 2012 source
+    has it in layer 2, the paper does not.
 
     Input and output shape: (batch, height, width, channels), floating.
     """

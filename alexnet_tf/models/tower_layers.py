@@ -1,4 +1,32 @@
-"""Layers on the device of their tower: Keras's own, and what joins towers."""
+"""Layers that run on the device of their tower (Sec. 3.2).
+
+Keras and TensorFlow alone would run both towers of a replica on one device:
+
+- Operations. `tf.device` around the construction of a functional model places
+  nothing: construction only infers shapes, and the operations are made later,
+  each time a replica traces the model. `OnTower.__call__` therefore enters the
+  device in every call.
+- Variables. Under MirroredStrategy `tf.device` does not place variables
+  either; the strategy mirrors each one over the replicas' primary devices.
+  `DeviceLayout.scope` has their copies created on the tower's devices.
+- Gradients. A tape places gradient operations on the device where
+  `tape.gradient` is called, the primary one, and copies the activations that
+  they need there. `DeviceLayout.run` wraps a layer's arithmetic in
+  `tf.custom_gradient`: an inner tape records it, and its gradient is computed
+  on the tower's device.
+- Weights. `tf.custom_gradient` accepts functions of tensors; it refuses
+  trainable variables read inside, and a frozen Keras weight is still a
+  trainable variable of TensorFlow's. `OnTower.on_device` passes the values of
+  all weights in as tensors, and `keras.StatelessScope` lets the layer find
+  them in place of its variables.
+- Casts. Keras casts inputs and weights to the compute dtype before `call`, and
+  so outside that function: in 16 bits the gradients of the casts would run on
+  the primary device, and each step would carry all gradients of the other
+  tower there and back. Autocasting is off, and `OnTower.on_device` casts
+  inside.
+- Sums. Where several layers use one output, the tape sums their gradients on
+  the primary device. `Replicate` sums them on the tower's.
+"""
 
 from collections.abc import Callable
 
@@ -6,17 +34,13 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf.distribution.placement import DeviceLayout
+from alexnet_tf.distribution.private_api import uncast_value
 
 _register = keras.saving.register_keras_serializable("alexnet_tf")
 
 
 def compiled(function: Callable, name: str) -> Callable:
-    """Returns a function of tensors compiled by XLA, as one loop or few.
-
-    Args:
-        function: The function.
-        name: Its name in traces of a step.
-    """
+    """Returns a function of tensors compiled by XLA, with a name for traces."""
 
     def named(*arguments):
         return function(*arguments)
@@ -35,45 +59,46 @@ class OnTower:
     """
 
     def __init__(self, *args, tower=0, layout=None, **kwargs):
-        # Inputs cast outside `on_device` would have the gradients of their
-        # casts on the lead.
         super().__init__(*args, autocast=False, **kwargs)
         self.tower = tower
         self.layout = layout or DeviceLayout()
 
+    @property
+    def figure_name(self) -> str:
+        """The layer's name in Figure 2: conv1 for conv1_tower0."""
+        return self.name.removesuffix(f"_tower{self.tower}")
+
     def __call__(self, *args, **kwargs):
-        """Calls the layer, and makes its variables, on its tower's device."""
+        """Calls the layer, and creates its variables, on its tower's device."""
         with self.layout.scope(self.tower):
             return super().__call__(*args, **kwargs)
 
     def call(self, inputs):
-        """Returns what the layer makes of its inputs."""
+        """Returns the layer's outputs."""
         return self.on_device(super().call, inputs)
 
     def on_device(self, function, inputs):
-        """Calls `function(inputs)`; its gradient runs on the device too.
+        """Calls `function(inputs)` on the tower's device, gradient included.
 
         Inputs and weights are cast to the layer's compute dtype.
         """
         tensors = tf.nest.flatten(inputs)
-        variables = self.weights  # Frozen ones, too.
+        variables = self.weights  # With the frozen ones.
 
         def of_tensors(*all_tensors):
             cast = [
                 tf.cast(tensor, self.compute_dtype)
                 for tensor in all_tensors[: len(tensors)]
             ]
-            inputs_again = tf.nest.pack_sequence_as(inputs, cast)
             values = all_tensors[len(tensors) :]
             with keras.StatelessScope(zip(variables, values, strict=True)):
-                return function(inputs_again)
+                return function(tf.nest.pack_sequence_as(inputs, cast))
 
-        # Not v.value, which would be cast here and not in the function.
-        values = [tf.convert_to_tensor(v._value) for v in variables]
+        values = [uncast_value(variable) for variable in variables]
         return self.layout.run(self.tower, of_tensors, *tensors, *values)
 
     def get_config(self):
-        """Returns the constructor's arguments, less the layout."""
+        """Returns the constructor's arguments, without the layout."""
         return {**super().get_config(), "tower": self.tower}
 
 
@@ -104,7 +129,7 @@ class Flatten(OnTower, keras.layers.Flatten):
 
 @_register
 class Concatenate(OnTower, keras.layers.Concatenate):
-    """Concatenation on a tower: where it sees the others' outputs."""
+    """Concatenation on a tower, of its own and other towers' outputs."""
 
 
 @_register
@@ -114,12 +139,7 @@ class Add(OnTower, keras.layers.Add):
 
 @_register
 class Channels(OnTower, keras.layers.Layer):
-    """Some of the channels, one after another.
-
-    Args:
-        start: The first one.
-        stop: The one after the last.
-        **kwargs: As for any layer.
+    """The channels from `start` to before `stop`.
 
     Input shape: (..., channels). Output shape: (..., stop - start).
     """
@@ -137,17 +157,16 @@ class Channels(OnTower, keras.layers.Layer):
         return {**super().get_config(), "start": self.start, "stop": self.stop}
 
 
-# Its name in .keras files, which those of version 0.1 have.
+# .keras files of version 0.1 have it as Fork.
 @keras.saving.register_keras_serializable("alexnet_tf", name="Fork")
 class Replicate(OnTower, keras.layers.Layer):
-    """Gives one output to several consumers.
+    """One copy of an output for each of its consumers.
 
-    The consumers' gradients are summed here, on the tower's device; without
-    a fork the tape would sum them on the lead.
+    The consumers' gradients are summed on the tower's device.
 
     Args:
         copies: Number of consumers.
-        **kwargs: As for any layer.
+        **kwargs: See `OnTower` and `keras.layers.Layer`.
     """
 
     def __init__(self, copies, **kwargs):

@@ -1,7 +1,7 @@
-"""Reads what Caffe writes: networks with their weights, and mean images.
+"""Caffe's files: networks with their weights, and mean images.
 
-Both are protocol buffers. Of Caffe's messages only the fields that matter here
-are known; `google.protobuf`, which TensorFlow brings, passes over the others.
+Both are protocol buffers. Only the fields used here are declared;
+`google.protobuf`, a dependency of TensorFlow, skips the others.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 
 from alexnet_tf.config.errors import UserError
 
-# Name, number and type of each field, of Caffe's own caffe.proto; a star for
-# those that occur several times. V1 is what Caffe wrote until 2014.
+# Name, number and type of fields in Caffe's caffe.proto; a star marks repeated
+# ones. Caffe wrote V1 layers until 2014.
 _MESSAGES = {
     "BlobShape": "dim 1 int64 *",
     "BlobProto": "num 1 int64, channels 2 int64, height 3 int64, "
@@ -30,7 +30,7 @@ _MESSAGES = {
     "NetParameter": "name 1 string, layer 100 LayerParameter *, "
     "layers 2 V1LayerParameter *",
 }
-_DEFAULTS = {"local_size": 5, "alpha": 1.0, "beta": 0.75, "k": 1.0}
+_LRN_DEFAULTS = {"local_size": 5, "alpha": 1.0, "beta": 0.75, "k": 1.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,17 +48,12 @@ class CaffeLayer:
 
 
 def read_network(file: Path) -> dict[str, CaffeLayer]:
-    """Reads a .caffemodel, of either generation of the format.
+    """Reads a .caffemodel of either generation of the format.
 
-    Args:
-        file: The file. Memory of about four times its size is needed.
+    It takes memory of about four times the file's size.
 
     Returns:
-        Its layers by name, in their order.
-
-    Raises:
-        UserError: if the file cannot be read, is something else, was cut
-            short, or has numbers that are not finite.
+        The layers by name, in the file's order.
     """
     network = _read(file, "NetParameter")
     layers = [*network.layer, *network.layers]
@@ -77,13 +72,10 @@ def read_network(file: Path) -> dict[str, CaffeLayer]:
 
 
 def read_mean(file: Path) -> np.ndarray:
-    """Reads a mean image, as Caffe's compute_image_mean writes it.
+    """Reads a mean image that Caffe's compute_image_mean wrote.
 
     Returns:
         float32 (height, width, 3), RGB in 0..255.
-
-    Raises:
-        UserError: if the file cannot be read or is something else.
     """
     image = _array(_read(file, "BlobProto"), str(file))
     if image.ndim != 3 or len(image) != 3:
@@ -103,16 +95,16 @@ def _read(file, message):
         ) from error
     except DecodeError as error:
         raise UserError(
-            f"{file} is not a whole file of Caffe's, or of something else; "
-            "get it again, and compare its SHA-1."
+            f"{file} is damaged, incomplete or not a file of Caffe's; get it "
+            "again, and compare its SHA-1."
         ) from error
 
 
 def _array(blob, name):
     """Returns a blob's numbers in its shape, without leading ones."""
     values = blob.data or blob.double_data
-    four = (blob.num, blob.channels, blob.height, blob.width)
-    shape = tuple(blob.shape.dim) or four
+    legacy = (blob.num, blob.channels, blob.height, blob.width)
+    shape = tuple(blob.shape.dim) or legacy
     expected = math.prod(shape) if min(shape) > 0 and len(shape) < 9 else 0
     if not expected or len(values) != expected:
         raise UserError(
@@ -127,24 +119,20 @@ def _array(blob, name):
         )
     array = array.reshape(shape)
     while array.ndim > 1 and len(array) == 1:
-        array = array[0]  # Four axes were the least in 2014.
+        array = array[0]  # Until 2014 a blob had at least four axes.
     return array
 
 
 def _normalization(layer):
     if not layer.HasField("lrn_param"):
         return None
-    return {
-        name: getattr(layer.lrn_param, name)
-        if layer.lrn_param.HasField(name)
-        else default
-        for name, default in _DEFAULTS.items()
-    }
+    found = {field.name: value for field, value in layer.lrn_param.ListFields()}
+    return _LRN_DEFAULTS | found
 
 
 @functools.cache
 def _message_class(name):
-    """Makes the class of one of `_MESSAGES`."""
+    """Returns the class of one of `_MESSAGES`."""
     schema = descriptor_pb2.FileDescriptorProto(
         name="caffe.proto", package="caffe", syntax="proto2"
     )
@@ -160,10 +148,10 @@ def _message_class(name):
 
 
 def _add_field(message, name, number, kind, star=""):
-    kinds = descriptor_pb2.FieldDescriptorProto
+    types = descriptor_pb2.FieldDescriptorProto
     field = message.field.add(name=name, number=int(number))
-    field.label = kinds.LABEL_REPEATED if star else kinds.LABEL_OPTIONAL
+    field.label = types.LABEL_REPEATED if star else types.LABEL_OPTIONAL
     if kind in _MESSAGES:
-        field.type, field.type_name = kinds.TYPE_MESSAGE, f".caffe.{kind}"
+        field.type, field.type_name = types.TYPE_MESSAGE, f".caffe.{kind}"
     else:
-        field.type = getattr(kinds, f"TYPE_{kind.upper()}")
+        field.type = getattr(types, f"TYPE_{kind.upper()}")

@@ -1,4 +1,4 @@
-"""Networks as Caffe writes them, and its forward pass in float64."""
+"""Networks in Caffe's format, and Caffe's forward pass in float64."""
 
 import numpy as np
 from google.protobuf import (
@@ -7,8 +7,7 @@ from google.protobuf import (
     message_factory,
 )
 
-# Layers, in the order of Caffe's AlexNet, and what each has: (kernels, size,
-# stride, padding, groups).
+# Of Caffe's AlexNet: (kernels, size, stride, padding, groups).
 CONVOLUTIONS = {
     "conv1": (96, 11, 4, 0, 1),
     "conv2": (256, 5, 1, 2, 2),
@@ -16,12 +15,12 @@ CONVOLUTIONS = {
     "conv4": (384, 3, 1, 1, 2),
     "conv5": (256, 3, 1, 1, 2),
 }
+_UPPER = ("conv3", "relu3", "conv4", "relu4", "conv5", "relu5", "pool5")
+_UPPER += ("fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8", "prob")
 ALEXNET = ("conv1", "relu1", "norm1", "pool1")
-ALEXNET += ("conv2", "relu2", "norm2", "pool2", "conv3", "relu3", "conv4")
-ALEXNET += ("relu4", "conv5", "relu5", "pool5", "fc6", "relu6", "drop6")
-ALEXNET += ("fc7", "relu7", "drop7", "fc8", "prob")
-CAFFENET = [*ALEXNET]
-CAFFENET[2:4], CAFFENET[6:8] = ["pool1", "norm1"], ["pool2", "norm2"]
+ALEXNET += ("conv2", "relu2", "norm2", "pool2", *_UPPER)
+CAFFENET = ("conv1", "relu1", "pool1", "norm1")
+CAFFENET += ("conv2", "relu2", "pool2", "norm2", *_UPPER)
 
 
 def make_weights(crop_size, *, classes, width, groups=2, seed=0):
@@ -34,16 +33,11 @@ def make_weights(crop_size, *, classes, width, groups=2, seed=0):
 
     weights, channels = {}, 3
     side = crop_size
-    for name, (
-        kernels,
-        size,
-        stride,
-        padding,
-        of_paper,
-    ) in CONVOLUTIONS.items():
+    for name, convolution in CONVOLUTIONS.items():
+        kernels, size, stride, padding, own_groups = convolution
         kernels = groups * round(kernels * width / groups)
-        in_groups = groups if of_paper > 1 else 1
-        weights[name] = draw(kernels, channels // in_groups, size, size)
+        inputs = channels // groups if own_groups > 1 else channels
+        weights[name] = draw(kernels, inputs, size, size)
         channels = kernels
         side = (side + 2 * padding - size) // stride + 1
         if name in ("conv1", "conv2", "conv5"):
@@ -76,7 +70,7 @@ def convolve(x, kernel, bias, stride, padding, groups):
 
 
 def normalize(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
-    """Divides by (k + alpha / n sum x^2)^beta over all channels around."""
+    """Returns Caffe's response normalization, across all channels."""
     reach = size // 2
     squares = np.pad(x**2, [(0, 0), (reach, reach), (0, 0), (0, 0)])
     sums = sum(squares[:, i : i + x.shape[1]] for i in range(size))
@@ -84,7 +78,7 @@ def normalize(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
 
 
 def pool(x, size=3, stride=2):
-    """Takes maxima, also of windows that begin inside and end outside."""
+    """Returns maxima; windows may end outside."""
     sides = [-(-(side - size) // stride) + 1 for side in x.shape[2:]]
     pooled = np.empty((*x.shape[:2], *sides))
     for row, column in np.ndindex(*sides):
@@ -95,7 +89,7 @@ def pool(x, size=3, stride=2):
 
 
 def caffe_logits(images, weights, layers, groups=2, mean=(104, 117, 123)):
-    """Returns what Caffe's network makes of RGB images (batch, h, w, 3)."""
+    """Returns the logits of a Caffe network for RGB images (batch, h, w, 3)."""
     x = images[..., ::-1].transpose(0, 3, 1, 2).astype(np.float64)
     x = x - np.reshape(
         mean, (-1, 1, 1) if np.ndim(mean) == 1 else (3, *x.shape[2:])
@@ -103,9 +97,9 @@ def caffe_logits(images, weights, layers, groups=2, mean=(104, 117, 123)):
     for layer in layers:
         kind = layer.rstrip("0123456789")
         if kind == "conv":
-            *_, stride, padding, of_paper = CONVOLUTIONS[layer]
-            in_groups = groups if of_paper > 1 else 1
-            x = convolve(x, *weights[layer], stride, padding, in_groups)
+            *_, stride, padding, own_groups = CONVOLUTIONS[layer]
+            own_groups = groups if own_groups > 1 else 1
+            x = convolve(x, *weights[layer], stride, padding, own_groups)
         elif kind == "fc":
             kernel, bias = weights[layer]
             x = x.reshape(len(x), -1) @ kernel.T + bias
@@ -135,7 +129,7 @@ def field(name, number, kind, repeated=False, packed=None):
 
 
 def messages(*, packed=True):
-    """Returns the classes of the part of caffe.proto that networks have."""
+    """Returns the message classes of networks, a part of caffe.proto."""
     file = descriptor_pb2.FileDescriptorProto(
         name="test.proto", package="test", syntax="proto2"
     )
@@ -195,7 +189,7 @@ LEGACY = ("num", "channels", "height", "width")
 
 
 def fill(blob, array, *, v1, double=False):
-    """Writes an array into a blob as that generation of Caffe does."""
+    """Writes an array into a blob of either generation of the format."""
     if v1:  # Four axes, the first ones 1.
         shape = (1,) * (4 - array.ndim) + array.shape
         for name, side in zip(LEGACY, shape, strict=True):
@@ -209,7 +203,7 @@ def fill(blob, array, *, v1, double=False):
 def write_caffemodel(
     file, weights, order, *, v1, packed=True, double=False, lrn=None
 ):
-    """Writes a network as Caffe does."""
+    """Writes a network in Caffe's format."""
     network = messages(packed=packed)["NetParameter"](name="AlexNet")
     network.input_dim.extend([10, 3, 227, 227])
     for name in order:
@@ -226,6 +220,6 @@ def write_caffemodel(
         for array in weights.get(name, ()):
             blob = layer.blobs.add()
             fill(blob, array, v1=v1, double=double)
-            blob.diff.extend([0.5] * 3)  # To be passed over.
+            blob.diff.extend([0.5] * 3)  # To be skipped.
     file.write_bytes(network.SerializeToString())
     return file

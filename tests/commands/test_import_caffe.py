@@ -1,11 +1,13 @@
-"""Networks in Caffe's own format, imported, against its own arithmetic."""
+"""Networks imported from Caffe's format, against Caffe's arithmetic."""
 
+import functools
 import hashlib
 import json
 
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 
 from alexnet_tf.benchmarks import traffic
 from alexnet_tf.config.errors import UserError
@@ -15,11 +17,14 @@ from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.pipeline import evaluation_batches
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.main import main
-from alexnet_tf.models.build import load_best
+from alexnet_tf.models.build import best_checkpoint, load_best
 from alexnet_tf.storage import caffe_format as caffe
-from alexnet_tf.storage.dataset_info import placeholder_info
+from alexnet_tf.storage.dataset_info import (
+    placeholder_info,
+    read_dataset_info,
+)
 from alexnet_tf.storage.run_dir import RunDir
-from alexnet_tf.training.trainer import build_trainer
+from alexnet_tf.training.trainer import build_trainer, initialize_from
 from tests.commands.caffe_nets import (
     ALEXNET,
     CAFFENET,
@@ -29,9 +34,10 @@ from tests.commands.caffe_nets import (
     messages,
     write_caffemodel,
 )
+from tests.support import zero_weights
 
 SMALL = ("--width=0.1", "--gpus=none")
-# As small as patches can be that Caffe cuts into the same places: 15, 7, 3, 1.
+# The smallest patches that Caffe divides into the same maps: 15, 7, 3, 1.
 TINY = (*SMALL, "--image_size=72", "--crop_size=67", "--batch_size=20")
 
 
@@ -55,10 +61,17 @@ def import_net(run, file, *flags):
 
 
 def images_of(side, count=3):
-    """Returns images of large patches, so that responses differ much."""
+    """Returns images of large patches, for responses that differ widely."""
     coarse = np.random.default_rng(1).integers(0, 256, (count, 8, 8, 3))
     images = [PIL.Image.fromarray(i.astype(np.uint8)) for i in coarse]
     return np.stack([np.asarray(i.resize((side, side))) for i in images])
+
+
+@functools.cache
+def expected_logits(order, groups):
+    """Returns the weights of a network, and its logits by Caffe."""
+    net = make_weights(227, classes=7, width=0.1, groups=groups)
+    return net, caffe_logits(images_of(227), net, order, groups)
 
 
 @pytest.mark.parametrize(
@@ -73,20 +86,19 @@ def images_of(side, count=3):
     ids=["alexnet-v1", "alexnet", "caffenet-v1", "four-groups", "one-group"],
 )
 def test_logits_are_those_of_caffe(tmp_path, labels, order, groups, v1, flags):
-    net = make_weights(227, classes=7, width=0.1, groups=groups)
+    net, expected = expected_logits(order, groups)
+    assert expected.std() > 5  # Not all alike.
     file = write_caffemodel(tmp_path / "net.caffemodel", net, order, v1=v1)
     flags = [*flags, *SMALL, f"--labels={labels}"]
     assert import_net(tmp_path / "run", file, *flags) == 0
     model, _ = open_run(tmp_path / "run")
     images = images_of(227)
-    expected = caffe_logits(images, net, order, groups)
-    assert expected.std() > 5  # Not all alike.
     found = model(images, training=False)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
     if groups > 1:
         model, _ = open_run(tmp_path / "run", "--nolrn_across_towers")
         apart = np.abs(model(images, training=False) - expected).max()
-        assert apart > 0.01  # What the border between the towers makes.
+        assert apart > 0.01  # The border between the towers matters.
 
 
 def test_the_mean_image_is_caffes(tmp_path, labels):
@@ -100,7 +112,7 @@ def test_the_mean_image_is_caffes(tmp_path, labels):
     mean_file.write_bytes(blob.SerializeToString())
     flags = [f"--labels={labels}", f"--mean={mean_file}", *SMALL]
     assert import_net(tmp_path / "run", file, *flags) == 0
-    mean_file.unlink()  # The run has it.
+    mean_file.unlink()  # The run has a copy.
     model, _ = open_run(tmp_path / "run")
     images = images_of(227)
     start = (256 - 227) // 2  # As in Caffe's data_transformer.
@@ -128,12 +140,12 @@ def test_all_ways_to_write_numbers_are_read(tmp_path, v1, packed, double):
             np.testing.assert_array_equal(array, expected.astype(np.float32))
 
 
-# --- Like any other run.
+# --- An imported run is like any other.
 
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory, data_dir):
-    """A run with the classes of the tiny data set; not to be changed."""
+    """A run with the classes of the tiny data set; read-only."""
     directory = tmp_path_factory.mktemp("imported")
     net = make_weights(67, classes=12, width=0.1)
     file = write_caffemodel(directory / "net.caffemodel", net, ALEXNET, v1=True)
@@ -193,33 +205,41 @@ def test_an_imported_run_predicts_and_is_exported(
         np.testing.assert_allclose(scores, other_scores, atol=1e-5)
 
 
-def test_training_goes_on_from_an_imported_run(
-    imported, data_dir, tmp_path, capsys
-):
+def test_training_starts_from_an_imported_run(imported, data_dir, capsys):
+    """One step; tests/training/test_finetune.py runs whole jobs."""
     flags = ["--flagfile=flags/caffe_alexnet.cfg", *TINY]
     flags += ["--dataset=shapes/tiny", f"--data_dir={data_dir}"]
     flags += ["--flagfile=flags/finetune.cfg", f"--init_from={imported}"]
-    flags += ["--epochs=1", f"--run_dir={tmp_path}", "--virtual_devices=2"]
-    assert main(flags) == 0
+    config, _ = parse([*flags, "--virtual_devices=2"])
+    run_dir = RunDir(imported)
+    info = read_dataset_info(run_dir)
+    model = build_trainer(config, info, connect(config))
+    initialize_from(best_checkpoint(run_dir), model)
     assert "New random weights: none" in capsys.readouterr().out
     before, _ = open_run(imported)
-    after, _ = open_run(tmp_path)
+    for one, other in zip(before.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    batch = (images_of(67), np.arange(3))
+    dataset = tf.data.Dataset.from_tensors(batch)
+    model.fit(dataset, shuffle=False, verbose=0)
     for name in ("conv1_tower0", "conv2_tower1"):  # Frozen.
         np.testing.assert_array_equal(
-            before.get_layer(name).kernel, after.get_layer(name).kernel
+            before.get_layer(name).kernel, model.get_layer(name).kernel
         )
     for name in ("conv3_tower0", "fc8_tower1"):
-        change = before.get_layer(name).kernel - after.get_layer(name).kernel
+        change = before.get_layer(name).kernel - model.get_layer(name).kernel
         assert np.abs(change).max() > 0
 
 
-def test_training_on_an_imported_run_says_that_it_is_finished(imported, capsys):
+def test_an_imported_run_is_finished(imported, capsys):
     assert main([f"--flagfile={imported}/flags.cfg"]) == 0
     assert "imported_from" in capsys.readouterr().out
 
 
-def test_labels_may_say_more_than_the_data_set(imported, data_dir, tmp_path):
-    """So that synset_words.txt does for evaluation and prediction."""
+def test_labels_may_be_longer_than_the_class_names(
+    imported, data_dir, tmp_path
+):
+    """As synset_words.txt does."""
     names = sources.class_names("shapes/tiny", data_dir=data_dir)
     longer = tmp_path / "labels.txt"
     longer.write_text("\n".join(f"{name} and more" for name in names))
@@ -235,7 +255,9 @@ def test_labels_may_say_more_than_the_data_set(imported, data_dir, tmp_path):
     assert main(["evaluate", str(tmp_path / "other"), "--gpus=none"]) == 2
 
 
-def test_the_sum_of_the_file_is_told(imported, tmp_path, data_dir, capsys):
+def test_the_checksum_is_reported_and_recorded(
+    imported, tmp_path, data_dir, capsys
+):
     file = imported.parent / "net.caffemodel"
     sha1 = hashlib.sha1(file.read_bytes()).hexdigest()
     flags = ["--dataset=shapes/tiny", f"--data_dir={data_dir}", *TINY]
@@ -245,7 +267,9 @@ def test_the_sum_of_the_file_is_told(imported, tmp_path, data_dir, capsys):
     assert result["sha1"] == sha1 and result["imported_from"] == str(file)
 
 
-def test_a_network_without_normalization_is_told(imported, tmp_path, capsys):
+def test_a_network_without_normalization_does_not_fit(
+    imported, tmp_path, capsys
+):
     net = make_weights(67, classes=12, width=0.1)
     order = [name for name in ALEXNET if name != "norm2"]
     file = write_caffemodel(tmp_path / "net.caffemodel", net, order, v1=False)
@@ -262,8 +286,9 @@ def test_only_the_maps_at_the_border_cross():
         ["--flagfile=flags/caffe_alexnet.cfg", "--virtual_devices=2"]
     )
     devices = connect(config)
-    facts = placeholder_info(map(str, range(1000)))
-    model = build_trainer(config, facts, devices)
+    info = placeholder_info(map(str, range(1000)))
+    with zero_weights():
+        model = build_trainer(config, info, devices)
     transfers = traffic.find_transfers(traffic.trace_training_step(model, 1))
     # Two maps of each normalization and the gradient of the other's two.
     borders = 2 * 2 * (55 * 55 + 27 * 27)
@@ -276,30 +301,31 @@ def test_only_the_maps_at_the_border_cross():
 
 
 def damaged_files():
-    """Yields names, what to do with a good file's bytes, and what is told."""
-    yield "cut", lambda good: good[: len(good) // 2], "not a whole file"
-    yield "one byte less", lambda good: good[:-1], "not a whole file"
-    yield "text", lambda good: b'name: "AlexNet"\nlayer {\n', "not a whole file"
+    """Yields a name, a change of a good file's bytes, and the message."""
+    broken = "is damaged, incomplete or not a file of Caffe's"
+    yield "cut", lambda good: good[: len(good) // 2], broken
+    yield "one byte less", lambda good: good[:-1], broken
+    yield "text", lambda good: b'name: "AlexNet"\nlayer {\n', broken
     yield "nothing", lambda good: b"", "no layers with weights"
     noise = np.random.default_rng(3).bytes(100_000)
-    yield "noise", lambda good: noise, "not a whole file"
+    yield "noise", lambda good: noise, broken
     png = b"\x89PNG\r\n\x1a\n" + noise
-    yield "picture", lambda good: png, "not a whole file"
+    yield "picture", lambda good: png, broken
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [pytest.param(*case, id=name) for name, *case in damaged_files()],
 )
-def test_a_file_that_is_none_of_caffes(
-    imported, tmp_path, labels, capsys, change, told
+def test_damaged_and_foreign_files(
+    imported, tmp_path, labels, capsys, change, message
 ):
     good = (imported.parent / "net.caffemodel").read_bytes()
     bad = tmp_path / "bad.caffemodel"
     bad.write_bytes(change(good))
     assert import_net(tmp_path / "run", bad, *TINY, f"--labels={labels}") == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {bad} ") and told in error
+    assert error.startswith(f"error: {bad} ") and message in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
@@ -315,7 +341,7 @@ def test_a_file_cut_anywhere_is_an_error(imported, tmp_path):
             layers = caffe.read_network(file)
         except UserError:
             continue
-        # Between two layers: what is missing is found missing later.
+        # Cut between two layers; a later check finds what is missing.
         assert len(layers) < whole
 
 
@@ -332,7 +358,7 @@ def with_nan(net):
 
 
 @pytest.mark.parametrize(
-    ("change", "flags", "told"),
+    ("change", "flags", "message"),
     [
         (without("conv4"), [], "no layer conv4 with weights; its layers are"),
         (reshaped, [], "conv2 of the file has weights of 26x10x5x5 and 26,"),
@@ -349,8 +375,8 @@ def with_nan(net):
         (None, ["--mean=image"], "would have to be measured"),
     ],
 )
-def test_what_does_not_fit_is_told(
-    imported, tmp_path, data_dir, capsys, change, flags, told
+def test_networks_and_settings_that_do_not_fit(
+    imported, tmp_path, data_dir, capsys, change, flags, message
 ):
     file = imported.parent / "net.caffemodel"
     if change:
@@ -361,18 +387,18 @@ def test_what_does_not_fit_is_told(
     flags = ["--dataset=shapes/tiny", f"--data_dir={data_dir}", *TINY, *flags]
     code = import_net(tmp_path / "run", file, *flags)
     error = capsys.readouterr().err
-    if told is None:
+    if message is None:
         assert code == 0  # The same classes.
         return
-    assert code == 2 and told in error
+    assert code == 2 and message in error
     assert len(error.splitlines()) <= 2
     assert not (tmp_path / "run" / "dataset.json").exists()
 
 
-def test_a_mean_of_another_size_or_kind_is_told(imported, tmp_path, capsys):
+def test_mean_images_that_do_not_fit(imported, tmp_path, capsys):
     file = tmp_path / "mean.binaryproto"
-    for shape, told in (
-        ((3, 80, 90), "has 90x80 pixels; it needs the sides of"),
+    for shape, message in (
+        ((3, 80, 90), "is of 90x80 pixels; it needs the sides of"),
         ((2, 72, 72), "not a mean image: it has shape (2, 72, 72)"),
     ):
         blob = messages()["BlobProto"]()
@@ -381,14 +407,14 @@ def test_a_mean_of_another_size_or_kind_is_told(imported, tmp_path, capsys):
         net = imported.parent / "net.caffemodel"
         flags = [*TINY, f"--mean={file}", "--dataset=shapes/tiny"]
         assert import_net(tmp_path / "run", net, *flags) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     network = (imported.parent / "net.caffemodel").read_bytes()
     file.write_bytes(network)
     assert import_net(tmp_path / "run", net, *flags) == 2
     assert "has 0 numbers for shape" in capsys.readouterr().err
 
 
-def test_numbers_that_are_not_there_take_no_memory(tmp_path):
+def test_numbers_that_are_missing_take_no_memory(tmp_path):
     network = messages()["NetParameter"]()
     blob = network.layer.add(name="conv1").blobs.add()
     blob.shape.dim.extend([2**40, 2**40])

@@ -13,6 +13,7 @@ from alexnet_tf.distribution.devices import connect
 from alexnet_tf.models.alexnet import alexnet
 from alexnet_tf.storage.dataset_info import DatasetInfo
 from alexnet_tf.training.trainer import build_trainer
+from tests.support import zero_weights
 
 PAPER = {
     "conv1": (55, 55, 48),
@@ -124,14 +125,16 @@ def test_all_flag_files_are_in_the_table():
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_network_at_full_size(name):
     parameters, changes = GOLDEN[name]
-    net = alexnet(1000, settings(name))
+    with zero_weights():
+        net = alexnet(1000, settings(name))
     expected = {k: v for k, v in (PAPER | changes).items() if v}
     assert shapes_of_tower_0(net) == expected
     assert net.count_params() == parameters
 
 
 def test_the_sixth_convolution_at_full_size():
-    net = alexnet(1000, settings("paper", "--conv6"))
+    with zero_weights():
+        net = alexnet(1000, settings("paper", "--conv6"))
     assert shapes_of_tower_0(net) == PAPER | {"conv6": (6, 6, 128)}
     conv6 = 2 * (3 * 3 * 128 * 128 + 128)
     assert net.count_params() == 60_965_224 + conv6

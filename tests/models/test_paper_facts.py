@@ -1,7 +1,6 @@
-"""What the paper says of its network, and what this one has."""
+"""The paper's counts, and the network's."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +13,11 @@ def facts(tmp_path_factory):
     arguments = ["inspect", "--paper_facts", "--flagfile=flags/paper.cfg"]
     assert main([*arguments, f"--json={file}"]) == 0
     facts = json.loads(file.read_text())["facts"]
-    return {claim["about"]: claim for claim in facts}
+    return {fact["what"]: fact for fact in facts}
 
 
 @pytest.mark.parametrize(
-    ("about", "here"),
+    ("what", "counted"),
     [
         ("parameters", "60,965,224"),
         ("input numbers", "150,528"),
@@ -49,34 +48,28 @@ def facts(tmp_path_factory):
         ("conv5 share of parameters", "0.73%"),
     ],
 )
-def test_what_is_counted_is_the_papers(facts, about, here):
-    assert facts[about]["here"] == here
+def test_the_paper_network_has_these_counts(facts, what, counted):
+    assert facts[what]["counted"] == counted
 
 
-def test_what_differs_from_the_paper_is_explained(facts):
+def test_differences_from_the_paper_are_explained(facts):
     differing = {
-        about
-        for about, claim in facts.items()
-        if claim["paper"] and claim["paper"] != claim["here"]
+        what
+        for what, fact in facts.items()
+        if fact["paper"] and fact["paper"] != fact["counted"]
     }
     about_right = {"parameters", "bits of a label"}
     small = {f"conv{n} share of parameters" for n in (1, 2, 5)}
-    for about in differing - about_right - small:
-        assert facts[about]["note"], about
+    for what in differing - about_right - small:
+        assert facts[what]["note"], what
     assert "conv1 neurons" in differing
 
 
 def test_the_neurons_of_figure_2_add_up_as_the_note_says(facts):
     figure_2 = [
-        int(claim["paper"].replace(",", ""))
-        for about, claim in facts.items()
-        if about.endswith(" neurons")
+        int(fact["paper"].replace(",", ""))
+        for what, fact in facts.items()
+        if what.endswith(" neurons")
     ]
     assert sum(figure_2) == 622_312
     assert sum(figure_2) - 55 * 48 * 96 + 55 * 55 * 96 == 659_272
-
-
-def test_the_tests_that_claims_name_exist(facts):
-    for claim in facts.values():
-        file, name = claim["test"].split("::")
-        assert f"def {name}(" in (Path("tests") / file).read_text()
