@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+import socket
 from unittest import mock
 
 import numpy as np
@@ -67,3 +69,22 @@ def zero_weights():
 
     with mock.patch.object(TowerBuilder, "_initializers", zeros):
         yield
+
+
+def free_addresses(count, host="localhost"):
+    """Returns addresses with ports that were free a moment ago."""
+    ipv6 = ":" in host
+    family = socket.AF_INET6 if ipv6 else socket.AF_INET
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(socket.create_server((host, 0), family=family))
+            for _ in range(count)
+        ]
+        ports = [server.getsockname()[1] for server in servers]
+    return [f"[{host}]:{port}" if ipv6 else f"{host}:{port}" for port in ports]
+
+
+def tf_config(addresses, index):
+    """Returns TF_CONFIG for a worker."""
+    task = {"type": "worker", "index": index}
+    return json.dumps({"cluster": {"worker": addresses}, "task": task})

@@ -1,4 +1,4 @@
-"""Trains with several workers on one machine, to rehearse several machines."""
+"""Training with several local workers, to emulate a multi-machine job."""
 
 import contextlib
 import json
@@ -8,73 +8,66 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.config.flags import Config, to_arguments
-from alexnet_tf.storage.run_dir import RunDir, open_run
+from alexnet_tf.storage.run_dir import open_run
 
-# Seconds for which workers may go on after one has ended, and after SIGTERM.
-_PATIENCE = 60.0
-_PAUSE = 0.1
-# Done, mistaken, or stopped by a signal: starting again would be no use.
+# Seconds for which workers may run on after one has ended, and after SIGTERM.
+_GRACE_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+# Finished, refused, or stopped by a signal: a restart would not help.
 _FINAL = {0, UserError.exit_code, 128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 
 def run(config: Config) -> int:
-    """Starts --workers processes; if one is lost, all of them again.
+    """Starts --workers processes, and restarts all of them if one is lost.
 
-    The chief's words are shown, those of worker 1 are in worker-1.log of the
-    run directory.
-
-    Args:
-        config: The settings of the training.
+    The chief's output is shown; worker 1 writes to worker-1.log in the run
+    directory, and so on.
 
     Returns:
-        The exit code: 0, or that of the worker at which it went wrong; 128
-        and the number of a signal that ended it.
-
-    Raises:
-        UserError: if --run_dir names none, or a file.
+        The exit code of the worker that failed first, 0 if none did; 128 plus
+        the signal's number for a worker that a signal ended.
     """
     run_dir = open_run(config.run_dir)
     run_dir.path.mkdir(parents=True, exist_ok=True)
     for restart in range(config.max_restarts + 1):
-        with _workers(config, run_dir) as workers:
-            index, code = _wait(workers)
+        index, code = _run_workers(config, run_dir)
         if code in _FINAL:
             break
         print(f"Worker {index} ended with code {code}.", flush=True)
         if restart < config.max_restarts:
             print(
-                "All start again from the newest checkpoint; restart "
+                "Restarting all workers from the newest checkpoint, restart "
                 f"{restart + 1} of at most {config.max_restarts}.",
                 flush=True,
             )
     if code and index:
-        print(_last_words(run_dir.worker_log(index)), file=sys.stderr)
+        log = run_dir.worker_log(index)
+        end = log.read_text(errors="replace").splitlines()[-3:]
+        print(f"\n{log} ends with:", *end, sep="\n", file=sys.stderr)
     return code if code >= 0 else 128 - code
 
 
-@contextlib.contextmanager
-def _workers(
-    config: Config, run_dir: RunDir
-) -> Iterator[list[subprocess.Popen]]:
-    """Starts the workers; none of them is left in the end."""
+def _run_workers(config, run_dir):
+    """Returns index and exit code of the worker that failed first, or zeros."""
     addresses = _free_addresses(config.workers)
     processes = []
     try:
         for index in range(config.workers):
             processes.append(_start(config, run_dir, addresses, index))
-        yield processes
+        return _wait_for_failure(processes)
     finally:
         for process in processes:
-            # Each asks the others to stop; one that is asked twice stops at
-            # once.
+            # The first SIGTERM asks all workers to stop; a second one would
+            # stop a worker at once.
             if process.poll() is None:
                 process.terminate()
-        _end(processes)
+        _wait(processes)
+        for process in processes:
+            process.kill()  # Does nothing to one that has ended.
+            process.wait()
 
 
 def _free_addresses(count):
@@ -91,56 +84,43 @@ def _start(config, run_dir, addresses, index):
     cluster = {"cluster": {"worker": addresses}, "task": task}
     command = [sys.executable, "-m", "alexnet_tf.main", "train"]
     command += [*to_arguments(config, "train"), "--distribution=multi_worker"]
-    environment = os.environ | {"TF_CONFIG": json.dumps(cluster)}
     with contextlib.ExitStack() as stack:
         log = None
         if index:
             log = stack.enter_context(run_dir.worker_log(index).open("a"))
         return subprocess.Popen(
             command,
-            env=environment,
+            env=os.environ | {"TF_CONFIG": json.dumps(cluster)},
             stdout=log,
             stderr=log,
-            # Ctrl-C comes once, from here.
+            # Ctrl-C reaches the workers once, as a SIGTERM from here.
             start_new_session=True,
         )
 
 
-def _wait(processes):
-    """Returns number and code of the worker that ended first and wrongly.
-
-    Or of the last one, if all ended well.
-    """
+def _wait_for_failure(processes):
     while True:
         codes = [process.poll() for process in processes]
-        wrong = [n for n, code in enumerate(codes) if code]
-        if wrong:
-            return _culprit(processes, wrong[0])
+        failed = [index for index, code in enumerate(codes) if code]
+        if failed:
+            break
         if None not in codes:
-            return len(codes) - 1, 0
-        time.sleep(_PAUSE)
-
-
-def _culprit(processes, first):
-    """Returns the worker at which it began, and its code."""
-    _end(processes, kill=False)
+            return 0, 0
+        time.sleep(_POLL_SECONDS)
+    # A worker that lost another one may end before that one does.
+    _wait(processes)
     codes = [process.poll() for process in processes]
     lost = LostWorkerError.exit_code
-    causes = [n for n, code in enumerate(codes) if code not in (0, None, lost)]
-    culprit = first if codes[first] != lost or not causes else causes[0]
-    return culprit, codes[culprit]
+    causes = [i for i, code in enumerate(codes) if code not in (0, None, lost)]
+    first = failed[0]
+    if codes[first] == lost and causes:
+        first = causes[0]
+    return first, codes[first]
 
 
-def _end(processes, *, kill=True):
-    deadline = time.monotonic() + _PATIENCE
+def _wait(processes):
+    """Waits until all processes have ended, within the grace period."""
+    deadline = time.monotonic() + _GRACE_SECONDS
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
-        if kill and process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-
-
-def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return "\n".join(["", f"{log} ends with:", *lines[-3:]])

@@ -1,4 +1,4 @@
-"""The processes of a run on several machines, as TF_CONFIG names them."""
+"""The workers of a multi-worker run, read from TF_CONFIG."""
 
 import dataclasses
 import json
@@ -17,60 +17,49 @@ class Cluster:
     """The workers of a run.
 
     Args:
-        addresses: "host:port" of each worker, first that of the chief, which
-            writes what they have in common.
-        index: Which one this process is.
+        addresses: "host:port" of each worker; the first is the chief, which
+            writes the files that the workers share.
+        index: The index of this process in `addresses`.
     """
 
     addresses: tuple[str, ...]
     index: int
 
-    @property
-    def own(self) -> tuple[str, int]:
-        """Host and port of this worker."""
-        return _host_and_port(self.addresses[self.index])
-
-    @property
-    def chief(self) -> tuple[str, int]:
-        """Host and port of the chief."""
-        return _host_and_port(self.addresses[0])
+    def host_and_port(self, index: int) -> tuple[str, int]:
+        """Returns a worker's address for the socket module."""
+        return _host_and_port(self.addresses[index])
 
 
 def read_cluster() -> Cluster:
-    """Returns what TF_CONFIG says.
-
-    Raises:
-        UserError: if there is none, or it makes no sense.
-    """
+    """Returns the cluster that TF_CONFIG describes."""
     text = os.environ.get("TF_CONFIG", "")
     try:
         content = json.loads(text)
-        jobs, task = content["cluster"], content["task"]
-        jobs = {job: list(addresses) for job, addresses in jobs.items()}
-        kind, index = task["type"], int(task["index"])
-        addresses = jobs.pop("chief", [])
-        first = len(addresses) if kind == "worker" else 0
-        own = addresses if kind == "chief" else jobs.get("worker", [])
-        addresses = (*addresses, *jobs.pop("worker", []))
-        for address in addresses:
+        jobs = {job: list(names) for job, names in content["cluster"].items()}
+        kind, index = content["task"]["type"], int(content["task"]["index"])
+        chiefs, workers = jobs.pop("chief", []), jobs.pop("worker", [])
+        for address in chiefs + workers:
             _host_and_port(address)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"TF_CONFIG={text!r} does not name workers and this one's task; "
-            f"set it for each process, as\n{_EXAMPLE},\nor use "
-            "launch --workers=2 on one machine."
+            f"TF_CONFIG={text!r} does not name the workers and the task of "
+            f"this process; set it for each process, as in\n{_EXAMPLE},\nor "
+            "use launch --workers=2 on one machine."
         ) from error
     if jobs or kind not in ("chief", "worker"):
         raise UserError(
-            f"TF_CONFIG has the task {kind!r} and jobs {sorted(jobs)}; give "
+            f"TF_CONFIG has the task {kind!r} and jobs {sorted(jobs)}; use "
             'workers only (one of them may be the "chief").'
         )
-    if not 0 <= index < len(own):
+    own_job = chiefs if kind == "chief" else workers
+    if not 0 <= index < len(own_job):
         raise UserError(
-            f"TF_CONFIG has {len(own)} addresses of {kind}s, but this is "
-            f"number {index}, counted from 0; give its address too."
+            f"TF_CONFIG has {len(own_job)} addresses of {kind}s, but this "
+            f"process is number {index}, counted from 0; add its address."
         )
-    return Cluster(addresses, first + index)
+    if kind == "worker":
+        index += len(chiefs)
+    return Cluster((*chiefs, *workers), index)
 
 
 def _host_and_port(address):

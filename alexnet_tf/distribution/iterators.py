@@ -1,9 +1,8 @@
-"""Iterators over the batches of several devices, which nobody lets go of.
+"""Iterators of distributed datasets that are never deleted.
 
-Under a strategy TensorFlow gives each device an iterator that tunes itself,
-whatever the dataset's options say, in a thread that sleeps ever longer, at last
-a minute at a time. Whoever lets go of such an iterator waits for that thread to
-wake up, the end of the interpreter too.
+Under a strategy TensorFlow gives each device an autotuned iterator, whatever
+the dataset's options. Its autotuning thread sleeps longer and longer, up to a
+minute, and deleting the iterator waits for it, at interpreter exit, too.
 """
 
 import ctypes
@@ -12,12 +11,12 @@ from collections.abc import Iterator
 
 import keras
 
-# What `id` says of those that are kept.
+# The `id` of each kept iterator.
 _kept = set()
 
 
 def keep_those_of_fit(model: keras.Model) -> None:
-    """Keeps the iterators that `fit` will make for a compiled model."""
+    """Keeps the iterators that `fit` of a compiled model will create."""
     model.make_train_function()
     step = model.train_function
 
@@ -32,7 +31,6 @@ def keep(iterator: Iterator) -> Iterator:
     """Returns the iterator, which from now on outlives the interpreter."""
     if id(iterator) not in _kept:
         _kept.add(id(iterator))
-        # A reference that is never given back. One in a list here would be, in
-        # the end, which then takes up to a minute.
+        # A reference held by Python would be released at interpreter exit.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(iterator))
     return iterator

@@ -1,14 +1,15 @@
 """Which device runs which tower of which replica (Sec. 3.2).
 
-A replica is one whole network. Its towers share one device, or have one device
-each; tower 0's device is the replica's lead. MirroredStrategy is told of the
-primaries only and copies the network onto each of them; the layers put the other
-towers, their variables and gradients where they belong with a `DeviceLayout`.
+A replica is one copy of the whole network. Its towers share one device or have
+one device each; tower 0 runs on the replica's primary device. MirroredStrategy
+only sees the primary devices and copies the network onto each of them. With a
+`DeviceLayout` the layers place the other towers, including their variables and
+gradients, on the other devices.
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -18,13 +19,12 @@ from alexnet_tf.distribution.private_api import VariableDevices
 
 @dataclasses.dataclass(frozen=True)
 class DeviceLayout:
-    """The devices of a run.
+    """The devices of a process's replicas.
 
     Args:
-        devices: For each replica the names of its devices, lead first; either
-            one device or as many as there are towers. No replicas: nothing is
-            placed, as for an exported model. With several workers: those of
-            this one.
+        devices: The device names of each replica, primary device first: one,
+            or one per tower. Without replicas nothing is placed, as in an
+            exported model.
     """
 
     devices: tuple[tuple[str, ...], ...] = ()
@@ -39,30 +39,41 @@ class DeviceLayout:
         devices = self.devices[replica]
         return devices[tower % len(devices)]
 
-    def scope(self, tower: int) -> contextlib.AbstractContextManager:
-        """Returns a context that places ops and variables with a tower.
+    @contextlib.contextmanager
+    def scope(self, tower: int) -> Iterator[None]:
+        """Places the ops and variables created inside with a tower.
 
-        Ops go to the tower's device of the replica that is being traced, so
-        that this must be entered inside a layer's call: around the
-        construction of a functional model tf.device places nothing. Variables
-        made inside get one copy a replica, on the tower's devices.
+        Ops go to the tower's device in the replica being traced. This must
+        therefore be entered inside a layer's call: while a functional model is
+        built, tf.device has no effect. Variables get one copy per replica, on
+        the tower's devices.
         """
-        stack = contextlib.ExitStack()
-        if self.devices:
-            stack.enter_context(tf.variable_creator_scope(self._creator(tower)))
+        if not self.devices:
+            yield
+            return
+        variable_devices = VariableDevices(
+            [self.device(n, tower) for n in range(len(self.devices))]
+        )
+
+        def create(next_creator, **arguments):
+            arguments["colocate_with"] = variable_devices
+            return next_creator(**arguments)
+
         device = self._current_device(tower)
-        if device:
-            stack.enter_context(tf.device(device))
-        return stack
+        with (
+            tf.variable_creator_scope(create),
+            tf.device(device) if device else contextlib.nullcontext(),
+        ):
+            yield
 
     def run(
         self, tower: int, function: Callable, *tensors: tf.Tensor
     ) -> tf.Tensor | tuple[tf.Tensor, ...]:
-        """Calls a function of floating tensors, inside `scope`.
+        """Calls a function of floating-point tensors, inside `scope`.
 
-        Its gradient runs on the tower's device, too. (By itself a tape puts it
-        where the tape is asked for it, on the lead, and ships all it needs
-        there.)
+        The function's gradient runs on the tower's device, too. Otherwise a
+        tape runs it where the tape's gradient is requested, on the primary
+        device, and copies everything it needs there.
         """
         device = self._current_device(tower)
         if device is None:
@@ -87,100 +98,88 @@ class DeviceLayout:
         context = tf.distribute.get_replica_context()
         if not self.devices or context is None:
             return None
-        # While a step is traced this is a constant tensor. It counts the
-        # replicas of all workers, who have as many each.
+        # A constant tensor while a step is traced. It counts the replicas of
+        # all workers, which have equally many each.
         replica = tf.get_static_value(context.replica_id_in_sync_group)
         return self.device(int(replica) % len(self.devices), tower)
 
-    def _creator(self, tower):
-        devices = [
-            self.device(replica, tower) for replica in range(len(self.devices))
-        ]
-
-        def creator(next_creator, **arguments):
-            return next_creator(
-                **arguments | {"colocate_with": VariableDevices(devices)}
-            )
-
-        return creator
-
 
 def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
-    """Returns the names of the devices to train on.
+    """Returns the names of the devices to train on; does not start TensorFlow.
 
     Args:
-        gpus: "auto" (all GPUs, or the CPU), "all", "none", or GPU numbers
-            such as "0,1".
-        virtual_devices: Number of devices to divide the CPU into; 0 to leave
-            it whole. It cannot be divided into more once the process has
-            computed something.
-
-    Raises:
-        UserError: if a GPU is asked for that TensorFlow does not see, or the
-            CPU was divided into fewer before.
+        gpus: "auto" (all GPUs, or the CPU if there is none), "all", "none", or
+            GPU numbers such as "0,1".
+        virtual_devices: Number of devices to divide the CPU into, or 0. It can
+            only be divided before TensorFlow computes anything.
     """
     if virtual_devices:
-        return _find_virtual_devices(virtual_devices)
-    seen = tf.config.list_logical_devices("GPU")
-    cpu = tf.config.list_logical_devices("CPU")[:1]
-    numbered = dict(enumerate(seen))  # Each to be taken once.
+        _divide_cpu(virtual_devices)
+        return [f"/device:CPU:{number}" for number in range(virtual_devices)]
+    seen = [f"/device:GPU:{number}" for number in range(_count("GPU"))]
+    cpu = ["/device:CPU:0"]
+    named = {"auto": seen or cpu, "none": cpu, "all": seen}
+    numbered = dict(enumerate(seen))
     try:
-        chosen = {
-            "auto": seen or cpu,
-            "none": cpu,
-            "all": seen,
-        }.get(gpus) or [numbered.pop(int(n)) for n in gpus.split(",")]
+        # A number that is given twice is missing the second time.
+        return named.get(gpus) or [
+            numbered.pop(int(number)) for number in gpus.split(",")
+        ]
     except (ValueError, KeyError) as error:
         raise UserError(
-            f"--gpus={gpus}, but TensorFlow sees {len(seen)} GPUs; give "
-            'different numbers from 0 up, "auto" or "none". Without a driver '
-            "and `pip install tensorflow[and-cuda]` it sees none."
+            f"--gpus={gpus}, but TensorFlow sees {len(seen)} GPUs; use "
+            'different numbers from 0 up, "auto" or "none". It sees none '
+            "without a driver and `pip install tensorflow[and-cuda]`."
         ) from error
-    return [device.name for device in chosen]
 
 
-def divide_cpu(count: int) -> None:
-    """Divides the CPU into devices, unless TensorFlow has started."""
+def _divide_cpu(count):
     cpu = tf.config.list_physical_devices("CPU")[0]
     parts = [tf.config.LogicalDeviceConfiguration()] * count
+    # Once TensorFlow runs, the CPU may still have enough devices.
     with contextlib.suppress(RuntimeError):
         tf.config.set_logical_device_configuration(cpu, parts)
-
-
-def _find_virtual_devices(count):
-    divide_cpu(count)
-    devices = tf.config.list_logical_devices("CPU")[:count]
-    if len(devices) < count:
+    if _count("CPU") < count:
         raise UserError(
             f"--virtual_devices={count}, but TensorFlow already runs in this "
-            f"process with {len(devices)}; start a new process."
+            f"process with {_count('CPU')}; start a new process."
         )
-    return [device.name for device in devices]
+
+
+def _count(kind):
+    return sum(
+        len(tf.config.get_logical_device_configuration(device) or [device])
+        for device in tf.config.get_visible_devices(kind)
+    )
 
 
 def place(
-    devices: Sequence[str], *, towers: int, devices_per_replica: int = 0
+    devices: Sequence[str],
+    *,
+    towers: int,
+    devices_per_replica: int = 0,
+    primaries_first: bool = False,
 ) -> DeviceLayout:
     """Divides devices among replicas.
 
     Args:
         devices: Device names.
         towers: Towers of the network.
-        devices_per_replica: 1, or `towers`; 0 for `towers` if there are so
-            many devices, else 1.
-
-    Raises:
-        UserError: if the devices cannot be divided evenly.
+        devices_per_replica: 1 or `towers`; 0 chooses `towers` if there are
+            enough devices, else 1.
+        primaries_first: Makes the first devices the primary ones, as
+            MultiWorkerMirroredStrategy does, instead of giving each replica
+            consecutive devices.
     """
     size = devices_per_replica or (towers if len(devices) >= towers else 1)
-    if len(devices) % size:
+    replicas, rest = divmod(len(devices), size)
+    if rest:
         raise UserError(
             f"{len(devices)} devices cannot be divided into replicas of "
             f"{size}; use a multiple of {size}, or --devices_per_replica=1."
         )
-    return DeviceLayout(
-        tuple(
-            tuple(devices[first : first + size])
-            for first in range(0, len(devices), size)
-        )
-    )
+    if primaries_first:
+        groups = [devices[n::replicas] for n in range(replicas)]
+    else:
+        groups = [devices[n * size : (n + 1) * size] for n in range(replicas)]
+    return DeviceLayout(tuple(tuple(group) for group in groups))

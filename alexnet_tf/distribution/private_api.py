@@ -6,9 +6,7 @@ changes:
 - `_devices` of a new variable's `colocate_with`, in MirroredStrategy:
   test_variables_and_momentum_are_with_their_tower (tests/distribution).
 - `keras.Variable._value`:
-  test_bfloat16_halves_what_crosses_but_the_logits (tests/distribution).
-- `keras.KerasTensor._keras_history`:
-  test_towers_see_each_other_where_the_paper_says (tests/models).
+  test_bfloat16_halves_all_traffic_but_the_logits (tests/distribution).
 - `keras.optimizers.Optimizer._all_reduce_sum_gradients`, which
   `training.optimizer.MomentumSGD` overrides:
   test_gradients_of_a_tower_are_summed_among_its_own_devices
@@ -41,8 +39,3 @@ def uncast_value(variable: keras.Variable) -> tf.Tensor:
     `variable.value` casts it to the dtype of the active autocast scope.
     """
     return tf.convert_to_tensor(variable._value)
-
-
-def producer(tensor: keras.KerasTensor) -> keras.Operation:
-    """Returns the layer that outputs a symbolic tensor."""
-    return tensor._keras_history.operation

@@ -1,175 +1,147 @@
-"""Where the workers of a run meet before TensorFlow starts.
+"""Startup handshake of the workers, before TensorFlow connects them.
 
-TensorFlow itself would wait an hour for a worker that never comes. At the
-chief's address they find out whether all are there, with the same settings, and
-with the same run directory before them.
+Every worker connects to the chief, which checks that all are present, with the
+same settings, and share the run directory. TensorFlow's coordination service
+is no substitute: it can wait an hour for a missing worker, and its errors name
+neither the address nor the remedy.
 """
 
 import contextlib
 import hashlib
 import json
-import secrets
 import socket
+import tempfile
 import time
 from pathlib import Path
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.distribution.cluster import Cluster
 
-# Seconds between attempts, that a new file may take to be seen, and that an
-# answer may take which needs no waiting for others.
-_PAUSE = 0.2
-_SEEN_WITHIN = 10.0
-_ANSWERED_WITHIN = 30.0
+_RETRY_SECONDS = 0.2
+_REPLY_SECONDS = 30.0
+# A network file system may show a new file late.
+_FILE_SECONDS = 10.0
 
 
 def wait_for_workers(
     cluster: Cluster, directory: Path, settings: str, timeout: float
 ) -> None:
-    """Waits until all workers are there, and compares what they have.
+    """Waits for all workers and checks that they fit together.
 
     Args:
         cluster: The workers.
-        directory: The run directory, which all must see.
-        settings: What must be the same for all.
-        timeout: Seconds to wait for the others.
-
-    Raises:
-        UserError: if a worker does not come, has other settings or another
-            directory, or this one's address cannot be listened at.
+        directory: The run directory, which all workers must share.
+        settings: What must be the same for all workers.
+        timeout: Seconds to wait for the other workers.
     """
+    settings = f"{len(cluster.addresses)} workers\n{settings}"
     digest = hashlib.sha256(settings.encode()).hexdigest()
     deadline = time.monotonic() + timeout
+    # Every worker listens: an address that fails now would fail in TensorFlow,
+    # later and with a worse message.
     with _listen(cluster) as server:
         if cluster.index:
-            _report(cluster, directory, digest, deadline)
+            _join(cluster, directory, digest, deadline)
         else:
-            _gather(cluster, directory, digest, deadline, server)
+            _admit_all(cluster.addresses, directory, digest, deadline, server)
 
 
 def _listen(cluster):
-    host, port = cluster.own
+    host, port = cluster.host_and_port(cluster.index)
     try:
-        # A socket that fails now would make TensorFlow fail later.
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise UserError(
-            f"worker {cluster.index} cannot listen at {host}:{port}, its "
-            f"address in TF_CONFIG: {error.strerror or error}.\nGive an "
-            "address of this machine, and a port that is free."
+            f"worker {cluster.index} cannot listen on {host}:{port}, its "
+            f"address in TF_CONFIG: {error.strerror or error}.\nUse an address "
+            "of this machine and a free port."
         ) from error
 
 
-def _gather(cluster, directory, digest, deadline, server):
-    """Does the chief's part."""
-    count = len(cluster.addresses)
-    print(f"Waiting for {count - 1} other workers...", flush=True)
-    with contextlib.ExitStack() as stack:
-        peers = {}
-        while len(peers) < count - 1 and time.monotonic() < deadline:
-            server.settimeout(max(_PAUSE, deadline - time.monotonic()))
-            with contextlib.suppress(TimeoutError):
-                connection, _ = server.accept()
-                peer = _Line(connection, timeout=_ANSWERED_WITHIN)
-                stack.enter_context(peer)
-                _greet(peer, peers, digest)
-        missing = sorted(set(range(1, count)) - set(peers))
-        if missing:
-            names = ", ".join(f"{n} ({cluster.addresses[n]})" for n in missing)
-            _refuse(
-                peers,
-                f"of {count} workers {len(missing)} did not come in time: "
-                f"{names}. Start them, see what they say, or wait longer with "
-                "--startup_timeout.",
-            )
-        _show_file(directory, peers)
-
-
-def _greet(peer, peers, digest):
-    """Adds whoever has come to the peers, if it is a worker."""
-    try:
-        hello = peer.read()
-        index, other = int(hello["index"]), hello["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # Somebody else.
-    peers[index] = peer
-    if other != digest:
-        _refuse(
-            peers,
-            f"worker {index} was started with other flags, or versions of "
-            "TensorFlow and Keras, than the chief; give all the same ones.",
-        )
-
-
-def _show_file(directory, peers):
-    """Checks that all workers see what the chief writes."""
-    token = directory / f".rendezvous-{secrets.token_hex(8)}"
-    directory.mkdir(parents=True, exist_ok=True)
-    token.touch()
-    try:
-        for peer in peers.values():
-            with contextlib.suppress(OSError):
-                peer.write(token=token.name)
-        seen = {number: _sees(peer) for number, peer in peers.items()}
-    finally:
-        token.unlink()
-    gone = [number for number, sees in seen.items() if sees is None]
-    if gone:
-        _refuse(
-            peers,
-            f"worker {gone[0]} ended before all workers were there; see what "
-            "it says, and start all again.",
-        )
-    blind = [number for number, sees in seen.items() if not sees]
-    if blind:
-        _refuse(
-            peers,
-            f"worker {blind[0]} does not see what the chief writes to "
-            f"{directory}; give a --run_dir on storage that all workers share.",
-        )
-    for peer in peers.values():
-        peer.write(ready=True)
-
-
-def _sees(peer):
-    """Returns whether a worker sees the file; None if it is gone."""
-    try:
-        return peer.read()["sees"]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _refuse(peers, reason):
-    for peer in peers.values():
-        with contextlib.suppress(OSError):
-            peer.write(error=reason)
-    raise UserError(reason)
-
-
-def _report(cluster, directory, digest, deadline):
-    """Does the part of any other worker."""
-    with _connect(cluster, deadline) as chief:
+def _admit_all(addresses, directory, digest, deadline, server):
+    """The chief's side of the handshake."""
+    others = set(range(1, len(addresses)))
+    print(f"Waiting for {len(others)} other workers...", flush=True)
+    peers = {}
+    with contextlib.ExitStack() as connections:
         try:
-            chief.write(index=cluster.index, digest=digest)
-            token = _answer(chief)["token"]
-            chief.write(sees=_is_seen(directory / token))
-            _answer(chief)
-        except UserError:
+            while others - peers.keys() and time.monotonic() < deadline:
+                remaining = deadline - time.monotonic()
+                server.settimeout(max(_RETRY_SECONDS, remaining))
+                with contextlib.suppress(TimeoutError):
+                    connection, _ = server.accept()
+                    connections.enter_context(connection)
+                    _admit(connection, peers, digest)
+            missing = sorted(others - peers.keys())
+            if missing:
+                names = ", ".join(f"{n} ({addresses[n]})" for n in missing)
+                raise UserError(
+                    f"{len(missing)} of {len(addresses)} workers did not "
+                    f"connect in time: {names}. Start them, check their "
+                    "output, or wait longer with --startup_timeout."
+                )
+            _check_shared(directory, peers)
+        except UserError as error:
+            for peer in peers.values():
+                _send(peer, error=str(error))
             raise
-        except (OSError, ValueError, KeyError) as error:
+        for peer in peers.values():
+            _send(peer, ready=True)
+
+
+def _admit(connection, peers, digest):
+    connection.settimeout(_REPLY_SECONDS)
+    hello = _receive(connection)
+    index = hello.get("index")
+    if not isinstance(index, int):
+        return  # Not a worker: a port scanner, a health check.
+    peers[index] = connection
+    if hello.get("digest") != digest:
+        raise UserError(
+            f"worker {index} was started with other flags, another number of "
+            "workers or other versions of TensorFlow and Keras than the "
+            "chief; use the same ones for all workers."
+        )
+
+
+def _check_shared(directory, peers):
+    """Checks that all workers see a file which the chief creates."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        prefix=".rendezvous-", dir=directory
+    ) as file:
+        for peer in peers.values():
+            _send(peer, file=Path(file.name).name)
+        replies = {index: _receive(peer) for index, peer in peers.items()}
+    for index, reply in sorted(replies.items()):
+        if "seen" not in reply:
             raise UserError(
-                f"the chief at {cluster.addresses[0]} ended before all "
-                "workers were there; see what it says."
-            ) from error
+                f"worker {index} ended before all workers were present; check "
+                "its output and restart all workers."
+            )
+        if not reply["seen"]:
+            raise UserError(
+                f"worker {index} does not see what the chief writes to "
+                f"{directory}; use a --run_dir on storage that all workers "
+                "share."
+            )
+
+
+def _join(cluster, directory, digest, deadline):
+    """The other workers' side of the handshake."""
+    with _connect(cluster, deadline) as chief:
+        chief.settimeout(deadline - time.monotonic() + _REPLY_SECONDS)
+        _send(chief, index=cluster.index, digest=digest)
+        file = directory / _reply(chief, "file", cluster)
+        _send(chief, seen=_appears(file))
+        _reply(chief, "ready", cluster)
 
 
 def _connect(cluster, deadline):
     while True:
         try:
-            connection = socket.create_connection(cluster.chief, timeout=5)
-            wait = deadline - time.monotonic() + _ANSWERED_WITHIN
-            return _Line(connection, timeout=wait)
+            return socket.create_connection(cluster.host_and_port(0), timeout=5)
         except OSError as error:
             if time.monotonic() > deadline:
                 raise UserError(
@@ -177,41 +149,44 @@ def _connect(cluster, deadline):
                     f"{error.strerror or error}. Start it, correct TF_CONFIG, "
                     "or wait longer with --startup_timeout."
                 ) from error
-        time.sleep(_PAUSE)
+        time.sleep(_RETRY_SECONDS)
 
 
-def _answer(chief):
-    content = chief.read()
-    if "error" in content:
-        raise UserError(content["error"])
-    return content
+def _reply(chief, key, cluster):
+    message = _receive(chief)
+    if "error" in message:
+        raise UserError(message["error"])
+    if key not in message:
+        raise UserError(
+            f"the chief at {cluster.addresses[0]} ended before all workers "
+            "were present; check its output."
+        )
+    return message[key]
 
 
-def _is_seen(file):
-    deadline = time.monotonic() + _SEEN_WITHIN
+def _appears(file):
+    deadline = time.monotonic() + _FILE_SECONDS
     while not file.exists():
         if time.monotonic() > deadline:
             return False
-        time.sleep(_PAUSE)
+        time.sleep(_RETRY_SECONDS)
     return True
 
 
-class _Line(contextlib.AbstractContextManager):
-    """A connection on which each line is a JSON dictionary."""
+# Both sides send one JSON object per line, in turns.
 
-    def __init__(self, connection, timeout):
-        connection.settimeout(timeout)
-        self._connection = connection
-        self._file = connection.makefile("rw")
 
-    def read(self):
-        return json.loads(self._file.readline())
+def _send(connection, **message):
+    # The next receive reports a lost connection.
+    with contextlib.suppress(OSError):
+        connection.sendall(json.dumps(message).encode() + b"\n")
 
-    def write(self, **content):
-        self._file.write(json.dumps(content) + "\n")
-        self._file.flush()
 
-    def __exit__(self, *exception):
-        with contextlib.suppress(OSError):
-            self._file.close()
-        self._connection.close()
+def _receive(connection):
+    """Returns the next message; {} if there is none or it is not ours."""
+    try:
+        with connection.makefile() as lines:
+            message = json.loads(lines.readline())
+    except (OSError, ValueError):
+        return {}
+    return message if isinstance(message, dict) else {}

@@ -1,8 +1,8 @@
-"""Several processes, on as many machines, that train one network together.
+"""Training one network with several processes, usually on several machines.
 
-TensorFlow's MultiWorkerMirroredStrategy copies the network onto the primaries of
-all workers and sums their gradients. This module has what Keras's `fit` lacks
-under it, and what workers have to agree on.
+TensorFlow's MultiWorkerMirroredStrategy copies the network onto the primary
+devices of all workers and sums their gradients. This module adapts it to
+Keras's `fit` and synchronizes what else the workers must agree on.
 """
 
 import contextlib
@@ -27,16 +27,15 @@ _LOST = (
 
 
 class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
-    """MultiWorkerMirroredStrategy that `fit` of Keras 3.15 can use.
+    """MultiWorkerMirroredStrategy that works with `fit` of Keras 3.15.
 
     `fit` calls `reduce` in two ways that the strategy refuses (keras-team/keras
-    issue 20585): with a whole batch, of which it wants to know the shapes, and
-    with the numbers of a step, along an axis that they do not have.
-    tests/test_multi_worker.py says when Keras no longer does so.
+    issue 20585): with a whole batch, to learn its shapes, and along an axis of
+    scalars. test_keras_still_needs_our_strategy fails once Keras does not.
 
     Args:
         cluster: The workers.
-        gpus: GPUs of each worker that are primaries; 0 for the CPU.
+        gpus: GPUs of each worker that are primary devices; 0 for the CPU.
     """
 
     def __init__(self, cluster: Cluster, gpus: int):
@@ -51,7 +50,7 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         self.cluster = cluster
 
     def reduce(self, reduce_op, value, axis):
-        """Reduces over all replicas, see the base class."""
+        """Reduces over all replicas; see the base class."""
         if isinstance(value, (tuple, list, dict)):
             return tf.nest.map_structure(self._first_local, value)
         if self._first_local(value).shape.rank == 0:
@@ -63,58 +62,57 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
 
 
 class Workers:
-    """The processes of a run; all of them must call its methods alike.
+    """The processes of a run, which must all call the same methods.
 
     Args:
-        strategy: The strategy of the run; of a `KerasMultiWorkerStrategy` this
-            process is one worker of several, else, as with None, the only
-            one.
+        strategy: The strategy of the run. Under a `KerasMultiWorkerStrategy`
+            this process is one of several workers, else the only one.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        self._strategy = strategy
-        cluster = Cluster(("",), 0)
+        self.index, self.count = 0, 1
         if isinstance(strategy, KerasMultiWorkerStrategy):
-            cluster = strategy.cluster
-        self.index, self.count = cluster.index, len(cluster.addresses)
-        self._replicas = 1
-        if strategy:
-            self._replicas = strategy.num_replicas_in_sync // self.count
+            self.index = strategy.cluster.index
+            self.count = len(strategy.cluster.addresses)
+        self._strategy = strategy
+        self._local_replicas = strategy.num_replicas_in_sync // self.count
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes what the workers have in common."""
+        """Whether this process writes the files that the workers share."""
         return self.index == 0
 
     @property
     def shard(self) -> tuple[int, int]:
-        """Which part of each batch is this worker's, of how many."""
+        """The index of this worker's part of each batch, and their number."""
         return self.index, self.count
 
     def gather(self, values: np.ndarray) -> np.ndarray:
-        """Returns the rows of all replicas, given those of this worker's."""
+        """Concatenates the workers' arrays, which have one row per replica."""
         if self.count == 1:
             return values
-        distributed = (
-            self._strategy.experimental_distribute_values_from_function(
-                lambda replica: tf.constant(
-                    values[None, replica.replica_id_in_sync_group % len(values)]
-                )
+        rows = self._strategy.experimental_distribute_values_from_function(
+            lambda replica: tf.constant(
+                values[None, replica.replica_id_in_sync_group % len(values)]
             )
         )
-        return self._strategy.gather(distributed, axis=0).numpy()
+        return self._strategy.gather(rows, axis=0).numpy()
 
     def total(self, number: int) -> int:
         """Returns the sum of the workers' numbers; waits for all of them."""
-        once = np.array([number] + [0] * (self._replicas - 1), np.int32)
-        return int(self.gather(once).sum())
+        values = np.zeros(self._local_replicas, np.int32)
+        values[0] = number
+        return int(self.gather(values).sum())
 
     def wait(self) -> None:
-        """Waits until all workers are here."""
+        """Waits for all workers."""
         self.total(0)
 
     def chief_first(self, function: Callable[[], _Result]) -> _Result:
-        """Calls a function that leaves its result on disk for the others."""
+        """Calls a function on the chief, then on the others.
+
+        The function leaves its result on disk, where the others find it.
+        """
         if self.is_chief:
             result = function()
         self.wait()
@@ -123,25 +121,21 @@ class Workers:
     def distribute(
         self, dataset: tf.data.Dataset
     ) -> tf.distribute.DistributedDataset:
-        """Divides batches among replicas.
-
-        Args:
-            dataset: This worker's share of each batch.
-        """
+        """Divides this worker's part of each batch among its replicas."""
         if self.count == 1:
             return self._strategy.experimental_distribute_dataset(dataset)
-        share = tf.nest.flatten(dataset.element_spec)[0].shape[0]
-        of_replicas = dataset.rebatch(share // self._replicas)
+        size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
+        per_replica = dataset.rebatch(size // self._local_replicas)
         return self._strategy.distribute_datasets_from_function(
-            lambda context: of_replicas
+            lambda context: per_replica
         )
 
     @contextlib.contextmanager
     def reporting_lost_workers(self) -> Iterator[None]:
-        """Says so when a step fails since another worker is gone.
+        """Replaces TensorFlow's errors after the loss of a worker.
 
         Raises:
-            LostWorkerError: if it does.
+            LostWorkerError: if another worker is lost.
         """
         try:
             yield
@@ -151,9 +145,9 @@ class Workers:
             remote = re.search(
                 r"remote target /job:worker/replica:\d+/task:(\d+)", str(error)
             )
-            suspect = f", it seems worker {remote[1]}" if remote else ""
+            suspect = f", probably worker {remote[1]}" if remote else ""
             raise LostWorkerError(
-                f"worker {self.index} lost another one{suspect}.\nSee what "
-                "that one said last. Start all workers again with the same "
-                "command; they go on from the newest checkpoint."
+                f"worker {self.index} lost another one{suspect}.\nCheck the "
+                "end of its output. Restart all workers with the same command; "
+                "they resume from the newest checkpoint."
             ) from error

@@ -1,61 +1,30 @@
-"""Which devices there are, and which tower runs on which."""
+"""Settings with which workers cannot connect."""
 
 import pytest
-import tensorflow as tf
 
-from alexnet_tf.config.errors import UserError
-from alexnet_tf.distribution.placement import DeviceLayout, find_devices, place
-
-CPUS = [f"/device:CPU:{number}" for number in range(4)]
+from alexnet_tf.main import main
+from tests.support import TINY, free_addresses, tf_config
 
 
 @pytest.mark.parametrize(
-    ("count", "towers", "devices_per_replica", "expected"),
+    ("workers", "flags", "message"),
     [
-        (1, 2, 0, [[0]]),
-        (2, 2, 0, [[0, 1]]),
-        (4, 2, 0, [[0, 1], [2, 3]]),
-        (2, 2, 1, [[0], [1]]),
-        (3, 2, 1, [[0], [1], [2]]),
-        (4, 1, 0, [[0], [1], [2], [3]]),
-        (4, 4, 0, [[0, 1, 2, 3]]),
+        (0, (), "does not name"),
+        (2, ("--startup_timeout=1",), "did not connect in time: 1"),
+        (1, ("--virtual_devices=4",), "on CPUs it can have only one"),
+        (1, ("--virtual_devices=0", "--gpus=0"), "CUDA_VISIBLE_DEVICES"),
     ],
 )
-def test_devices_are_divided_among_replicas(
-    count, towers, devices_per_replica, expected
+def test_multi_worker_errors_come_before_any_work(
+    workers, flags, message, tmp_path, monkeypatch, capsys
 ):
-    placement = place(
-        CPUS[:count], towers=towers, devices_per_replica=devices_per_replica
-    )
-    named = tuple(tuple(CPUS[n] for n in replica) for replica in expected)
-    assert placement.devices == named
-    assert placement.primaries == [replica[0] for replica in named]
-
-
-def test_devices_that_leave_a_rest_are_refused():
-    with pytest.raises(UserError, match="3 devices.*multiple of 2"):
-        place(CPUS[:3], towers=2)
-
-
-def test_virtual_devices_divide_the_cpu():
-    assert find_devices(gpus="auto", virtual_devices=3) == CPUS[:3]
-    with pytest.raises(UserError, match="already runs .* with 4"):
-        find_devices(gpus="auto", virtual_devices=5)
-
-
-def test_a_gpu_that_is_not_there_is_an_error_not_a_cpu_run():
-    assert find_devices(gpus="none", virtual_devices=0) == CPUS[:1]
-    unavailable = ["7", "0,x", "-9"]
-    if not tf.config.list_physical_devices("GPU"):
-        assert find_devices(gpus="auto", virtual_devices=0) == CPUS[:1]
-        unavailable += ["all", "0"]
-    for gpus in unavailable:
-        with pytest.raises(UserError, match="sees .* GPUs.*and-cuda"):
-            find_devices(gpus=gpus, virtual_devices=0)
-
-
-def test_no_devices_place_nothing():
-    assert DeviceLayout().primaries == []
-    with DeviceLayout().scope(1):
-        pass
-    assert DeviceLayout().run(1, lambda x: 2 * x, 3) == 6
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if workers:
+        monkeypatch.setenv("TF_CONFIG", tf_config(free_addresses(workers), 0))
+    run_dir = tmp_path / "run"
+    arguments = [*TINY, "--distribution=multi_worker", f"--run_dir={run_dir}"]
+    assert main([*arguments, *flags]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and message in errors
+    assert errors.count("error: ") == 1
+    assert not run_dir.exists()

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.network import Network
-from alexnet_tf.distribution.private_api import producer
 from alexnet_tf.models.alexnet import alexnet
 from tests.support import zero_weights
 
@@ -77,7 +76,7 @@ def test_number_of_parameters(towers, parameters):
 def test_towers_see_each_other_where_the_paper_says(paper_net):
     def inputs_of(name):
         inputs = tf.nest.flatten(paper_net.get_layer(name).input)
-        return [producer(tensor).name for tensor in inputs]
+        return [t._keras_history.operation.name for t in inputs]
 
     for tower in (0, 1):
         both = [f"fork2_tower{t}" for t in (0, 1)]
