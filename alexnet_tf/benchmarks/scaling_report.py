@@ -62,10 +62,8 @@ def report(config: Config, class_names: tuple[str, ...]) -> None:
         for towers, name in sorted({config.towers: _TOWERS, 1: _ALONE}.items())
     }
     _print(config, traffic, machines, layouts)
-    target = Path(config.figures_dir or "figures")
     figure = scaling_plot.speeds(layouts, config.batch_size)
-    for file in plots.save(figure, target, name="scaling"):
-        print(f"Written to {file}.")
+    plots.save(figure, config.figures_dir, name="scaling")
     content = {
         "traffic": dataclasses.asdict(traffic),
         "machines": dataclasses.asdict(machines),
