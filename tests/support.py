@@ -12,6 +12,7 @@ from alexnet_tf.config.flags import parse
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.models.tower_builder import TowerBuilder
 from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
 from alexnet_tf.training.trainer import build_trainer
 
 # Settings with which the whole main job takes seconds.
@@ -88,3 +89,43 @@ def tf_config(addresses, index):
     """Returns TF_CONFIG for a worker."""
     task = {"type": "worker", "index": index}
     return json.dumps({"cluster": {"worker": addresses}, "task": task})
+
+
+def history_columns(*, rates=(0.01, 0.01, 0.001, 0.001, 0.0001), **changed):
+    """Returns columns of history.csv, with an epoch for each learning rate."""
+    epochs = np.arange(len(rates))
+    columns = {name: [0.0] * len(rates) for name in HISTORY_COLUMNS}
+    columns |= {
+        "epoch": epochs.tolist(),
+        "step": (1000 * (epochs + 1)).tolist(),
+        "learning_rate": list(rates),
+        "loss": (2.5 / (epochs + 1)).tolist(),
+        "val_loss": (2.4 / (epochs + 1)).tolist(),
+        "top1_error": (0.9 / (epochs + 1)).tolist(),
+        "val_top1_error": (0.8 / (epochs + 1)).tolist(),
+    }
+    return columns | changed
+
+
+def write_run(path, *, classes=12, **changed):
+    """Writes a run's history.csv and dataset.json; returns its directory."""
+    run = RunDir(path)
+    columns = history_columns(**changed)
+    run.write_history(
+        [
+            dict(zip(columns, row, strict=True))
+            for row in zip(*columns.values(), strict=True)
+        ]
+    )
+    if classes is not None:
+        names = [f"class {number}" for number in range(classes)]
+        run.dataset.write_text(json.dumps({"class_names": names}))
+    return path
+
+
+def lines_of(figure):
+    """Returns {label: (xs, ys)} of each panel."""
+    return [
+        {line.get_label(): line.get_data() for line in axes.get_lines()}
+        for axes in figure.axes
+    ]

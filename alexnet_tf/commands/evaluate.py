@@ -1,15 +1,18 @@
 """Measures the top-1 and top-5 error of runs, and of their average."""
 
-import sys
-
+import keras
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
 from alexnet_tf.distribution.devices import connect
-from alexnet_tf.evaluation import error_report as reports
-from alexnet_tf.evaluation.predictor import SplitPredictor, measure
+from alexnet_tf.evaluation import error_report
+from alexnet_tf.evaluation.predictor import (
+    SplitPredictor,
+    bar_verbosity,
+    measure,
+)
 from alexnet_tf.models.build import best_checkpoint, load_best
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.files import write_report
@@ -23,45 +26,35 @@ def run(config: Config, runs: list[Config]) -> int:
 
     Several runs are averaged as the paper averages networks: by their
     probabilities (Sec. 6).
-
-    Args:
-        config: The settings of the command line.
-        runs: For each run its own settings, and those of the command line.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        UserError: if there is no such run or split, or the runs have other
-            classes or images.
     """
-    # Before the first run is measured, which may take long.
+    # All of them before the first is measured, which may take long.
     for settings in runs:
         _check(settings, runs[0])
     results, sums, labels = {}, {}, None
     for settings in runs:
         predicted, epochs = _predict(settings)
-        known, labels = labels, predicted.pop("labels")
-        # Of the images that are left these are all that tells which they are.
-        if known is not None and not np.array_equal(known, labels):
+        previous, labels = labels, predicted.pop("labels")
+        # Nothing but their labels identifies the images that are left.
+        if previous is not None and not np.array_equal(previous, labels):
             raise UserError(
                 f"{settings.run_dir} leaves out other images than the runs "
-                "before it, see their bad_examples.csv; measure them one by "
+                "before it, see their bad_examples.csv; evaluate them one by "
                 "one."
             )
         origin = f"best after epoch {epochs}" if epochs else "imported"
-        name = f"{settings.run_dir}, {origin}"
-        results[settings.run_dir] = _report(name, predicted, labels)
+        title = f"{settings.run_dir}, {origin}"
+        results[settings.run_dir] = _report(title, predicted, labels)
         for crops, probabilities in predicted.items():
             sums[crops] = sums.get(crops, 0) + probabilities
-    averages = results[runs[-1].run_dir]
     means = {crops: total / len(runs) for crops, total in sums.items()}
+    errors = results[runs[-1].run_dir]
     if len(runs) > 1:
-        averages = _report(f"average of {len(runs)} runs", means, labels)
-    print(reports.published_text())
+        errors = _report(f"average of {len(runs)} runs", means, labels)
+    print("published: ILSVRC-2012 validation, ten crops, Table 2")
+    print(error_report.format_errors(error_report.PUBLISHED))
     names = read_dataset_info(open_run(runs[0].run_dir)).class_names
     details = _report_classes(means, labels, names)
-    write_report(config.json, {**averages, **details, "runs": results})
+    write_report(config.json, {**errors, **details, "runs": results})
     return 0
 
 
@@ -102,38 +95,36 @@ def _predict(settings):
         bad=bad,
         ten_crops=settings.ten_crops,
     )
-    # A moving bar on a screen, nothing in a log file.
+    bar = keras.utils.Progbar(predictor.num_batches, verbose=bar_verbosity())
     with splits.reporting_damaged_files(examples):
-        predicted = predictor.predict(verbose=int(sys.stdout.isatty()))
+        predicted = predictor.predict(after_batch=lambda: bar.add(1))
     left_out = examples.count - len(predicted["labels"])
     if left_out == examples.count:
         raise UserError(
-            f"none of the {left_out} images can be used, see {bad.file}; mend "
-            "them, or give another --split or --dataset."
+            f"none of the {left_out} images can be used, see {bad.file}; "
+            "repair them, or give another --split or --dataset."
         )
     if left_out:
         print(f"{left_out} images are left out, see {bad.file}")
     return predicted, state["epochs_done"]
 
 
-def _report(name, predicted, labels):
+def _report(title, predicted, labels):
     """Prints and returns the errors for the center crop and for ten."""
-    print(f"{name}, {len(labels)} images")
-    print(f"{'':14}{'top-1 error':>12}{'top-5 error':>12}")
-    measured = {}
-    for crops, probabilities in predicted.items():
-        errors = measured[crops] = measure(probabilities, labels)
-        print(
-            f"{_TITLES[crops]:14}{errors['top1_error']:12.4f}"
-            f"{errors['top5_error']:12.4f}"
-        )
-    return measured
+    errors = {
+        crops: measure(probabilities, labels)
+        for crops, probabilities in predicted.items()
+    }
+    rows = {_TITLES[crops]: errors[crops] for crops in errors}
+    print(f"{title}, {len(labels)} images")
+    print(error_report.format_errors(rows))
+    return errors
 
 
 def _report_classes(predicted, labels, names):
-    """Prints and returns what goes wrong, for ten crops if they are there."""
+    """Prints and returns errors by class, for ten crops if there are any."""
     *_, probabilities = predicted.values()
-    classes = reports.class_errors(probabilities, labels, names)
-    pairs = reports.confused_pairs(probabilities, labels, names)
-    print(f"\n{reports.as_text(classes, pairs)}")
+    classes = error_report.class_errors(probabilities, labels, names)
+    pairs = error_report.confused_pairs(probabilities, labels, names)
+    print(f"\n{error_report.format_details(classes, pairs)}")
     return {"classes": classes, "confused": pairs}

@@ -1,4 +1,4 @@
-"""Writes a run's best weights as a SavedModel, and compares it with the run."""
+"""Writes a run's best weights as a SavedModel, and verifies it."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.evaluation.inference import (
-    Signatures,
     load_signatures,
     make_signatures,
     save_signatures,
@@ -21,21 +20,14 @@ from alexnet_tf.storage.run_dir import open_run
 def run(config: Config) -> int:
     """Exports to the run's saved_model directory, and to --keras_file.
 
-    Args:
-        config: The settings, those of the run among them.
-
     Returns:
-        The exit code: 0, or 1 if the reloaded model answers otherwise.
-
-    Raises:
-        UserError: if there is no such run, it has no checkpoint, or
-            --keras_file has another suffix.
+        The exit code: 0, or 1 if the reloaded model's answers differ.
     """
     run_dir = open_run(config.run_dir)
     keras_file = Path(config.keras_file)
     if config.keras_file and keras_file.suffix != ".keras":
         raise UserError(
-            f"--keras_file={keras_file}: Keras wants a name that ends in "
+            f"--keras_file={keras_file}: Keras expects a name that ends in "
             ".keras."
         )
     model, _ = load_best(config, run_dir)
@@ -43,9 +35,8 @@ def run(config: Config) -> int:
         model, read_dataset_info(run_dir).class_names, config.geometry
     )
     save_signatures(signatures, run_dir.saved_model)
-    difference = _largest_difference(
-        signatures, load_signatures(run_dir.saved_model), config.crop_size
-    )
+    reloaded = load_signatures(run_dir.saved_model)
+    difference = _largest_difference(signatures, reloaded, config.crop_size)
     print(
         f"Exported to {run_dir.saved_model}; reloaded, its probabilities "
         f"differ from the run's by at most {difference:.1e}."
@@ -60,14 +51,12 @@ def run(config: Config) -> int:
     return 0 if difference < 1e-5 else 1
 
 
-def _largest_difference(
-    ours: Signatures, theirs: Signatures, size: int
-) -> float:
-    """Compares the answers of two exports on a few images of noise."""
-    images = np.random.default_rng(0).integers(0, 256, (4, size, size, 3))
-    images = tf.constant(images, tf.uint8)
-    answers = [
+def _largest_difference(ours, theirs, size):
+    """Compares the probabilities of two models on a few images of noise."""
+    noise = np.random.default_rng(0).integers(0, 256, (4, size, size, 3))
+    images = tf.constant(noise, tf.uint8)
+    first, second = (
         signatures["probabilities"](images=images)["probabilities"]
         for signatures in (ours, theirs)
-    ]
-    return float(tf.reduce_max(tf.abs(answers[0] - answers[1])))
+    )
+    return float(tf.reduce_max(tf.abs(first - second)))

@@ -1,4 +1,4 @@
-"""Draws what runs have recorded, as PNG and SVG."""
+"""Draws the records of runs, as PNG and SVG."""
 
 import importlib
 import json
@@ -14,72 +14,51 @@ from alexnet_tf.evaluation import plots
 from alexnet_tf.storage.run_dir import RunDir
 
 _COLUMNS = (
-    "step",
-    "learning_rate",
-    "loss",
-    "top1_error",
-    "val_loss",
-    "val_top1_error",
+    *("step", "learning_rate", "loss", "top1_error"),
+    *("val_loss", "val_top1_error"),
 )
 
 
 def run(config: Config, runs: list[Config]) -> int:
-    """Draws the learning curves of runs, and pictures of each.
-
-    Args:
-        config: The settings of the command line.
-        runs: For each run its own settings, and those of the command line.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        UserError: if no run is given, a directory is not that of a run with
-            a finished epoch, or the figures cannot be written.
-    """
+    """Draws the learning curves of runs, and pictures of each."""
     if not runs[0].run_dir:
         raise UserError("figures RUN_DIR...: give at least one run directory.")
-    # By absolute path: a run given twice is one.
-    runs = list({_absolute(s.run_dir): s for s in runs}.values())
-    directories = [settings.run_dir for settings in runs]
-    target = Path(config.figures_dir or Path(directories[0]) / "figures")
-    trained = [d for d in directories if not RunDir(Path(d)).is_imported]
+    # By absolute path: a run given twice is drawn once.
+    settings = {_absolute(s.run_dir): s for s in runs}
+    run_dirs = {path: RunDir(Path(s.run_dir)) for path, s in settings.items()}
+    first = run_dirs[next(iter(run_dirs))]
+    target = config.figures_dir or first.path / "figures"
+    trained = [r.path for r in run_dirs.values() if not r.is_imported]
     if trained:
-        _save(draw_learning_curves(trained), target, "curves")
+        plots.save(draw_learning_curves(trained), target, name="curves")
+    if config.curves_only:
+        if not trained:
+            raise UserError(
+                f"{first.path} is imported and has no learning curves; leave "
+                "out --curves_only."
+            )
+        return 0
     with_weights = [
-        settings
-        for settings in runs
-        if any(RunDir(Path(settings.run_dir)).checkpoints.glob("step-*"))
+        path
+        for path, run_dir in run_dirs.items()
+        if any(run_dir.checkpoints.glob("step-*"))
     ]
-    if config.curves_only and not trained:
-        raise UserError(
-            f"{directories[0]} is imported and has no learning curves; leave "
-            "out --curves_only."
-        )
-    if config.curves_only or not with_weights:
+    if not with_weights:
         return 0
     # It needs TensorFlow, which takes seconds to import; curves do not.
     gallery = importlib.import_module("alexnet_tf.evaluation.gallery")
-    names = _short_names([_absolute(s.run_dir) for s in with_weights])
-    for settings, name in zip(with_weights, names, strict=True):
+    for path, name in zip(
+        with_weights, _short_names(with_weights), strict=True
+    ):
         suffix = f"-{name.replace('/', '-')}" if len(with_weights) > 1 else ""
-        for kind, figure in gallery.draw_run(settings).items():
-            _save(figure, target, f"{kind}{suffix}")
+        for kind, figure in gallery.draw_run(settings[path]).items():
+            plots.save(figure, target, name=f"{kind}{suffix}")
     return 0
 
 
-def _save(figure, target, name):
-    files = plots.save(figure, target, name=name)
-    print("\n".join(map(str, files)), flush=True)
-
-
-def draw_learning_curves(directories: Sequence[str]) -> Figure:
-    """Draws the curves of runs, named as their directories are.
-
-    Raises:
-        UserError: if a directory is not that of a run with a finished epoch.
-    """
-    # By absolute path: "." has a name then.
+def draw_learning_curves(directories: Sequence[Path | str]) -> Figure:
+    """Draws the curves of runs, named as their directories are."""
+    # By absolute path, where "." has a name.
     runs = {_absolute(d): RunDir(Path(d)) for d in directories}
     names = _short_names(list(runs))
     histories = [run.read_columns(_COLUMNS) for run in runs.values()]
@@ -95,14 +74,13 @@ def _absolute(directory):
 
 def _common_num_classes(runs):
     """Returns the number of classes, None if unknown or not the same."""
-    numbers = {_num_classes(run) for run in runs}
-    return numbers.pop() if len(numbers) == 1 else None
-
-
-def _num_classes(run):
-    if not run.dataset.exists():
-        return None
-    return len(json.loads(run.dataset.read_text())["class_names"])
+    counts = {
+        len(json.loads(run.dataset.read_text())["class_names"])
+        if run.dataset.exists()
+        else None
+        for run in runs
+    }
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _short_names(paths):

@@ -1,8 +1,7 @@
-"""Names the five best classes of image files."""
+"""Prints the five most probable labels of image files."""
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -10,57 +9,50 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import decoding_error
-from alexnet_tf.evaluation.inference import (
-    Signatures,
-    load_signatures,
-    make_signatures,
-)
+from alexnet_tf.evaluation.inference import load_signatures, make_signatures
 from alexnet_tf.models.build import load_best
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.files import write_report
 from alexnet_tf.storage.run_dir import open_run
 
-# Files that are looked at together.
+# Files per batch.
 _BATCH = 32
 
 
-def run(config: Config, words: list[str]) -> int:
+def run(config: Config, files: list[str]) -> int:
     """Prints labels with probabilities for each file, or JSON lines.
 
     Args:
-        config: The settings; `saved_model`, or `run_dir` and those of the run.
-        words: Image files, folders of them, or "-" for a list of files on
+        config: The settings.
+        files: Image files, folders of them, or "-" for a list of files on
             standard input.
 
     Returns:
         The exit code: 0, or 1 if a file could not be read as an image.
-
-    Raises:
-        UserError: if no file or no model is given.
     """
-    files = [file for word in words for file in _files_of(word)]
+    files = [file for word in files for file in _expand(word)]
     if not files:
         raise UserError(
-            "predict FILE...: give at least one image file, a folder that has "
-            "some, or - and their names on standard input."
+            "predict FILE...: give at least one image file, a folder of "
+            "images, or - with their names on standard input."
         )
     signatures = _open_signatures(config)
-    predictions, failed = {}, 0
+    predictions = {}
     for start in range(0, len(files), _BATCH):
-        for file, best in _classify(signatures, files[start : start + _BATCH]):
-            if isinstance(best, str):
-                failed += 1
-                print(f"{file}: cannot be read: {best}", file=sys.stderr)
+        batch = files[start : start + _BATCH]
+        for file, best, error in _classify(signatures, batch):
+            if error:
+                print(f"{file}: cannot be read: {error}", file=sys.stderr)
                 continue
             predictions[file] = best
             _show(file, best, as_json=config.json_lines)
-        _show_progress(min(start + _BATCH, len(files)), len(files))
+        _show_progress(start + len(batch), len(files))
     write_report(config.json, predictions)
-    return 1 if failed else 0
+    return 0 if len(predictions) == len(files) else 1
 
 
-def _files_of(word: str) -> list[str]:
-    """Returns the files that a word of the command line stands for."""
+def _expand(word):
+    """Returns the files that an argument stands for."""
     if word == "-":
         return [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not Path(word).is_dir():
@@ -80,45 +72,46 @@ def _open_signatures(config):
         return make_signatures(network, names, config.geometry)
     if not tf.saved_model.contains_saved_model(config.saved_model):
         raise UserError(
-            f"--saved_model={config.saved_model} is no SavedModel; give the "
-            "directory that has saved_model.pb in it."
+            f"--saved_model={config.saved_model} is not a SavedModel; give "
+            "the directory that contains saved_model.pb."
         )
     signatures = load_signatures(Path(config.saved_model))
     if "classify" not in signatures:
         raise UserError(
-            f"--saved_model={config.saved_model} cannot be asked to classify; "
-            "give one that train or export wrote."
+            f"--saved_model={config.saved_model} has no signature classify; "
+            "give a model that train or export wrote."
         )
     return signatures
 
 
-def _classify(signatures: Signatures, files: list[str]) -> Iterator[tuple]:
+def _classify(signatures, files):
     """Yields each file with its (label, probability) pairs, best first.
 
-    With the reason instead where a file cannot be read.
+    The third item is the reason why a file has none.
     """
-    contents = [_read(file) for file in files]
-    encoded = [c if isinstance(c, bytes) else b"" for c in contents]
-    best = signatures["classify"](image_bytes=tf.constant(encoded))
-    rows = zip(best["labels"].numpy(), best["scores"].numpy(), strict=True)
-    for file, content, (labels, scores) in zip(
-        files, contents, rows, strict=True
+    contents, errors = zip(*map(_read, files), strict=True)
+    outputs = signatures["classify"](image_bytes=tf.constant(contents))
+    for file, content, error, labels, scores in zip(
+        files,
+        contents,
+        errors,
+        outputs["labels"].numpy(),
+        outputs["scores"].numpy(),
+        strict=True,
     ):
-        if isinstance(content, str):
-            yield file, content
-        elif not labels[0]:
-            yield file, decoding_error(content)
-        else:
-            names = [label.decode() for label in labels]
-            yield file, list(zip(names, scores.tolist(), strict=True))
+        if not labels[0]:
+            yield file, [], error or decoding_error(content)
+            continue
+        names = [label.decode() for label in labels]
+        yield file, list(zip(names, scores.tolist(), strict=True)), ""
 
 
 def _read(file):
-    """Returns a file's bytes, or why it has none."""
+    """Returns a file's bytes, and why there are none."""
     try:
-        return Path(file).read_bytes()
+        return Path(file).read_bytes(), ""
     except OSError as error:
-        return error.strerror
+        return b"", error.strerror
 
 
 def _show(file, best, *, as_json):
@@ -131,7 +124,7 @@ def _show(file, best, *, as_json):
 
 
 def _show_progress(done, total):
-    """Tells how far it is where the results are sent elsewhere."""
+    """Shows a count on the screen while the results go elsewhere."""
     if sys.stderr.isatty() and not sys.stdout.isatty():
         end = "\n" if done == total else ""
         print(f"\r{done:,} of {total:,} files", end=end, file=sys.stderr)

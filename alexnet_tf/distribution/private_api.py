@@ -4,12 +4,12 @@ Seen in TensorFlow 2.21 and Keras 3.15. Each has a test that fails when it
 changes:
 
 - `_devices` of a new variable's `colocate_with`, in MirroredStrategy:
-  test_variables_and_momentum_are_with_their_tower (tests/distribution).
+  test_variables_and_momentum_are_on_their_towers_device (tests/distribution).
 - `keras.Variable._value`:
   test_bfloat16_halves_all_traffic_but_the_logits (tests/distribution).
 - `keras.optimizers.Optimizer._all_reduce_sum_gradients`, which
   `training.optimizer.MomentumSGD` overrides:
-  test_gradients_of_a_tower_are_summed_among_its_own_devices
+  test_gradients_are_summed_between_the_devices_of_a_tower
   (tests/distribution).
 """
 

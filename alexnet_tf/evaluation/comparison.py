@@ -1,30 +1,39 @@
-"""Runs that differ in settings and seeds: which settings do what."""
+"""Runs that differ in settings and seeds: the effect of each setting."""
 
 import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import Config
+from alexnet_tf.evaluation.plots import COLORS, make_figure, make_plain
+from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.storage.run_dir import RunDir
 
-# What says nothing of how a run was meant.
-_INCIDENTAL = {"seed", "run_dir", "data_dir", "prepared_dir", "gpus"}
+# Runs that differ in these alone are of one variant.
+_INCIDENTAL = ("seed", "run_dir", "data_dir", "prepared_dir", "gpus")
 _COLUMNS = ("top1_error", "val_top1_error", "images_per_second")
+_FIRST, _OTHER = "0.6", COLORS[0]
+# Ticks of a logarithmic axis of errors; lower errors are drawn at 0.1 [%].
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Finished runs that differ in the seed and in where things lie only.
+    """Finished runs that differ only in their seeds and paths.
 
     Args:
-        name: Its settings that differ from those of the first variant, as
-            flags.
-        histories: Of each run its columns of history.csv, an entry an epoch.
-        results: Of each run its result.json.
+        name: The settings that differ from the first variant's, as flags.
+        histories: Columns of history.csv of each run, an entry per epoch.
+        results: The result.json of each run.
     """
 
     name: str
@@ -32,110 +41,189 @@ class Variant:
     results: list[dict]
 
     def errors(self, name: str) -> list[float]:
-        """Returns an error of each run, as a percentage."""
+        """Returns an error of each run [%]."""
         return [100 * result[name] for result in self.results]
 
-    def epochs_to(self, training_error: float) -> list[float]:
-        """Returns the epochs that each run took, infinity if it never did.
-
-        Args:
-            training_error: The top-1 error over an epoch of training that
-                counts, as a fraction.
-        """
+    def error_curves(self) -> list[list[float]]:
+        """Returns the validation top-1 errors of each run by epoch [%]."""
         return [
-            next(
-                (
-                    epoch
-                    for epoch, error in enumerate(history["top1_error"], 1)
-                    if error <= training_error
-                ),
-                math.inf,
-            )
+            [100 * error for error in history["val_top1_error"]]
             for history in self.histories
         ]
 
+    def epochs_to(self, training_error: float) -> list[float]:
+        """Returns the epochs of each run to a top-1 training error.
+
+        Args:
+            training_error: Mean over an epoch, a fraction.
+
+        Returns:
+            Numbers of epochs, infinity if a run never reached it.
+        """
+        epochs = []
+        for history in self.histories:
+            errors = np.array(history["top1_error"])
+            reached = np.flatnonzero(errors <= training_error)
+            epochs.append(int(reached[0]) + 1 if len(reached) else math.inf)
+        return epochs
+
     def speed(self) -> float:
-        """Returns the median of the images a second of all epochs."""
+        """Returns the median over all epochs [images/s]."""
         speeds = [h["images_per_second"] for h in self.histories]
         return float(np.nanmedian(sum(speeds, [])))
 
 
-def read_variants(runs: Sequence[tuple[Mapping, RunDir]]) -> list[Variant]:
-    """Groups finished runs by their settings, in the order given.
-
-    Args:
-        runs: The settings of each, and its directory.
-
-    Raises:
-        UserError: if a run is not finished, or has no history.
-    """
+def read_variants(runs: Sequence[Config]) -> list[Variant]:
+    """Groups finished runs by their settings, in the order given."""
     groups = {}
-    for settings, run in runs:
-        kept = {n: v for n, v in settings.items() if n not in _INCIDENTAL}
-        groups.setdefault(tuple(kept.items()), []).append(run)
-    first = dict(next(iter(groups)))
+    for config in runs:
+        settings = dataclasses.asdict(config)
+        for name in _INCIDENTAL:
+            del settings[name]
+        # By path, as `runs/a-* runs/*` names some runs twice.
+        path = Path(config.run_dir).resolve()
+        groups.setdefault(tuple(settings.items()), {})[path] = RunDir(path)
+    first = next(iter(groups))
     return [
         Variant(
-            _differences(dict(settings), first),
-            [run.read_columns(_COLUMNS) for run in members],
-            [_read_result(run) for run in members],
+            _differences(settings, first),
+            [run.read_columns(_COLUMNS) for run in members.values()],
+            [_read_result(run) for run in members.values()],
         )
         for settings, members in groups.items()
     ]
 
 
 def _differences(settings, first):
-    flags = [
-        f"--{'' if value else 'no'}{name}"
-        if isinstance(value, bool)
-        else f"--{name}={value}"
-        for name, value in settings.items()
-        if value != first[name]
-    ]
+    flags = []
+    for name, value in settings:
+        if (name, value) in first:
+            continue
+        if isinstance(value, bool):
+            flags.append(f"--{name}" if value else f"--no{name}")
+        else:
+            flags.append(f"--{name}={value}")
     return " ".join(flags) or "as it is"
 
 
 def _read_result(run):
     if not run.result.exists():
         raise UserError(
-            f"{run.path} is not finished, it has no {run.result.name}; start "
-            "it again with the same command, or leave it out."
+            f"{run.path} is not finished: it has no {run.result.name}; resume "
+            "it with the command that started it, or leave it out."
         )
     return json.loads(run.result.read_text())
 
 
-def as_table(variants: Sequence[Variant], training_error: float) -> str:
-    """Returns a Markdown table, a row a variant.
+def format_variants(variants: Sequence[Variant], training_error: float) -> str:
+    """Returns a Markdown table with a row for each variant.
 
     Args:
-        variants: The first one is what the others are compared with.
+        variants: The first one is the baseline of the speeds.
         training_error: See `Variant.epochs_to`.
     """
-    lines = [
-        "| settings | runs | top-1 error, % | top-5 error, % | epochs to "
-        f"{training_error:.0%} training error | speed |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {_as_code(variant.name)} | {len(variant.results)} "
-        f"| {_mean_and_range(variant.errors('top1_error'), '.1f')} "
-        f"| {_mean_and_range(variant.errors('top5_error'), '.1f')} "
-        f"| {_mean_and_range(variant.epochs_to(training_error), '.2g')} "
-        f"| {variant.speed() / variants[0].speed():.2f} |"
+    header = ("settings", "runs", "top-1 error, %", "top-5 error, %")
+    header += (f"epochs to {training_error:.0%} training error", "speed")
+    rows = [
+        (
+            f"`{variant.name}`" if variant.name[0] == "-" else variant.name,
+            str(len(variant.results)),
+            _mean_and_range(variant.errors("top1_error"), ".1f"),
+            _mean_and_range(variant.errors("top5_error"), ".1f"),
+            _mean_and_range(variant.epochs_to(training_error), ".2g"),
+            f"{variant.speed() / variants[0].speed():.2f}",
+        )
         for variant in variants
     ]
-    return "\n".join(lines)
-
-
-def _as_code(name):
-    return f"`{name}`" if name.startswith("--") else name
+    return format_table(header, rows, markdown=True)
 
 
 def _mean_and_range(values, form):
-    known = [value for value in values if math.isfinite(value)]
-    if len(known) < len(values):
-        return f"not reached by {len(values) - len(known)}"
-    text = f"{statistics.fmean(known):{form}}"
-    if len(known) == 1:
+    missing = sum(not math.isfinite(value) for value in values)
+    if missing:
+        return f"not reached by {missing}"
+    text = f"{statistics.fmean(values):{form}}"
+    if len(values) == 1:
         return text
-    return f"{text} ({min(known):{form}} to {max(known):{form}})"
+    return f"{text} ({min(values):{form}} to {max(values):{form}})"
+
+
+def draw_errors(variants: Sequence[Variant]) -> Figure:
+    """Draws the validation top-1 error of each run, in a row per variant.
+
+    Returns:
+        The figure, 1000 pixels wide.
+    """
+    names = [_wrapped(variant.name) for variant in variants]
+    heights = np.array([1.5 + name.count("\n") for name in names])
+    rows = heights.cumsum() - heights / 2
+    figure = make_figure((8, 1 + 0.18 * heights.sum()))
+    axes = figure.add_subplot()
+    shown = [np.maximum(v.errors("top1_error"), _TICKS[0]) for v in variants]
+    for row, errors in zip(rows, shown, strict=True):
+        color = "0.3" if row == rows[0] else _OTHER
+        axes.plot(errors, [row] * len(errors), "o", color=color, alpha=0.6)
+        axes.plot([errors.mean()], [row], "|", color=color, markersize=16)
+    axes.axvspan(shown[0].min(), shown[0].max(), color="0.92", zorder=0)
+    axes.set_yticks(rows, names)
+    axes.set_ylim(heights.sum(), 0)
+    axes.set_xlabel("validation top-1 error; dots: seeds, bars: their mean")
+    _scale_to_errors(axes.xaxis, np.concatenate(shown))
+    make_plain(axes)
+    return figure
+
+
+def draw_curves(variants: Sequence[Variant]) -> Figure:
+    """Draws validation errors by epoch, in a panel per variant.
+
+    Each panel has a curve per seed, over those of the first variant.
+
+    Returns:
+        The figure, up to 1250 pixels wide.
+    """
+    first, *others = variants
+    others = others or [first]
+    columns = min(4, len(others))
+    rows = math.ceil(len(others) / columns)
+    figure = make_figure(
+        (max(5, 2.5 * columns), 0.8 + 2.1 * rows),
+        f"Validation top-1 error by epoch; gray: {first.name}",
+    )
+    panels = figure.subplots(
+        rows, columns, sharex=True, sharey=True, squeeze=False
+    ).ravel()
+    shown = []
+    for index, (axes, variant) in enumerate(zip(panels, others, strict=False)):
+        for drawn, color in ((first, _FIRST), (variant, _OTHER)):
+            for curve in drawn.error_curves():
+                errors = np.maximum(curve, _TICKS[0])
+                epochs = range(1, len(errors) + 1)
+                axes.plot(epochs, errors, color=color, linewidth=1)
+                shown.extend(errors)
+        axes.set_title(_wrapped(variant.name), fontsize="small")
+        # In the row before the last, some panels have none below them.
+        axes.tick_params(labelbottom=index >= len(others) - columns)
+        make_plain(axes)
+    for axes in panels[len(others) :]:
+        axes.set_visible(False)
+    panels[0].xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    _scale_to_errors(panels[0].yaxis, shown)
+    return figure
+
+
+def _scale_to_errors(axis: Axis, errors: Sequence[float]) -> None:
+    """Makes an axis logarithmic, with ticks on both sides of errors [%]."""
+    known = [error for error in errors if math.isfinite(error)] or [100]
+    below = max(tick for tick in _TICKS if tick <= min(known))
+    above = min(tick for tick in _TICKS if tick >= max(known))
+    limits = (0.93 * below, 1.07 * above)
+    name = axis.axis_name
+    axis.axes.set(**{f"{name}scale": "log", f"{name}lim": limits})
+    axis.set_major_locator(FixedLocator(_TICKS))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}%")
+
+
+def _wrapped(name):
+    """Returns a name with a line for each flag."""
+    return name.replace(" --", "\n--")

@@ -1,18 +1,24 @@
-"""What a table of errors does not tell: which classes, and taken for which."""
+"""Errors of runs and classes, and confused pairs, as rows and tables.
+
+Probabilities are (n, classes) arrays, labels (n,) integers.
+"""
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from alexnet_tf.evaluation.predictor import measure
+from alexnet_tf.evaluation.tables import format_table
 
-# Validation errors of ILSVRC-2012, ten crops (Table 2): top-1, top-5. Networks
-# with a star were trained on all of ImageNet first.
+# Validation errors of ILSVRC-2012, ten crops (Table 2). Networks with a star
+# were pretrained on all of ImageNet.
 PUBLISHED = {
-    "1 CNN": (0.407, 0.182),
-    "5 CNNs": (0.381, 0.164),
-    "1 CNN*": (0.390, 0.166),
-    "7 CNNs*": (0.367, 0.154),
+    "1 CNN": {"top1_error": 0.407, "top5_error": 0.182},
+    "5 CNNs": {"top1_error": 0.381, "top5_error": 0.164},
+    "1 CNN*": {"top1_error": 0.390, "top5_error": 0.166},
+    "7 CNNs*": {"top1_error": 0.367, "top5_error": 0.154},
 }
-# Rows that are printed of the classes, and of the pairs.
+# Rows of a table of classes or pairs.
 _ROWS = 12
 
 
@@ -21,20 +27,15 @@ def class_errors(
 ) -> list[dict]:
     """Returns the errors of each class that has examples, worst first.
 
-    Args:
-        probabilities: (n, classes).
-        labels: (n,) integers.
-        names: Names of the classes.
-
     Returns:
-        For each `class`, `num_examples`, `top1_error` and `top5_error`.
+        Rows of `class`, `num_examples`, `top1_error` and `top5_error`.
     """
     rows = []
-    for number in np.unique(labels):
-        some = labels == number
-        errors = measure(probabilities[some], labels[some])
+    for label in np.unique(labels):
+        members = labels == label
+        errors = measure(probabilities[members], labels[members])
         del errors["loss"]
-        rows.append({"class": names[number], **errors})
+        rows.append({"class": names[label], **errors})
     return sorted(rows, key=lambda row: -row["top1_error"])
 
 
@@ -44,7 +45,7 @@ def confused_pairs(
     """Returns which class was taken for which, the most frequent pairs first.
 
     Returns:
-        `class`, `taken_for` and `times`.
+        Rows of `class`, `taken_for` and `times`.
     """
     best = probabilities.argmax(axis=1)
     wrong = best != labels
@@ -53,40 +54,47 @@ def confused_pairs(
     )
     return [
         {
-            "class": names[pairs[0, place]],
-            "taken_for": names[pairs[1, place]],
-            "times": int(times[place]),
+            "class": names[pairs[0, index]],
+            "taken_for": names[pairs[1, index]],
+            "times": int(times[index]),
         }
-        for place in np.argsort(-times, kind="stable")
+        for index in np.argsort(-times, kind="stable")
     ]
 
 
-def as_text(classes: list[dict], pairs: list[dict]) -> str:
+def format_errors(errors: Mapping[str, Mapping[str, float]]) -> str:
+    """Returns a table of `top1_error` and `top5_error` by the rows' titles."""
+    return format_table(
+        ("", "top-1 error", "top-5 error"),
+        [
+            (f"{title:11}", *_error_cells(measured))
+            for title, measured in errors.items()
+        ],
+    )
+
+
+def format_details(classes: list[dict], pairs: list[dict]) -> str:
     """Returns the worst classes and the most frequent pairs as tables."""
-    width = max(len(row["class"]) for row in classes)
-    lines = [f"{'class':{width}}  images  top-1 error  top-5 error"]
-    lines += [
-        f"{row['class']:{width}}{row['num_examples']:8,}"
-        f"{row['top1_error']:13.4f}{row['top5_error']:13.4f}"
-        for row in classes[:_ROWS]
-    ]
+    text = format_table(
+        ("class", "images", "top-1 error", "top-5 error"),
+        [
+            (row["class"], f"{row['num_examples']:,}", *_error_cells(row))
+            for row in classes[:_ROWS]
+        ],
+    )
     if len(classes) > _ROWS:
-        lines.append(f"... and {len(classes) - _ROWS} better ones, see --json")
+        text += f"\n... and {len(classes) - _ROWS} better classes; see --json"
     if pairs:
-        lines.append("\nmost confused")
-    lines += [
-        f"{row['class']:{width}}  taken for {row['taken_for']:{width}}"
-        f"{row['times']:6,} times"
-        for row in pairs[:_ROWS]
-    ]
-    return "\n".join(lines)
+        text += "\n\nMost confused\n" + format_table(
+            ("class", "taken for", "times"),
+            [
+                (row["class"], row["taken_for"], f"{row['times']:,}")
+                for row in pairs[:_ROWS]
+            ],
+            left=(0, 1),
+        )
+    return text
 
 
-def published_text() -> str:
-    """Returns the paper's own errors as a table."""
-    lines = ["published: ILSVRC-2012 validation, ten crops, Table 2"]
-    lines += [
-        f"{name:14}{top1:12.4f}{top5:12.4f}"
-        for name, (top1, top5) in PUBLISHED.items()
-    ]
-    return "\n".join(lines)
+def _error_cells(errors):
+    return f"{errors['top1_error']:.4f}", f"{errors['top5_error']:.4f}"

@@ -1,145 +1,202 @@
-"""What a network has learned, as figures with pictures."""
+"""Pictures of what a network has learned, after Figures 3 and 4."""
 
 import dataclasses
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 from matplotlib.figure import Figure
 
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
 from alexnet_tf.data.pipeline import training_batches
-from alexnet_tf.evaluation import picture_plots
 from alexnet_tf.evaluation.inference import fc7_outputs
+from alexnet_tf.evaluation.plots import COLORS, make_figure
+from alexnet_tf.evaluation.predictor import bar_verbosity
 from alexnet_tf.models.build import load_best
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import open_run
 
-_SHOWN, _QUERIES, _NEIGHBORS, _BEST = 8, 5, 6, 5
-# Images of the validation split, and of the training split among which
-# neighbors are sought; and of a batch.
+# `images`, (n, side, side, 3) uint8; `labels`, (n,) integers; `probabilities`,
+# (n, classes); `features`, (n, neurons).
+Predictions = Mapping[str, np.ndarray]
+
+# Images whose predictions are shown, and the classes of each.
+_SHOWN, _BEST = 8, 5
+# Images whose neighbors are shown, and the neighbors of each.
+_QUERIES, _NEIGHBORS = 5, 6
+# Validation images; training images among which neighbors are sought; batch.
 _TESTED, _POOL, _BATCH = 500, 2000, 50
-
-
-@dataclasses.dataclass(frozen=True)
-class _Seen:
-    """Images and what the network makes of them: (n, ...) arrays."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-    features: np.ndarray
+_CORRECT, _OTHER = COLORS[1], COLORS[4]
+_GAP = 1  # Between kernels [pixels].
+_LONGEST = 28  # No title is wider than its picture [characters].
 
 
 def draw_run(config: Config) -> dict[str, Figure]:
-    """Draws what a run's best network has learned, see `draw`."""
+    """Draws what a run's best network has learned.
+
+    Returns:
+        `kernels`, after Figure 3; `answers` and `neighbors`, after Figure 4.
+    """
     run_dir = open_run(config.run_dir)
     model, _ = load_best(config, run_dir)
-    return draw(
-        model,
-        read_dataset_info(run_dir).class_names,
-        _batches(config, run_dir, config.validation_split, _TESTED),
-        _batches(config, run_dir, config.train_split, _POOL),
+    names = read_dataset_info(run_dir).class_names
+    network = keras.Model(
+        model.input,
+        {
+            "probabilities": keras.ops.softmax(model.output),
+            "features": fc7_outputs(model),
+        },
     )
+    tested = _predict(network, config, config.validation_split, _TESTED)
+    pool = _predict(network, config, config.train_split, _POOL)
+    return {
+        "kernels": _draw_kernels(kernel_sheets(model)),
+        "answers": draw_answers(tested, names),
+        "neighbors": draw_neighbors(tested, pool, names),
+    }
 
 
-def _batches(config, run_dir, split, count):
-    """Returns the center patches of shuffled images."""
+def _predict(network, config, split, count):
+    """Returns the predictions for center patches of shuffled images."""
+    run_dir = open_run(config.run_dir)
     examples = splits.open_split(config, split)
     splits.check_run_classes(run_dir, examples)
     size = min(_BATCH, examples.count)
-    plain = dataclasses.replace(
-        config, random_crop=False, horizontal_flip=False
-    )
-    return training_batches(
+    batches = training_batches(
         examples,
-        plain,
+        dataclasses.replace(config, random_crop=False, horizontal_flip=False),
         batch_size=size,
         steps=range(min(count, examples.count) // size),
         seed=config.seed,
         bad=splits.record_bad_examples(config, run_dir, examples),
     )
+    images, labels = (
+        np.concatenate(parts)
+        for parts in zip(*batches.as_numpy_iterator(), strict=True)
+    )
+    outputs = network.predict(images, size, verbose=bar_verbosity())
+    return {"images": images, "labels": labels, **outputs}
 
 
-def draw(
-    model: keras.Model,
-    names: Sequence[str],
-    tested: tf.data.Dataset,
-    pool: tf.data.Dataset,
-) -> dict[str, Figure]:
-    """Draws conv1's kernels, some answers, and neighbors by fc7.
+def kernel_sheets(model: keras.Model) -> list[np.ndarray]:
+    """Returns an image of conv1's kernels for each tower, see `sheet`."""
+    return [
+        sheet(layer.kernel.numpy())
+        for layer in model.layers
+        if layer.name.startswith("conv1_tower")
+    ]
+
+
+def sheet(kernels: np.ndarray) -> np.ndarray:
+    """Returns kernels side by side in rows, as an image in 0..1.
 
     Args:
-        model: The network.
-        names: Names of the classes.
-        tested: Batches of (images, labels) to ask it about.
-        pool: Batches among which neighbors are sought.
-
-    Returns:
-        `kernels`, `answers` and `neighbors`, after Figures 3 and 4.
+        kernels: (size, size, 3, count), any range; each kernel is stretched
+            to the full range of colors, with zero in the middle.
     """
-    network = keras.Model(
-        model.input, {"logits": model.output, "features": fc7_outputs(model)}
+    size, _, _, count = kernels.shape
+    columns = min(count, 16)
+    rows = -(-count // columns)
+    step = size + _GAP
+    image = np.ones((rows * step - _GAP, columns * step - _GAP, 3))
+    for index in range(count):
+        kernel = kernels[..., index]
+        largest = np.abs(kernel).max() or 1.0
+        y, x = step * (index // columns), step * (index % columns)
+        image[y : y + size, x : x + size] = 0.5 + 0.5 * kernel / largest
+    return image
+
+
+def _draw_kernels(sheets):
+    """Draws the sheets of the towers one above the other (Figure 3)."""
+    height, width = sum(map(len, sheets)), sheets[0].shape[1]
+    inches = (10, 10 * height / width + 0.25 * len(sheets) + 0.4)
+    figure, grid = _make_grid("Kernels of conv1", inches, len(sheets), 1)
+    for tower, (axes, image) in enumerate(zip(grid[:, 0], sheets, strict=True)):
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title(f"tower {tower}", loc="left", fontsize="medium")
+    return figure
+
+
+def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
+    """Draws images with their most probable classes as bars (Figure 4, left).
+
+    Correct predictions come first; up to half are wrong ones.
+    """
+    correct = tested["probabilities"].argmax(axis=1) == tested["labels"]
+    wrong = np.flatnonzero(~correct)[: _SHOWN // 2]
+    chosen = [*np.flatnonzero(correct)[: _SHOWN - len(wrong)], *wrong]
+    columns = min(4, len(chosen))
+    rows = -(-len(chosen) // columns)
+    figure, grid = _make_grid(
+        "Images and their five most probable classes; the correct one in "
+        "orange",
+        (2.6 * columns, 3.9 * rows + 0.5),
+        2 * rows,
+        columns,
+        height_ratios=[2.4, 1.2] * rows,
     )
-    seen = _look(network, tested)
-    return {
-        "kernels": picture_plots.kernels(conv1_kernels(model)),
-        "answers": _draw_answers(seen, names),
-        "neighbors": _draw_neighbors(seen, _look(network, pool), names),
-    }
+    for place, index in enumerate(chosen):
+        row, column = divmod(place, columns)
+        label = tested["labels"][index]
+        mark = "\N{CHECK MARK}" if correct[index] else "\N{BALLOT X}"
+        picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
+        _show(picture, tested["images"][index], f"{mark} {names[label]}")
+        _draw_bars(bars, tested["probabilities"][index], label, names)
+    return figure
 
 
-def conv1_kernels(model: keras.Model) -> list[np.ndarray]:
-    """Returns conv1's kernels for each tower, (11, 11, 3, kernels)."""
-    layers = [x for x in model.layers if x.name.startswith("conv1_tower")]
-    return [layer.kernel.numpy() for layer in layers]
+def _draw_bars(axes, probabilities, label, names):
+    for place, best in enumerate(np.argsort(-probabilities)[:_BEST]):
+        color = _CORRECT if best == label else _OTHER
+        axes.barh(place, probabilities[best], color=color, height=0.9)
+        text = axes.text(0.02, place, names[best], verticalalignment="center")
+        text.set(fontsize="small", parse_math=False)
+    axes.set(xlim=(0, 1), ylim=(_BEST - 0.5, -0.5))
 
 
-def _look(network, batches):
-    # A moving bar on a screen, nothing in a log file.
-    verbose = int(sys.stdout.isatty())
-    bar = keras.utils.Progbar(int(batches.cardinality()), verbose=verbose)
-    seen = []
-    for images, labels in batches:
-        answer = network(images, training=False)
-        probabilities = tf.nn.softmax(answer["logits"])
-        rows = (images, labels, probabilities, answer["features"])
-        seen.append([tensor.numpy() for tensor in rows])
-        bar.add(1)
-    return _Seen(*(np.concatenate(part) for part in zip(*seen, strict=True)))
+def draw_neighbors(
+    tested: Predictions, pool: Predictions, names: Sequence[str]
+) -> Figure:
+    """Draws images of different classes and their nearest in `pool`.
 
-
-def _draw_answers(tested, names):
-    """Draws right answers, then wrong ones, half of each if there are."""
-    right = tested.probabilities.argmax(axis=1) == tested.labels
-    wrong = np.flatnonzero(~right)[: _SHOWN // 2]
-    chosen = [*np.flatnonzero(right)[: _SHOWN - len(wrong)], *wrong]
-    best = []
-    for row in tested.probabilities[chosen]:
-        order = np.argsort(-row)[:_BEST]
-        best.append([(names[n], float(row[n])) for n in order])
-    truths = [names[label] for label in tested.labels[chosen]]
-    return picture_plots.answers(tested.images[chosen], truths, best)
-
-
-def _draw_neighbors(tested, pool, names):
-    """Draws images of different classes, and their nearest by fc7."""
-    _, first = np.unique(tested.labels, return_index=True)
-    chosen = np.sort(first)[:_QUERIES]
-    distances = np.stack(
-        [
-            np.linalg.norm(pool.features - features, axis=1)
-            for features in tested.features[chosen]
-        ]
+    Nearest by the features of fc7 (Figure 4, right).
+    """
+    _, first = np.unique(tested["labels"], return_index=True)
+    queries = np.sort(first)[:_QUERIES]
+    count = min(_NEIGHBORS, len(pool["labels"]))
+    figure, grid = _make_grid(
+        "Validation images, and the training images nearest by fc7",
+        (1.7 * (count + 1), 1.95 * len(queries) + 0.5),
+        len(queries),
+        count + 2,
+        width_ratios=[1, 0.08] + [1] * count,
     )
-    nearest = np.argsort(distances, axis=1)[:, :_NEIGHBORS]
-    labels = [
-        [names[n] for n in (tested.labels[query], *pool.labels[found])]
-        for query, found in zip(chosen, nearest, strict=True)
-    ]
-    return picture_plots.neighbors(
-        tested.images[chosen], pool.images[nearest], labels
-    )
+    for row, query in zip(grid, queries, strict=True):
+        label = tested["labels"][query]
+        _show(row[0], tested["images"][query], names[label])
+        distances = np.linalg.norm(
+            pool["features"] - tested["features"][query], axis=1
+        )
+        for axes, found in zip(row[2:], np.argsort(distances), strict=False):
+            other = pool["labels"][found]
+            style = "normal" if other == label else "italic"
+            _show(axes, pool["images"][found], names[other], style)
+    return figure
+
+
+def _make_grid(title, inches, rows, columns, **ratios):
+    """Returns a figure and its panels, (rows, columns), without axes."""
+    figure = make_figure(inches, title)
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    return figure, grid
+
+
+def _show(axes, image, name, style="normal"):
+    axes.imshow(image)
+    if len(name) > _LONGEST:
+        name = name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    axes.set_title(name, fontsize=8, style=style, parse_math=False)

@@ -1,4 +1,4 @@
-"""From images to labels: what is exported, and what predicts."""
+"""Serving signatures: from image files to labels, with or without a run."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -13,29 +13,28 @@ from alexnet_tf.data.bad_examples import decode_rows
 from alexnet_tf.data.decoding import decode_patch
 
 Signatures = dict[str, Callable[..., dict[str, tf.Tensor]]]
-_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
-# Classes that are named for an image.
+# Classes that `classify` returns.
 _BEST = 5
 
 
 def make_signatures(
     model: keras.Model, class_names: Sequence[str], geometry: Geometry
 ) -> Signatures:
-    """Returns what an exported model can be asked.
+    """Returns the model's serving signatures.
 
     Args:
-        model: The network; takes uint8 patches, gives logits.
+        model: The network, from uint8 patches to logits.
         class_names: Names in the order of the logits.
-        geometry: Sizes of the patches; the center one is looked at.
+        geometry: Sizes of the patches; images are cut to the center one.
 
     Returns:
-        Functions compiled by TensorFlow, with tensors by name for results:
+        Compiled functions with named arguments and results:
 
         `classify` takes `image_bytes`, (batch,) strings, each a JPEG or
-        another image file, and returns `labels`, (batch, 5) strings, the best
-        classes first (fewer than 5 if there are fewer), and `scores`,
-        (batch, 5) float32, their probabilities. What is no image has empty
-        labels and scores of 0.
+        another image file, and returns `labels`, (batch, 5) strings, the most
+        probable classes first (fewer than 5 if there are fewer), and `scores`,
+        (batch, 5) float32, their probabilities. An entry that is not an image
+        has empty labels and scores of 0.
 
         `probabilities` takes `images`, (batch, crop_size, crop_size, 3) uint8,
         and returns `probabilities`, (batch, classes) float32.
@@ -47,13 +46,14 @@ def make_signatures(
         strings.
     """
     names = tf.constant(list(class_names))
+    image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
     images = tf.TensorSpec([None, *geometry.patch_shape], tf.uint8, "images")
     fc7 = keras.Model(model.input, fc7_outputs(model))
 
     def probabilities_of(patches):
         return tf.nn.softmax(model(patches, training=False))
 
-    @tf.function(input_signature=[_BYTES])
+    @tf.function(input_signature=[image_bytes])
     def classify(image_bytes):
         patches, good = decode_rows(
             lambda encoded: decode_patch(encoded, geometry.center, geometry),
@@ -91,7 +91,7 @@ def make_signatures(
 
 
 def fc7_outputs(model: keras.Model) -> keras.KerasTensor:
-    """Returns the outputs of a network's fc7, (batch, neurons), all towers."""
+    """Returns the outputs of fc7, (batch, neurons), of all towers."""
     towers = [
         layer.output for layer in model.layers if "fc7_tower" in layer.name
     ]
@@ -99,9 +99,9 @@ def fc7_outputs(model: keras.Model) -> keras.KerasTensor:
 
 
 def save_signatures(signatures: Signatures, path: Path) -> None:
-    """Writes a SavedModel; `classify` is its serving signature.
+    """Writes a SavedModel that loads on any machine, whatever its devices.
 
-    It names no device: it loads on any machine, as it is.
+    `classify` is its default serving signature.
     """
     archive = keras.export.ExportArchive()
     # No archive.track(model): that would write each weight twice.
@@ -111,7 +111,7 @@ def save_signatures(signatures: Signatures, path: Path) -> None:
     _clear_devices(path / "saved_model.pb")
 
 
-def _clear_devices(file: Path) -> None:
+def _clear_devices(file):
     """Clears the devices that TensorFlow's own saving functions name."""
     saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     for meta_graph in saved.meta_graphs:
@@ -123,11 +123,9 @@ def _clear_devices(file: Path) -> None:
 
 
 def load_signatures(path: Path) -> Signatures:
-    """Returns what `save_signatures` saved."""
+    """Returns the signatures of a SavedModel."""
     loaded = tf.saved_model.load(str(path))
-    signatures = {}
-    for name, signature in loaded.signatures.items():
+    for signature in loaded.signatures.values():
         # The loaded object owns the weights and must live as long.
         signature.owner = loaded
-        signatures[name] = signature
-    return signatures
+    return dict(loaded.signatures)

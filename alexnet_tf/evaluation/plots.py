@@ -1,7 +1,7 @@
-"""Figures from numbers; nothing here knows of settings or of TensorFlow.
+"""Learning curves, and the style that all figures share.
 
-A figure is an object of its own: without pyplot there is no list of open ones
-and no screen is needed.
+Nothing here imports TensorFlow, which takes seconds, or pyplot, which keeps
+all figures open and may need a screen.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,87 +18,26 @@ from matplotlib.ticker import MaxNLocator
 
 from alexnet_tf.config.errors import UserError
 
-History = Mapping[str, Sequence[float]]
-
 # Okabe and Ito's palette, which the color-blind can tell apart, without its
 # yellow, which is too pale for lines on white.
 COLORS = "#0072B2 #D55E00 #009E73 #CC79A7 #56B4E9 #E69F00 #000000".split()
-# Runs beyond the palette begin it again, with marks along their curves.
+# Runs beyond the palette reuse its colors, with marks along their curves.
 _MARKS = ("o", "x", "s", "+")
 _TRAINING = {"linestyle": (0, (4, 1.5)), "linewidth": 1.0, "mfc": "w"}
 _VALIDATION = {"linestyle": "-", "linewidth": 1.8}
 _GUESS = {"linestyle": ":", "linewidth": 1.0, "color": "0.35"}
 _DROP = {"linestyle": "none", "marker": CARETDOWN, "markersize": 8}
-# Curves on the edge of a panel show whole, and take no part in the layout,
-# which would reserve room for them outside the panel.
+# Curves at the edge of a panel are not clipped, and take no part in the
+# layout, which would reserve room for them outside the panel.
 _WHOLE = {"clip_on": False, "in_layout": False}
 
 
-def learning_curves(
-    histories: Mapping[str, History], *, num_classes: int | None = None
-) -> Figure:
-    """Draws loss and top-1 error of runs against the training step.
-
-    Args:
-        histories: By the name of the run, its columns of numbers, an entry an
-            epoch: `step`, `learning_rate`, `loss`, `val_loss`, and as
-            fractions `top1_error` and `val_top1_error`. NaN is a gap.
-        num_classes: Draws the loss of a guess among so many; None: does not.
-
-    Returns:
-        The figure, 1400 x 560 pixels, higher with many runs; the lines of its
-        two panels are labelled RUN COLUMN, and the drops RUN drops.
-    """
-    figure = Figure(figsize=(11.2, 4.48), dpi=125, layout="constrained")
-    figure.suptitle("Learning curves", x=0.005, horizontalalignment="left")
-    loss, error = figure.subplots(1, 2)
-    _prepare(loss, title="Loss", y_label="cross-entropy [nats]")
-    _prepare(error, title="Top-1 error", y_label="images misclassified [%]")
-    if num_classes is not None:
-        _draw_guess(loss, num_classes)
-    for number, (name, history) in enumerate(histories.items()):
-        look = _look(number)
-        _draw_run(loss, name, history, "loss", scale=1, look=look)
-        _draw_run(error, name, history, "top1_error", scale=100, look=look)
-    for axes in (loss, error):
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-    _add_legends(figure, list(histories))
+def make_figure(inches: tuple[float, float], title: str = "") -> Figure:
+    """Returns an empty figure of 125 pixels per inch."""
+    figure = Figure(figsize=inches, dpi=125, layout="constrained")
+    if title:
+        figure.suptitle(title, x=0.005, horizontalalignment="left")
     return figure
-
-
-def save(figure: Figure, directory: Path, *, name: str) -> list[Path]:
-    """Writes NAME.png and NAME.svg; the same figure gives the same bytes.
-
-    Returns:
-        The two files.
-
-    Raises:
-        UserError: if they cannot be written.
-    """
-    png, svg = directory / f"{name}.png", directory / f"{name}.svg"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        figure.savefig(png)
-        # Else SVG files would have random names and the date in them.
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            figure.savefig(svg, metadata={"Date": None})
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {directory}: {error.strerror}; give another "
-            "directory with --figures_dir=DIR."
-        ) from error
-    return [png, svg]
-
-
-def _prepare(axes, *, title, y_label):
-    axes.set_title(title)
-    axes.set_xlabel("training step [batches]")
-    axes.set_ylabel(y_label)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.update_datalim([(0, 0)])  # Both axes begin at zero.
-    make_plain(axes)
 
 
 def make_plain(axes: Axes) -> None:
@@ -106,48 +46,102 @@ def make_plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_guess(axes, num_classes):
-    """Draws the loss of a guess; its label, in the margin, hides no curve."""
+def save(figure: Figure, directory: Path | str, *, name: str) -> None:
+    """Writes NAME.png and NAME.svg, and prints their paths.
+
+    The same figure gives the same bytes.
+
+    Args:
+        figure: The figure.
+        directory: Output directory; "" for figures/ in the current directory.
+        name: File name without a suffix.
+    """
+    directory = Path(directory or "figures")
+    png, svg = directory / f"{name}.png", directory / f"{name}.svg"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        figure.savefig(png)
+        # Else SVG files would contain random names and the date.
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            figure.savefig(svg, metadata={"Date": None})
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {directory}: {error.strerror}; give another "
+            "directory with --figures_dir=DIR."
+        ) from error
+    print(f"{png}\n{svg}", flush=True)
+
+
+def learning_curves(
+    histories: Mapping[str, Mapping[str, Sequence[float]]],
+    num_classes: int | None = None,
+) -> Figure:
+    """Plots loss and top-1 error of runs against the training step.
+
+    Args:
+        histories: Columns of history.csv by name of the run: `step`,
+            `learning_rate`, `loss`, `val_loss`, and as fractions `top1_error`
+            and `val_top1_error`. NaN is a gap.
+        num_classes: Adds the loss of guessing among that many classes.
+
+    Returns:
+        The figure, 1400 x 560 pixels, higher with many runs; the lines of its
+        two panels are labeled RUN COLUMN, and the drops RUN drops.
+    """
+    figure = make_figure((11.2, 4.48), "Learning curves")
+    panels = loss, error = figure.subplots(1, 2)
+    loss.set(title="Loss", ylabel="cross-entropy [nats]")
+    error.set(title="Top-1 error", ylabel="images misclassified [%]")
+    for axes in panels:
+        axes.set_xlabel("training step [batches]")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.update_datalim([(0, 0)])  # Both axes begin at zero.
+        make_plain(axes)
+    if num_classes is not None:
+        _plot_guess(loss, num_classes)
+    for index, (name, history) in enumerate(histories.items()):
+        look = _look(index)
+        _plot_run(loss, name, history, "loss", scale=1, look=look)
+        _plot_run(error, name, history, "top1_error", scale=100, look=look)
+    for axes in panels:
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+    _add_legends(figure, list(histories))
+    return figure
+
+
+def _plot_guess(axes, num_classes):
+    """Plots the loss of a guess; its label, in the margin, hides no curve."""
     loss = math.log(num_classes)
     label = f"ln {num_classes:,} = {loss:.2f}, a guess"
     axes.axhline(loss, label=label, **_GUESS)
-    axes.annotate(
-        label.replace(", a", ",\na"),
-        (1, loss),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(4, 0),
-        textcoords="offset points",
-        verticalalignment="center",
-        fontsize="small",
-        color=_GUESS["color"],
-    )
+    text = axes.text(1.01, loss, label.replace(", a", ",\na"))
+    text.set(transform=axes.get_yaxis_transform(), verticalalignment="center")
+    text.set(fontsize="small", color=_GUESS["color"])
 
 
-def _look(number):
+def _look(index):
     """Returns what distinguishes the curves of a run."""
-    again, place = divmod(number, len(COLORS))
-    look = {"color": COLORS[place], "markersize": 4}
-    if again:
-        look |= {"marker": _MARKS[(again - 1) % len(_MARKS)], "markevery": None}
+    reuse, color = divmod(index, len(COLORS))
+    look = {"color": COLORS[color], "markersize": 4}
+    if reuse:
+        look |= {"marker": _MARKS[(reuse - 1) % len(_MARKS)], "markevery": None}
     return look
 
 
-def _draw_run(axes, name, history, quantity, *, scale, look):
-    """Draws a quantity, and on its validation curve the drops of the rate."""
-    steps = history["step"]
+def _plot_run(axes, name, history, quantity, *, scale, look):
     for column, style in (
         (quantity, _TRAINING),
         (f"val_{quantity}", _VALIDATION),
     ):
-        values = [scale * value for value in history[column]]
-        # Lines do not show a value that has no neighbors.
+        values = scale * np.array(history[column])
+        # Lines do not show a value without neighbors.
         points = {"marker": "o", "markevery": _isolated(values)}
         style = {**points, **look, **style, **_WHOLE}
-        axes.plot(steps, values, label=f"{name} {column}", **style)
-    places = _drops(history["learning_rate"])
+        axes.plot(history["step"], values, label=f"{name} {column}", **style)
     axes.plot(
-        [steps[place] for place in places],
-        [_last_known(values[: place + 1]) for place in places],
+        *_drops(history["step"], history["learning_rate"], values),
         label=f"{name} drops",
         color=look["color"],
         **_WHOLE,
@@ -156,36 +150,33 @@ def _draw_run(axes, name, history, quantity, *, scale, look):
 
 
 def _isolated(values):
-    """Returns the places of values between gaps."""
-    known = [False, *map(math.isfinite, values), False]
-    return [
-        place
-        for place in range(len(values))
-        if known[place : place + 3] == [False, True, False]
-    ]
+    """Returns the indices of values between gaps."""
+    known = np.isfinite(values)
+    padded = np.pad(known, 1)
+    return np.flatnonzero(known & ~padded[:-2] & ~padded[2:]).tolist()
 
 
-def _drops(learning_rates):
-    """Returns the places of the epochs after which the rate dropped."""
-    places, last = [], math.nan
-    for place, rate in enumerate(learning_rates):
-        if rate < last:
-            places.append(place - 1)
-        if not math.isnan(rate):
-            last = rate
-    return places
+def _drops(steps, learning_rates, values):
+    """Returns the points after which the rate dropped, as steps and values.
 
-
-def _last_known(values):
-    """Returns the last value that is not a gap, so that no drop is lost."""
-    return next(filter(math.isfinite, reversed(values)), math.nan)
+    Gaps repeat what was before them, so that no drop is lost.
+    """
+    points = []
+    last_step = last_rate = last_value = math.nan
+    for step, rate, value in zip(steps, learning_rates, values, strict=True):
+        if rate < last_rate:
+            points.append((last_step, last_value))
+        last_step = step
+        last_rate = last_rate if math.isnan(rate) else rate
+        last_value = last_value if math.isnan(value) else value
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _add_legends(figure, names):
     """Adds the names of runs, and what the kinds of lines mean."""
     runs = [
-        Line2D([], [], label=name, linewidth=3, **_look(number))
-        for number, name in enumerate(names)
+        Line2D([], [], label=name, linewidth=3, **_look(index))
+        for index, name in enumerate(names)
     ]
     point = {"color": "0.2", "marker": "o", "markersize": 4}
     kinds = [
@@ -196,7 +187,7 @@ def _add_legends(figure, names):
             ("learning rate drops", _DROP),
         )
     ]
-    # A character is about 10 pixels wide, what is beside a name 80.
+    # A character is about 10 pixels wide, the rest of an entry 80.
     longest = max(map(len, names), default=0)
     columns = max(1, min(len(names), 1400 // (10 * longest + 80)))
     rows = math.ceil(len(names) / columns)
@@ -206,7 +197,8 @@ def _add_legends(figure, names):
         (kinds, "outside upper right", len(kinds)),
         (runs, "outside lower center", columns),
     ):
-        legend = figure.legend(handles=handles, loc=loc, ncols=count)
-        legend.set_frame_on(False)
+        legend = figure.legend(
+            handles=handles, loc=loc, ncols=count, frameon=False
+        )
         for text in legend.get_texts():
             text.set_parse_math(False)  # A "$" in a name is a "$".

@@ -1,5 +1,6 @@
 """Predictions for a whole split, and their errors (Sec. 2 and 4.1)."""
 
+import sys
 from collections.abc import Callable
 
 import keras
@@ -17,13 +18,13 @@ class SplitPredictor:
     """Predicts the classes of each example of a split, exactly once.
 
     Args:
-        model: The network, made in the scope of the strategy.
-        examples: The split.
-        devices: The devices.
-        batch_size: Patches at a time, over all replicas.
-        geometry: Sizes of the patches.
-        bad: Where examples are noted that cannot be used; they are left out.
-        ten_crops: Whether to look at ten patches of each image.
+        model: The network, created in the scope of the strategy.
+        batch_size: Patches per batch, over all replicas.
+        bad: Records the examples that cannot be used; they are left out.
+        ten_crops: Whether to predict ten patches of each image.
+
+    Attributes:
+        num_batches: Batches per pass.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class SplitPredictor:
         views = 10 if ten_crops else 1
         strategy, workers = devices.strategy, devices.workers
         replicas = strategy.num_replicas_in_sync
-        self.num_examples = examples.count
+        self._num_examples = examples.count
         batches = evaluation_batches(
             examples,
             batch_size=max(1, batch_size // views // replicas) * replicas,
@@ -49,8 +50,8 @@ class SplitPredictor:
             ten_crops=ten_crops,
             shard=workers.shard,
         ).map(lambda images, labels: {"images": images, "labels": labels})
-        self._num_batches = int(batches.cardinality())
-        # One for all passes; it keeps reading a little ahead.
+        self.num_batches = int(batches.cardinality())
+        # One iterator for all passes; it keeps reading a little ahead.
         self._batches = iterators.keep(
             iter(workers.distribute(batches.repeat()))
         )
@@ -60,14 +61,11 @@ class SplitPredictor:
         self._predict_batches = predictor.predict_function
 
     def predict(
-        self,
-        verbose: int = 0,
-        after_batch: Callable[[], None] = lambda: None,
+        self, after_batch: Callable[[], None] = lambda: None
     ) -> dict[str, np.ndarray]:
-        """Returns the predictions of the network as it is now.
+        """Returns predictions by the current weights of the network.
 
         Args:
-            verbose: 1 for a moving bar.
             after_batch: Called after each batch.
 
         Returns:
@@ -76,35 +74,33 @@ class SplitPredictor:
             `ten_crop`, the average of the probabilities of the ten patches.
 
         Raises:
-            RuntimeError: if not exactly all examples were seen.
+            RuntimeError: if an example was not seen exactly once.
         """
-        bar = keras.utils.Progbar(self._num_batches, verbose=verbose)
-        predictions = []
-        for done in range(1, self._num_batches + 1):
-            prediction = self._predict_batches([next(self._batches)])
-            predictions.append(
-                {name: value.numpy() for name, value in prediction.items()}
+        batches = []
+        for _ in range(self.num_batches):
+            predicted = self._predict_batches([next(self._batches)])
+            batches.append(
+                {name: value.numpy() for name, value in predicted.items()}
             )
-            bar.update(done)
             after_batch()
         predicted = {
-            name: np.concatenate([some[name] for some in predictions])
-            for name in predictions[0]
+            name: np.concatenate([batch[name] for batch in batches])
+            for name in batches[0]
         }
         seen = (predicted["labels"] != PADDING_LABEL).sum()
-        if seen != self.num_examples:
+        if seen != self._num_examples:
             raise RuntimeError(
-                f"evaluated {seen} of {self.num_examples} examples"
+                f"evaluated {seen} of {self._num_examples} examples"
             )
-        real = predicted["labels"] >= 0
-        return {name: values[real] for name, values in predicted.items()}
+        usable = predicted["labels"] >= 0
+        return {name: values[usable] for name, values in predicted.items()}
 
 
 def _make_predictor(model, views):
-    """Returns a network that looks at `views` patches of each image.
+    """Returns a network that averages over `views` patches of each image.
 
-    It hands the labels through, so that they stay beside the predictions
-    whatever the strategy does to the batches.
+    It passes the labels through, so that they stay with their predictions
+    however the strategy divides the batches.
     """
     patch = model.input_shape[1:]
     shape = patch if views == 1 else (views, *patch)
@@ -122,6 +118,11 @@ def _make_predictor(model, views):
     return keras.Model(inputs, outputs)
 
 
+def bar_verbosity() -> int:
+    """Returns Keras's `verbose`: a moving bar on a screen, none in a file."""
+    return int(sys.stdout.isatty())
+
+
 def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Returns the loss and the errors of predictions.
 
@@ -131,8 +132,8 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Returns:
         `loss`, the mean cross-entropy [nats]; `top1_error` and `top5_error`,
-        the shares of examples whose label is not among the one or five best
-        classes (Sec. 2), in 0..1; `num_examples`.
+        the fractions of examples whose label is not among the one or five
+        most probable classes (Sec. 2); `num_examples`.
     """
     of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)
     better = (probabilities > of_label).sum(axis=1)
@@ -150,14 +151,15 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def top_k_error(k: int) -> keras.metrics.Metric:
     """Returns the metric `top1_error`, `top5_error`, ...
 
-    The share of examples, in [0, 1], whose label is not among the `k` classes
-    with the highest logits. Each example counts once, in batches of any size.
+    The fraction of examples whose label is not among the `k` classes with the
+    highest logits. Each example counts once, in batches of any size.
     """
+    return keras.metrics.MeanMetricWrapper(
+        _top_k_errors, name=f"top{k}_error", k=k
+    )
 
-    def error(labels, logits):
-        hits = keras.metrics.sparse_top_k_categorical_accuracy(
-            labels, logits, k=k
-        )
-        return 1.0 - hits
 
-    return keras.metrics.MeanMetricWrapper(error, name=f"top{k}_error")
+def _top_k_errors(labels, logits, k):
+    return 1.0 - keras.metrics.sparse_top_k_categorical_accuracy(
+        labels, logits, k=k
+    )

@@ -29,10 +29,8 @@ def format_table(
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if index in left else cell.rjust(width)
-            for index, (cell, width) in enumerate(
-                zip(line, widths, strict=True)
-            )
+            f"{cell:{'<' if index in left else '>'}{widths[index]}}"
+            for index, cell in enumerate(line)
         ).rstrip()
         for line in lines
     )

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from alexnet_tf.evaluation import gallery, picture_plots
+from alexnet_tf.evaluation.gallery import kernel_sheets
 from alexnet_tf.storage.run_dir import RunDir
 
 # Column of history.csv -> chart, for each curve of a chart.
@@ -107,9 +107,8 @@ class TensorBoard(keras.callbacks.Callback):
             with self.writers[name].as_default(step=epoch):
                 for column, tag in tags.items():
                     tf.summary.scalar(tag, float(row[column]))
-        sheets = map(picture_plots.sheet, gallery.conv1_kernels(self.model))
         with self.writers["."].as_default(step=epoch):
-            for tower, sheet in enumerate(sheets):
+            for tower, sheet in enumerate(kernel_sheets(self.model)):
                 # Enlarged, or TensorBoard blurs the pixels.
                 sheet = np.kron(sheet, np.ones((4, 4, 1)))
                 tf.summary.image(f"conv1_kernels/tower{tower}", sheet[None])

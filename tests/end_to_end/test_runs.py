@@ -11,16 +11,9 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
-from alexnet_tf.config.data import Geometry
-from alexnet_tf.config.flags import parse
-from alexnet_tf.data import tfds_source as sources
-from alexnet_tf.data.decoding import decode_patch
-from alexnet_tf.evaluation.inference import make_signatures
 from alexnet_tf.main import main
-from alexnet_tf.models.build import load_best
 from alexnet_tf.storage import checkpoints
-from alexnet_tf.storage.dataset_info import read_dataset_info
-from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
+from alexnet_tf.storage.run_dir import HISTORY_COLUMNS
 from tests.support import TINY
 
 
@@ -245,160 +238,6 @@ def test_plateaus_drop_the_rate_and_end_the_run(tmp_path, data_dir, capsys):
     assert len(read_history(tmp_path)) == 4
 
 
-def test_evaluate_measures_what_training_measured(
-    finished_run, tmp_path, capsys
-):
-    file = tmp_path / "evaluation.json"
-    assert main(["evaluate", str(finished_run), f"--json={file}"]) == 0
-    center = json.loads(file.read_text())["center"]
-    result = json.loads((finished_run / "result.json").read_text())
-    for name in ("top1_error", "top5_error", "num_examples"):
-        assert center[name] == pytest.approx(result[name])
-    told = capsys.readouterr().out
-    assert f"{center['top1_error']:.4f}" in told
-    assert "published" in told and "0.4070" in told
-    evaluation = json.loads(file.read_text())
-    wrong = sum(pair["times"] for pair in evaluation["confused"])
-    assert wrong / 60 == pytest.approx(evaluation["ten_crop"]["top1_error"])
-    assert sum(row["num_examples"] for row in evaluation["classes"]) == 60
-
-
-def test_evaluate_tells_that_no_image_can_be_used(
-    finished_run, tmp_path, capsys
-):
-    run = tmp_path / "run"
-    shutil.copytree(finished_run, run)
-    facts = json.loads((run / "dataset.json").read_text())
-    facts["class_names"].sort()  # As those of folders are.
-    (run / "dataset.json").write_text(json.dumps(facts))
-    for name in facts["class_names"]:
-        folder = tmp_path / "set" / "validation" / name
-        folder.mkdir(parents=True)
-        (folder / "empty.jpg").touch()
-    flags = [f"--dataset=folder:{tmp_path}/set", "--noten_crops"]
-    assert main(["evaluate", str(run), *flags]) == 2
-    assert "none of the 12 images can be used" in capsys.readouterr().err
-
-
-def test_runs_that_leave_out_other_images_are_not_averaged(
-    finished_run, image_files, tmp_path, capsys
-):
-    """The end of a tall file is missing, which only squashing needs."""
-    runs = [tmp_path / "a", tmp_path / "b"]
-    facts = json.loads((finished_run / "dataset.json").read_text())
-    facts["class_names"].sort()
-    for run in runs:
-        shutil.copytree(finished_run, run)
-        (run / "dataset.json").write_text(json.dumps(facts))
-    with (runs[1] / "flags.cfg").open("a") as flags:
-        flags.write("--resize=squash\n")
-    for name in facts["class_names"]:
-        folder = tmp_path / "set" / "validation" / name
-        folder.mkdir(parents=True)
-        shutil.copy(image_files[0], folder)
-    grain = np.random.default_rng(0).integers(0, 256, (600, 100, 3), np.uint8)
-    tall = tf.io.encode_jpeg(grain).numpy()
-    (folder / "tall.jpg").write_bytes(tall[: int(0.8 * len(tall))])
-    flags = [f"--dataset=folder:{tmp_path}/set", "--noten_crops"]
-    assert main(["evaluate", *map(str, runs), *flags]) == 2
-    assert "b leaves out other images" in capsys.readouterr().err
-
-
-def test_evaluate_agrees_with_a_count_in_numpy(finished_run, tmp_path):
-    file = tmp_path / "evaluation.json"
-    flags = ["--split=train[:50]", "--batch_size=7", "--virtual_devices=1"]
-    assert main(["evaluate", str(finished_run), f"--json={file}", *flags]) == 0
-    center = json.loads(file.read_text())["center"]
-    config, _ = parse([f"--flagfile={finished_run}/flags.cfg"])
-    run_dir = RunDir(finished_run)
-    names = read_dataset_info(run_dir).class_names
-    network, _ = load_best(config, run_dir)
-    signatures = make_signatures(network, names, config.geometry)
-    split = sources.open_split(
-        "shapes/tiny", "train[:50]", data_dir=config.data_dir
-    )
-    examples = list(split.records.as_numpy_iterator())
-    images = np.array([e["image"] for e in examples], object)
-    labels = signatures["classify"](image_bytes=images)["labels"].numpy()
-    truth = [split.class_names[e["label"]].encode() for e in examples]
-    hits = labels == np.array(truth, object)[:, None]
-    assert center["num_examples"] == 50
-    assert center["top1_error"] == pytest.approx(1 - hits[:, 0].mean())
-    assert center["top5_error"] == pytest.approx(1 - hits.any(axis=1).mean())
-
-
-def probabilities_of(run_dir, split):
-    """Returns ten views' probabilities an image, by slicing in NumPy."""
-    config, _ = parse([f"--flagfile={run_dir}/flags.cfg"])
-    model, _ = load_best(config, RunDir(run_dir))
-    geometry = Geometry(config.image_size, config.crop_size)
-    views = []
-    for example in split.in_order(1).unbatch().as_numpy_iterator():
-        for offset in [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]:
-            patch = decode_patch(example["image"], offset, geometry).numpy()
-            views += [patch, patch[:, ::-1]]
-    logits = model.predict(np.array(views), verbose=0).astype(np.float64)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    of_views = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return of_views.reshape(-1, 10, 12)
-
-
-def errors_of(probabilities, labels):
-    order = np.argsort(-probabilities, axis=1)
-    hits = order == labels[:, None]
-    return 1 - hits[:, 0].mean(), 1 - hits[:, :5].any(axis=1).mean()
-
-
-@pytest.fixture(scope="module")
-def other_run(tmp_path_factory, data_dir):
-    run_dir = tmp_path_factory.mktemp("runs") / "other"
-    flags = ["--epochs=2", "--seed=5", "--towers=1", "--crop_size=64"]
-    assert train(run_dir, data_dir, *flags) == 0
-    return run_dir
-
-
-def test_ten_crops_and_runs_are_averaged_by_their_probabilities(
-    finished_run, other_run, data_dir, tmp_path, capsys
-):
-    runs, file = [finished_run, other_run], tmp_path / "evaluation.json"
-    # 53 images: the last batch has one, for two replicas.
-    flags = ["--split=train[:53]", "--batch_size=20", f"--json={file}"]
-    assert main(["evaluate", *map(str, runs), *flags]) == 0
-    assert "average of 2 runs, 53 images" in capsys.readouterr().out
-    measured = json.loads(file.read_text())
-    split = sources.open_split("shapes/tiny", "train[:53]", data_dir=data_dir)
-    labels = np.array([e["label"] for e in split.records.as_numpy_iterator()])
-    views = [probabilities_of(run, split) for run in runs]
-    for found, of_views in [
-        (measured["runs"][str(finished_run)], views[0]),
-        (measured["runs"][str(other_run)], views[1]),
-        (measured, np.mean(views, axis=0)),
-    ]:
-        for crops, probabilities in [
-            ("center", of_views[:, 0]),
-            ("ten_crop", of_views.mean(axis=1)),
-        ]:
-            top1, top5 = errors_of(probabilities, labels)
-            assert found[crops]["top1_error"] == pytest.approx(top1)
-            assert found[crops]["top5_error"] == pytest.approx(top5)
-            of_label = probabilities[np.arange(53), labels]
-            loss = -np.log(of_label).mean()
-            assert found[crops]["loss"] == pytest.approx(loss, rel=1e-4)
-            assert found[crops]["num_examples"] == 53
-
-
-def test_runs_on_other_images_are_not_averaged(
-    finished_run, other_run, tmp_path, capsys
-):
-    changed = shutil.copytree(other_run, tmp_path / "changed")
-    with (changed / "flags.cfg").open("a") as file:
-        file.write("--validation_split=train\n")
-    assert main(["evaluate", str(finished_run), str(changed)]) == 2
-    told = capsys.readouterr().err
-    assert "give --validation_split" in told
-    assert len(told.splitlines()) <= 3
-
-
 @pytest.mark.slow
 def test_a_new_run_starts_from_the_layers_that_fit(
     finished_run, data_dir, tmp_path, capsys
@@ -442,7 +281,7 @@ def test_a_start_from_nothing_is_refused(
         (["export", "--run_dir=/nowhere"], "is not a run directory"),
         (["predict"], "at least one image"),
         (["predict", "a.jpg"], "give --run_dir"),
-        (["predict", "a.jpg", "--saved_model=/nowhere"], "no SavedModel"),
+        (["predict", "a.jpg", "--saved_model=/nowhere"], "is not a SavedModel"),
         (["inspect", "--virtual_devices=3"], "multiple of 2"),
         (
             ["inspect", "--virtual_devices=4", "--batch_size=5"],

@@ -1,91 +1,42 @@
-"""Runs compared over their seeds: numbers that are counted by hand."""
-
-import csv
-import json
-import shutil
+"""The figures of compared runs."""
 
 import pytest
 
-from alexnet_tf.main import main
+from alexnet_tf.evaluation.comparison import Variant, draw_curves, draw_errors
 
 
-@pytest.fixture
-def make_run(finished_run, tmp_path):
-    """Returns what makes runs: real ones with other settings and results."""
-
-    def make(name, *flags, top1, training_errors, speed=100.0):
-        run = tmp_path / name
-        run.mkdir()
-        kept = (finished_run / "flags.cfg").read_text()
-        more = "".join(f"{flag}\n" for flag in flags)
-        (run / "flags.cfg").write_text(kept + more)
-        shutil.copy(finished_run / "dataset.json", run)
-        result = {"top1_error": top1, "top5_error": top1 / 10}
-        (run / "result.json").write_text(json.dumps(result))
-        with (finished_run / "history.csv").open(newline="") as file:
-            (row, *_) = csv.DictReader(file)
-        with (run / "history.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            writer.writeheader()
-            for error in training_errors:
-                speeds = {"images_per_second": speed}
-                writer.writerow(row | speeds | {"top1_error": error})
-        return str(run)
-
-    return make
+def variant(name, *errors):
+    history = {"val_top1_error": errors}
+    return Variant(name, [history], [{"top1_error": errors[-1]}])
 
 
-def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
-    runs = [
-        make_run("a-1", top1=0.1, training_errors=[0.5, 0.25, 0.1]),
-        make_run("a-2", "--seed=2", top1=0.2, training_errors=[0.2]),
-        make_run(
-            "b-1",
-            "--lrn=off",
-            "--norandom_crop",
-            top1=0.35,
-            training_errors=[0.6, 0.5, 0.3],
-            speed=125.0,
-        ),
+@pytest.mark.parametrize(
+    ("errors", "labels"),
+    [
+        ((0.917, 0.905), ["50%", "100%"]),
+        ((0.6, 0.004), ["0.2%", "0.5%", "1%", "2%", "5%", "10%", "20%", "50%"]),
+        ((0.0, 0.0), ["0.1%"]),
+        ((float("nan"), 0.2), ["20%"]),
+    ],
+)
+def test_errors_of_any_size_have_ticks(errors, labels):
+    variants = [variant("as it is", *errors), variant("--lrn=off", *errors)]
+    figure = draw_curves(variants)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    shown = [
+        label.get_text()
+        for label, tick in zip(
+            axes.get_yticklabels(), axes.get_yticks(), strict=True
+        )
+        if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]
     ]
-    report = tmp_path / "compared.json"
-    flags = [f"--figures_dir={tmp_path / 'figures'}", f"--json={report}"]
-    assert main(["compare", *runs, runs[1], *flags]) == 0  # One twice.
-    *_, header, line, first, second = [
-        row for row in capsys.readouterr().out.splitlines() if row[0] == "|"
-    ]
-    assert "epochs to 25% training error" in header and set(line) == set("|-")
-    assert first == (
-        "| as it is | 2 | 15.0 (10.0 to 20.0) | 1.5 (1.0 to 2.0) "
-        "| 1.5 (1 to 2) | 1.00 |"
-    )
-    assert second == (
-        "| `--norandom_crop --lrn=off` | 1 | 35.0 | 3.5 | not reached by 1 "
-        "| 1.25 |"
-    )
-    content = json.loads(report.read_text())
-    assert content["as it is"]["epochs"] == [2, 1]
-    assert content["as it is"]["top1_error"] == [0.1, 0.2]
-    assert content["--norandom_crop --lrn=off"]["epochs"] == [None]
-    for name in ("compared_errors", "compared_curves"):
-        for suffix in (".png", ".svg"):
-            assert (tmp_path / "figures" / f"{name}{suffix}").stat().st_size
+    assert shown[: len(labels)] == labels
+    draw_errors(variants).draw_without_rendering()
 
 
-def test_another_training_error(make_run, tmp_path, capsys):
-    run = make_run("a", top1=0.1, training_errors=[0.5, 0.3, 0.1])
-    flags = ["--training_error=0.3", f"--figures_dir={tmp_path / 'figures'}"]
-    assert main(["compare", run, *flags]) == 0
-    assert "| 2 | 1.00 |" in capsys.readouterr().out
-
-
-def test_what_cannot_be_compared_is_told(make_run, tmp_path, capsys):
-    run = make_run("a", top1=0.1, training_errors=[0.5])
-    (tmp_path / "a" / "result.json").unlink()
-    assert main(["compare", run]) == 2
-    assert "is not finished, it has no result.json" in capsys.readouterr().err
-    (tmp_path / "a" / "history.csv").unlink()
-    assert main(["compare", run]) == 2
-    assert "history.csv has no rows yet" in capsys.readouterr().err
-    assert main(["compare"]) == 2
-    assert "give at least one run directory" in capsys.readouterr().err
+def test_the_title_fits_above_a_single_panel():
+    figure = draw_curves([variant("as it is", 0.5, 0.4)])
+    figure.draw_without_rendering()
+    title = figure._suptitle.get_window_extent()
+    assert title.x1 < figure.bbox.x1

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from alexnet_tf.evaluation import error_report as reports
+from alexnet_tf.evaluation import error_report
 
 NAMES = ["cat", "dog", "owl", "ant"]
 
@@ -16,35 +16,35 @@ def some_predictions():
 
 
 def test_classes_with_examples_come_worst_first():
-    rows = reports.class_errors(*some_predictions(), NAMES)
+    rows = error_report.class_errors(*some_predictions(), NAMES)
     assert [row["class"] for row in rows] == ["cat", "owl", "dog"]
     assert [row["num_examples"] for row in rows] == [3, 2, 1]
     assert [row["top1_error"] for row in rows] == [2 / 3, 1 / 2, 0]
     assert [row["top5_error"] for row in rows] == [0, 0, 0]
 
 
-def test_pairs_come_by_their_number():
-    assert reports.confused_pairs(*some_predictions(), NAMES) == [
+def test_the_most_frequent_pairs_come_first():
+    assert error_report.confused_pairs(*some_predictions(), NAMES) == [
         {"class": "cat", "taken_for": "dog", "times": 2},
         {"class": "owl", "taken_for": "cat", "times": 1},
     ]
 
 
-def test_nothing_confused_is_no_table():
+def test_no_pairs_have_no_table():
     labels = np.array([3, 2])
     probabilities = np.eye(4)[labels]
-    assert reports.confused_pairs(probabilities, labels, NAMES) == []
-    rows = reports.class_errors(probabilities, labels, NAMES)
-    told = reports.as_text(rows, [])
-    assert "confused" not in told and "owl" in told
+    assert error_report.confused_pairs(probabilities, labels, NAMES) == []
+    rows = error_report.class_errors(probabilities, labels, NAMES)
+    text = error_report.format_details(rows, [])
+    assert "confused" not in text and "owl" in text
 
 
-def test_a_hundred_classes_are_told_in_a_few_lines():
+def test_a_hundred_classes_take_a_few_lines():
     names = [f"class {number}" for number in range(100)]
     labels = np.arange(100)
     probabilities = np.eye(100)[(labels + 1) % 100]
-    rows = reports.class_errors(probabilities, labels, names)
-    pairs = reports.confused_pairs(probabilities, labels, names)
-    told = reports.as_text(rows, pairs)
+    rows = error_report.class_errors(probabilities, labels, names)
+    pairs = error_report.confused_pairs(probabilities, labels, names)
+    text = error_report.format_details(rows, pairs)
     assert len(rows) == len(pairs) == 100
-    assert len(told.splitlines()) < 40 and "88 better ones" in told
+    assert len(text.splitlines()) < 40 and "88 better classes" in text

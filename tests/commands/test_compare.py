@@ -1,0 +1,86 @@
+"""Runs compared over their seeds: numbers that are counted by hand."""
+
+import json
+
+import pytest
+
+from alexnet_tf.config.flags import parse, to_flagfile
+from alexnet_tf.main import main
+from tests.support import TINY, write_run
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Returns a function that writes finished runs."""
+
+    def make(name, *flags, top1, training_errors, speed=100.0):
+        epochs = len(training_errors)
+        run = write_run(
+            tmp_path / name,
+            rates=[0.01] * epochs,
+            top1_error=training_errors,
+            images_per_second=[speed] * epochs,
+        )
+        config, _ = parse([*TINY, *flags])
+        (run / "flags.cfg").write_text(to_flagfile(config))
+        result = {"top1_error": top1, "top5_error": top1 / 10}
+        (run / "result.json").write_text(json.dumps(result))
+        return str(run)
+
+    return make
+
+
+def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
+    runs = [
+        make_run("a-1", top1=0.1, training_errors=[0.5, 0.25, 0.1]),
+        make_run("a-2", "--seed=2", top1=0.2, training_errors=[0.2]),
+        make_run(
+            "b-1",
+            "--lrn=off",
+            "--norandom_crop",
+            top1=0.35,
+            training_errors=[0.6, 0.5, 0.3],
+            speed=125.0,
+        ),
+    ]
+    report = tmp_path / "compared.json"
+    flags = [f"--figures_dir={tmp_path / 'figures'}", f"--json={report}"]
+    assert main(["compare", *runs, runs[1], *flags]) == 0  # One twice.
+    *_, header, line, first, second = [
+        row for row in capsys.readouterr().out.splitlines() if row[0] == "|"
+    ]
+    assert "epochs to 25% training error" in header and set(line) == set("| -")
+    assert first == (
+        "| as it is | 2 | 15.0 (10.0 to 20.0) | 1.5 (1.0 to 2.0) "
+        "| 1.5 (1 to 2) | 1.00 |"
+    )
+    assert second == (
+        "| `--norandom_crop --lrn=off` | 1 | 35.0 | 3.5 | not reached by 1 "
+        "| 1.25 |"
+    )
+    content = json.loads(report.read_text())
+    assert content["as it is"]["epochs"] == [2, 1]
+    assert content["as it is"]["top1_error"] == [0.1, 0.2]
+    assert content["--norandom_crop --lrn=off"]["epochs"] == [None]
+    for name in ("compared_errors", "compared_curves"):
+        for suffix in (".png", ".svg"):
+            assert (tmp_path / "figures" / f"{name}{suffix}").stat().st_size
+
+
+def test_another_training_error(make_run, tmp_path, capsys):
+    run = make_run("a", top1=0.1, training_errors=[0.5, 0.3, 0.1])
+    flags = ["--training_error=0.3", f"--figures_dir={tmp_path / 'figures'}"]
+    assert main(["compare", run, *flags]) == 0
+    assert "| 2 | 1.00 |" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared(make_run, tmp_path, capsys):
+    run = make_run("a", top1=0.1, training_errors=[0.5])
+    (tmp_path / "a" / "result.json").unlink()
+    assert main(["compare", run]) == 2
+    assert "is not finished: it has no result.json" in capsys.readouterr().err
+    (tmp_path / "a" / "history.csv").unlink()
+    assert main(["compare", run]) == 2
+    assert "history.csv has no rows yet" in capsys.readouterr().err
+    assert main(["compare"]) == 2
+    assert "give at least one run directory" in capsys.readouterr().err
