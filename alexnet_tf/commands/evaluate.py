@@ -53,8 +53,12 @@ def run(config: Config, runs: list[Config]) -> int:
     print("published: ILSVRC-2012 validation, ten crops, Table 2")
     print(error_report.format_errors(error_report.PUBLISHED))
     names = read_dataset_info(open_run(runs[0].run_dir)).class_names
-    details = _report_classes(means, labels, names)
-    write_report(config.json, {**errors, **details, "runs": results})
+    *_, probabilities = means.values()  # Of ten crops, if there are any.
+    classes = error_report.class_errors(probabilities, labels, names)
+    pairs = error_report.confused_pairs(probabilities, labels, names)
+    print(f"\n{error_report.format_details(classes, pairs)}")
+    details = {"classes": classes, "confused": pairs, "runs": results}
+    write_report(config.json, {**errors, **details})
     return 0
 
 
@@ -119,12 +123,3 @@ def _report(title, predicted, labels):
     print(f"{title}, {len(labels)} images")
     print(error_report.format_errors(rows))
     return errors
-
-
-def _report_classes(predicted, labels, names):
-    """Prints and returns errors by class, for ten crops if there are any."""
-    *_, probabilities = predicted.values()
-    classes = error_report.class_errors(probabilities, labels, names)
-    pairs = error_report.confused_pairs(probabilities, labels, names)
-    print(f"\n{error_report.format_details(classes, pairs)}")
-    return {"classes": classes, "confused": pairs}

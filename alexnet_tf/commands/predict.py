@@ -37,18 +37,19 @@ def run(config: Config, files: list[str]) -> int:
             "images, or - with their names on standard input."
         )
     signatures = _open_signatures(config)
-    predictions = {}
+    predictions, code = {}, 0
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
         for file, best, error in _classify(signatures, batch):
             if error:
                 print(f"{file}: cannot be read: {error}", file=sys.stderr)
-                continue
-            predictions[file] = best
-            _show(file, best, as_json=config.json_lines)
+                code = 1
+            else:
+                predictions[file] = best
+                _show(file, best, as_json=config.json_lines)
         _show_progress(start + len(batch), len(files))
     write_report(config.json, predictions)
-    return 0 if len(predictions) == len(files) else 1
+    return code
 
 
 def _expand(word):

@@ -206,7 +206,9 @@ def draw_curves(variants: Sequence[Variant]) -> Figure:
         make_plain(axes)
     for axes in panels[len(others) :]:
         axes.set_visible(False)
-    panels[0].xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    panels[0].xaxis.set_major_locator(
+        MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
+    )
     _scale_to_errors(panels[0].yaxis, shown)
     return figure
 

@@ -64,37 +64,30 @@ def confused_pairs(
 
 def format_errors(errors: Mapping[str, Mapping[str, float]]) -> str:
     """Returns a table of `top1_error` and `top5_error` by the rows' titles."""
-    return format_table(
-        ("", "top-1 error", "top-5 error"),
-        [
-            (f"{title:11}", *_error_cells(measured))
-            for title, measured in errors.items()
-        ],
-    )
+    # "center crop" has 11 characters; all tables have equal columns.
+    rows = [(f"{title:11}", *_cells(row)) for title, row in errors.items()]
+    return format_table(("", "top-1 error", "top-5 error"), rows)
 
 
 def format_details(classes: list[dict], pairs: list[dict]) -> str:
     """Returns the worst classes and the most frequent pairs as tables."""
-    text = format_table(
-        ("class", "images", "top-1 error", "top-5 error"),
-        [
-            (row["class"], f"{row['num_examples']:,}", *_error_cells(row))
-            for row in classes[:_ROWS]
-        ],
-    )
+    rows = [
+        (row["class"], f"{row['num_examples']:,}", *_cells(row))
+        for row in classes[:_ROWS]
+    ]
+    header = ("class", "images", "top-1 error", "top-5 error")
+    text = format_table(header, rows)
     if len(classes) > _ROWS:
         text += f"\n... and {len(classes) - _ROWS} better classes; see --json"
     if pairs:
-        text += "\n\nMost confused\n" + format_table(
-            ("class", "taken for", "times"),
-            [
-                (row["class"], row["taken_for"], f"{row['times']:,}")
-                for row in pairs[:_ROWS]
-            ],
-            left=(0, 1),
-        )
+        rows = [
+            (row["class"], row["taken_for"], f"{row['times']:,}")
+            for row in pairs[:_ROWS]
+        ]
+        table = format_table(("class", "taken for", "times"), rows, left=(0, 1))
+        text += f"\n\nMost confused\n{table}"
     return text
 
 
-def _error_cells(errors):
+def _cells(errors):
     return f"{errors['top1_error']:.4f}", f"{errors['top5_error']:.4f}"

@@ -88,11 +88,13 @@ def test_files_folders_and_lists_are_the_same(
 def test_more_files_than_a_batch(
     saved_model, image_files, tmp_path, monkeypatch
 ):
+    """One of them is given twice."""
     monkeypatch.setattr(predict, "_BATCH", 3)
     for number in range(8):
         shutil.copy(image_files[number % 5], tmp_path / f"{number}.jpg")
     file = tmp_path / "predictions.json"
-    assert main(["predict", str(tmp_path), saved_model, f"--json={file}"]) == 0
+    words = [str(tmp_path), str(tmp_path / "0.jpg")]
+    assert main(["predict", *words, saved_model, f"--json={file}"]) == 0
     best = list(json.loads(file.read_text()).values())
     assert len(best) == 8
     for number, answer in enumerate(best):
