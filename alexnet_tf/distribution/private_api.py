@@ -11,8 +11,7 @@ changes:
   test_towers_see_each_other_where_the_paper_says (tests/models).
 - `keras.optimizers.Optimizer._all_reduce_sum_gradients`, which
   `training.optimizer.MomentumSGD` overrides:
-  test_gradients_of_a_tower_are_summed_among_its_own_devices
-  (tests/distribution).
+  test_the_least_possible_crosses_between_the_towers (tests/distribution).
 """
 
 from collections.abc import Sequence
