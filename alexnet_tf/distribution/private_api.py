@@ -9,8 +9,7 @@ changes:
   test_bfloat16_halves_all_traffic_but_the_logits (tests/distribution).
 - `keras.optimizers.Optimizer._all_reduce_sum_gradients`, which
   `training.optimizer.MomentumSGD` overrides:
-  test_gradients_are_summed_between_the_devices_of_a_tower
-  (tests/distribution).
+  test_least_possible_traffic_between_the_towers (tests/distribution).
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,6 @@ class InputNormalization(OnTower, keras.layers.Layer):
         noise_shrink: Training images are divided by this after the noise.
         seed: Seed of the noise, the same for all towers, which see the same
             image.
-        **kwargs: See `OnTower` and `keras.layers.Layer`.
 
     Input shape: (batch, height, width, 3), uint8 or float in 0..255.
     Output shape: the same, floating.
@@ -130,7 +129,6 @@ class Dropout(OnTower, keras.layers.Layer):
         inverted: Whether to divide in training as Keras does, instead of
             multiplying at test time.
         seed: Seed of the masks; a random one by default.
-        **kwargs: See `OnTower` and `keras.layers.Layer`.
 
     Input and output shape: (batch, units), floating.
     """

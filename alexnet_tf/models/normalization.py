@@ -26,7 +26,6 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         beta: beta.
         divide_alpha: Whether to divide alpha by the number of responses in a
             full window.
-        **kwargs: See `OnTower` and `keras.layers.Layer`.
 
     Input and output shape: (..., channels), floating. The arithmetic is in
     float32.

@@ -14,18 +14,17 @@ Keras and TensorFlow alone would run both towers of a replica on one device:
   they need there. `DeviceLayout.run` wraps a layer's arithmetic in
   `tf.custom_gradient`: an inner tape records it, and its gradient is computed
   on the tower's device.
-- Weights. `tf.custom_gradient` accepts functions of tensors; it refuses
-  trainable variables read inside, and a frozen Keras weight is still a
-  trainable variable of TensorFlow's. `OnTower.on_device` passes the values of
-  all weights in as tensors, and `keras.StatelessScope` lets the layer find
-  them in place of its variables.
-- Casts. Keras casts inputs and weights to the compute dtype before `call`, and
-  so outside that function: in 16 bits the gradients of the casts would run on
-  the primary device, and each step would carry all gradients of the other
-  tower there and back. Autocasting is off, and `OnTower.on_device` casts
-  inside.
+- Weights. `tf.custom_gradient` takes functions of tensors and rejects
+  trainable variables read inside; a frozen Keras weight is still a trainable
+  variable of TensorFlow's. `OnTower.on_device` passes the values of all
+  weights as tensors, and `keras.StatelessScope` substitutes them for the
+  layer's variables.
+- Casts. Keras casts inputs before `call` and weights when `value` is read, both
+  outside that function: in 16 bits the gradients of the casts would run on the
+  primary device, and each step would carry all gradients of the other tower
+  there and back. Autocasting is off, and `OnTower.on_device` casts inside.
 - Sums. Where several layers use one output, the tape sums their gradients on
-  the primary device. `Replicate` sums them on the tower's.
+  the primary device; `Replicate` sums them on the tower's.
 """
 
 from collections.abc import Callable
@@ -166,7 +165,6 @@ class Replicate(OnTower, keras.layers.Layer):
 
     Args:
         copies: Number of consumers.
-        **kwargs: See `OnTower` and `keras.layers.Layer`.
     """
 
     def __init__(self, copies, **kwargs):

@@ -1,5 +1,6 @@
-"""Each flag file: its network at full size, and a step of training."""
+"""Each flag file's network at full size, and one training step."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,8 @@ from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.pipeline import training_batches
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.models.alexnet import alexnet
-from alexnet_tf.storage.dataset_info import DatasetInfo
 from alexnet_tf.training.trainer import build_trainer
-from tests.support import zero_weights
+from tests.support import INFO, zero_weights
 
 PAPER = {
     "conv1": (55, 55, 48),
@@ -30,8 +30,8 @@ PAPER = {
     "fc7": (2048,),
 }
 CONV4 = 2 * (3 * 3 * 192 * 192 + 192)
-# The network that each flag file makes of paper.cfg's: its parameters, and
-# the outputs of tower 0 that change; None for a layer that is not there.
+# The network of each flag file: its parameters, and the outputs of tower 0 that
+# differ from paper.cfg's; None for a layer left out.
 GOLDEN = {
     "paper": (60_965_224, {}),
     "code_2012": (
@@ -44,7 +44,7 @@ GOLDEN = {
         | {"fc6": (4096,), "fc7": (4096,)},
     ),
     "large_batch": (60_965_224, {}),
-    # Two kernel maps of tower 1 are normalized, too, and left out again.
+    # Two kernel maps of tower 1 are normalized as well, and removed again.
     "caffe_alexnet": (
         60_965_224,
         {"last_norm1": (55, 55, 2), "norm1": (55, 55, 50)}
@@ -68,7 +68,7 @@ GOLDEN = {
         60_965_224,
         {"norm1": (27, 27, 48), "norm2": (13, 13, 128)},
     ),
-    # Half of what conv3, fc6 and fc7 see is gone.
+    # conv3, fc6 and fc7 have half the inputs.
     "no_communication": (
         60_965_224
         - 2 * (3 * 3 * 128 * 192 + 4608 * 2048 + 2048 * 2048),
@@ -79,10 +79,10 @@ GOLDEN = {
         60_965_224 + 256 * (3 * 3 * 48 + 1 + 3 * 3 * 128 - 5 * 5 * 48),
         {"conv2b": (27, 27, 128)},
     ),
-    # What follows conv3 sees 256 maps in its place; a kernel saved is 192.
+    # conv4 takes over conv3's 256 inputs, which saves as much as one conv4.
     "without_conv3": (60_965_224 - CONV4, {"conv3": None}),
     "without_conv4": (60_965_224 - CONV4, {"conv4": None}),
-    # fc6 sees 6x6x384 numbers.
+    # fc6 has 6x6x384 inputs.
     "without_conv5": (
         60_965_224
         - 2 * (3 * 3 * 192 * 128 + 128)
@@ -97,7 +97,7 @@ FILES = {
 }
 
 
-# What stands on top of another one.
+# Flag files that extend another one than paper.cfg.
 UNDER = {"caffenet": "caffe_alexnet"}
 
 
@@ -108,7 +108,7 @@ def settings(name, *flags):
 
 
 def shapes_of_tower_0(net):
-    """Returns the outputs of all layers that are not only plumbing."""
+    """Returns the output shapes of layers that compute something."""
     plumbing = ("pixels", "flat", "fork", "shared", "dropout", "fc8")
     return {
         layer.name.removesuffix("_tower0"): layer.output.shape[1:]
@@ -140,7 +140,7 @@ def test_the_sixth_convolution_at_full_size():
     assert net.count_params() == 60_965_224 + conv6
 
 
-# Whose steps have what most of the others have; those are slow together.
+# Their steps cover most of the layers; all steps together take minutes.
 QUICK = ("paper", "code_2012", "caffe_alexnet", "bfloat16")
 
 
@@ -152,7 +152,7 @@ QUICK = ("paper", "code_2012", "caffe_alexnet", "bfloat16")
     ],
 )
 def test_a_step_of_training(name, data_dir, tmp_path):
-    """On real images; every kernel gets a gradient, the loss is finite."""
+    """On real images: every kernel gets a gradient, and the loss is finite."""
     extra = {
         "conv6": "--conv6",
         "bfloat16": "--precision=bfloat16",
@@ -171,14 +171,8 @@ def test_a_step_of_training(name, data_dir, tmp_path):
         *([extra[name]] if name in extra else []),
     )
     examples = splits.open_split(config, "train")
-    facts = DatasetInfo(
-        class_names=list(examples.class_names),
-        mean_rgb=[120.0, 110.0, 100.0],
-        covariance_rgb=np.diag([2000.0, 1000.0, 3000.0]).tolist(),
-        train_examples=240,
-        validation_examples=60,
-    )
-    model = build_trainer(config, facts, connect(config))
+    info = dataclasses.replace(INFO, class_names=list(examples.class_names))
+    model = build_trainer(config, info, connect(config))
     bad = BadExamples(tmp_path / "bad.csv", limit=0)
     batches = training_batches(
         examples,
@@ -196,7 +190,7 @@ def test_a_step_of_training(name, data_dir, tmp_path):
     kernels = [v for v in model.variables if v.name == "kernel"]
     assert len(momenta) == len(kernels) >= 8
     for momentum, kernel in zip(momenta, kernels, strict=True):
-        # Without a gradient only the decay would be in the first step.
+        # Without a gradient the first step would be the decay alone.
         step, before = momentum.numpy(), kernel.numpy() - momentum.numpy()
         decay = config.learning_rate * config.weight_decay * before
         assert np.abs(step + decay).max() > 1e-12, kernel.path

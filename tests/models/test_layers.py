@@ -23,7 +23,7 @@ from alexnet_tf.models.normalization import LocalResponseNormalization
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_layers_are_made_again_from_their_config(layer):
+def test_layers_survive_serialization(layer):
     config = keras.saving.serialize_keras_object(layer)
     again = keras.saving.deserialize_keras_object(config)
     assert type(again) is type(layer)
@@ -69,7 +69,7 @@ def test_relu_has_the_gradient_of_tensorflows_own(dtype):
 
 @functools.cache
 def draw_convolution(shape, size, stride, places):
-    """Returns factors and upstream that 16 bits can hold, and the results."""
+    """Returns factors and upstream, exact in 16 bits, and the results."""
     random = np.random.default_rng(3)
     images = random.integers(-8, 9, shape) / 8
     kernel = random.integers(-8, 9, (size, size, shape[-1], 4)) / 8
@@ -79,9 +79,9 @@ def draw_convolution(shape, size, stride, places):
 
 
 def reference_convolution(images, kernel, stride, upstream):
-    """Returns outputs and, given their gradient, those of both factors.
+    """Returns the outputs and, given their gradient, those of both factors.
 
-    The images are filled up with zeros until the kernel has seen all places.
+    The images are padded with zeros until windows cover all of them.
     """
     size, sides = kernel.shape[0], images.shape[1:3]
     added = [(0, (size - side) % stride) for side in sides]
@@ -177,7 +177,7 @@ def test_draws_belong_to_places_in_the_global_batch(layer_of, batch):
     assert len(np.unique(draws, axis=0)) == 16
 
 
-def test_pixels_subtracts_the_mean():
+def test_the_mean_color_is_subtracted():
     layer = InputNormalization((10, 20, 30), None, seed=0)
     images = np.random.default_rng(0).integers(0, 256, (2, 24, 25, 3))
     outputs = layer(images.astype("uint8"), training=True)

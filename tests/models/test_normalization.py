@@ -12,7 +12,7 @@ from alexnet_tf.models.normalization import (
 
 
 def window_sum(x, size, axes):
-    """Sums over the window around each place, where there is any."""
+    """Sums over the part of each window that exists."""
     reach = size // 2
     for axis in axes:
         parts = []
@@ -28,7 +28,7 @@ def lrn(x, size, k, alpha, beta, axes=(-1,)):
 
 
 def lrn_gradient(x, upstream, size, k, alpha, beta, axes=(-1,)):
-    """Returns the gradient, and the size of the terms it is a sum of."""
+    """Returns the gradient, and the size of its terms."""
     s = k + alpha * window_sum(x**2, size, axes)
     own = upstream * s**-beta
     terms = upstream * x * s ** (-beta - 1)
@@ -86,7 +86,7 @@ def test_it_and_its_gradient_are_the_papers_formula(case, training):
     x, upstream = draw(shape, scale)
     layer = LocalResponseNormalization(*constants)
     outputs, gradient = ours(layer, x, upstream, training)
-    # What float32 can hold of the inputs; the formula is exact from there on.
+    # Rounded to float32, as the layer's inputs are.
     x, upstream = (a.astype(np.float32).astype(float) for a in (x, upstream))
     np.testing.assert_allclose(outputs, lrn(x, *constants), rtol=1e-5)
     exact, of_terms = lrn_gradient(x, upstream, *constants)
