@@ -193,10 +193,8 @@ def report(config: Config, class_names: Sequence[str]) -> None:
             for count in device_counts(towers)
         ]
     _print(config, traffic, machines, layouts)
-    target = Path(config.figures_dir or "figures")
     figure = draw_speeds(layouts, batch)
-    for file in plots.save(figure, target, name="scaling"):
-        print(f"Written to {file}.")
+    plots.save(figure, config.figures_dir, name="scaling")
     content = {
         "traffic": dataclasses.asdict(traffic),
         "machines": dataclasses.asdict(machines),
