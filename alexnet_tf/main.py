@@ -1,8 +1,8 @@
-"""Command line: says which command runs with which settings.
+"""Command line: which command runs with which settings.
 
     python -m alexnet_tf.main [COMMAND] [WORDS] --flagfile=FILE --flag=value
 
-Everything heavy is imported by the command, so that --help and mistakes are
+Only the command imports TensorFlow, so that --help and user errors are
 answered at once.
 """
 
@@ -27,8 +27,8 @@ _DEBUG = {"--debug", "-debug", "--debug=true", "--debug=True", "--debug=1"}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a command; returns the exit code, 2 for a user's mistake."""
-    # Less talk from TensorFlow: its C++ part reads this when it is imported.
+    """Runs a command; returns the exit code, 2 for a user error."""
+    # TensorFlow reads this when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     debug = bool(_DEBUG & set(arguments))
@@ -39,12 +39,12 @@ def main(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, LostWorkerError):
-            # Threads of TensorFlow still wait for the lost one.
+            # Threads of TensorFlow still wait for the lost worker.
             sys.stdout.flush()
             os._exit(error.exit_code)
         return error.exit_code
     except BrokenPipeError:
-        # Who read the output is gone, as `head` after ten lines.
+        # The reader of the output is gone, such as `head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
