@@ -51,7 +51,7 @@ _NOTES = {
 
 @dataclasses.dataclass(frozen=True)
 class PaperFact:
-    """A statement of the paper that can be counted, "" if it has none."""
+    """What the paper says, "" for nothing, and what the network has."""
 
     what: str
     section: str
@@ -61,7 +61,7 @@ class PaperFact:
 
 
 def count_facts(model: keras.Model, geometry: Geometry) -> list[PaperFact]:
-    """Counts in a network, of `alexnet`, what the paper says of its own."""
+    """Counts in a network of `alexnet` what the paper says of its own."""
     facts = []
     for what, counted in _count(model, geometry.offsets).items():
         section, paper = _PAPER.get(what, ("", ""))
