@@ -14,12 +14,9 @@ _EXAMPLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The workers of a run.
+    """The workers of a run, as "host:port", and this process's index.
 
-    Args:
-        addresses: "host:port" of each worker; the first is the chief, which
-            writes the files that the workers share.
-        index: The index of this process in `addresses`.
+    The first is the chief, which writes the files that the workers share.
     """
 
     addresses: tuple[str, ...]

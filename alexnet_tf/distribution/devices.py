@@ -16,32 +16,23 @@ from alexnet_tf.distribution.workers import KerasMultiWorkerStrategy, Workers
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """What a network is trained or evaluated on.
+    """What a network is trained or evaluated on."""
 
-    Args:
-        layout: The devices of each replica of this worker.
-        strategy: Copies the network onto the primary device of each replica.
-        workers: The processes of the run.
-    """
-
-    layout: DeviceLayout
-    strategy: tf.distribute.Strategy
+    layout: DeviceLayout  # Of this worker.
+    strategy: tf.distribute.Strategy  # Over the replicas of all workers.
     workers: Workers
 
 
 def connect(config: Config, run_dir: Path | None = None) -> Devices:
     """Returns the devices of a run, after all its workers have connected.
 
-    Must be called before TensorFlow computes anything.
-
-    Args:
-        config: The settings.
-        run_dir: The run directory, if --distribution applies.
+    Must be called before TensorFlow computes anything; with the run directory
+    if --distribution applies.
     """
     if run_dir and config.distribution == "multi_worker":
         devices = _connect_workers(config, run_dir)
     else:
-        devices = local(_lay_out(config))
+        devices = local(_place(config))
     replicas = devices.strategy.num_replicas_in_sync
     if config.batch_size % replicas:
         raise UserError(
@@ -53,15 +44,13 @@ def connect(config: Config, run_dir: Path | None = None) -> Devices:
 
 def local(layout: DeviceLayout) -> Devices:
     """Returns the devices of a run of one process."""
-    # MirroredStrategy's default for CPUs is a collective, of which a process
-    # can have one group only.
-    on_gpus = "GPU" in layout.primaries[0]
-    strategy = tf.distribute.MirroredStrategy(
-        layout.primaries,
-        cross_device_ops=tf.distribute.NcclAllReduce()
-        if on_gpus
-        else tf.distribute.ReductionToOneDevice(),
-    )
+    if "GPU" in layout.primaries[0]:
+        reduction = tf.distribute.NcclAllReduce()
+    else:
+        # The default for CPUs is a collective, of which a process can have one
+        # group only.
+        reduction = tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(layout.primaries, reduction)
     return Devices(layout, strategy, Workers(strategy))
 
 
@@ -72,7 +61,8 @@ def _connect_workers(config, run_dir):
             f"--gpus={config.gpus} with several workers; use auto, all or "
             "none. CUDA_VISIBLE_DEVICES selects the GPUs of each worker."
         )
-    layout = _lay_out(config, cluster)
+    task = f"/job:worker/replica:0/task:{cluster.index}"
+    layout = _place(config, task, primaries_first=True)
     replicas = len(layout.devices)
     on_gpus = "GPU" in layout.primaries[0]
     if replicas > 1 and not on_gpus:
@@ -82,23 +72,20 @@ def _connect_workers(config, run_dir):
             "but on CPUs it can have only one; use "
             f"--virtual_devices={count // replicas} and more workers."
         )
-    settings = [*to_arguments(config, "train"), keras.__version__]
-    settings = "\n".join([*settings, tf.__version__])
+    versions = keras.__version__, tf.__version__
+    settings = "\n".join((*to_arguments(config, "train"), *versions))
     wait_for_workers(cluster, run_dir, settings, config.startup_timeout)
     strategy = KerasMultiWorkerStrategy(cluster, replicas if on_gpus else 0)
     return Devices(layout, strategy, Workers(strategy))
 
 
-def _lay_out(config, cluster=None):
+def _place(config, task="", primaries_first=False):
     names = find_devices(
         gpus=config.gpus, virtual_devices=config.virtual_devices
     )
-    if cluster:
-        task = f"/job:worker/replica:0/task:{cluster.index}"
-        names = [task + name for name in names]
     return place(
-        names,
+        [task + name for name in names],
         towers=config.towers,
         devices_per_replica=config.devices_per_replica,
-        primaries_first=cluster is not None,
+        primaries_first=primaries_first,
     )

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 import keras
 
-# The `id` of each kept iterator.
-_kept = set()
+_kept: set[int] = set()  # The `id` of each kept iterator.
 
 
 def keep_those_of_fit(model: keras.Model) -> None:

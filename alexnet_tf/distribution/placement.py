@@ -1,10 +1,9 @@
 """Which device runs which tower of which replica (Sec. 3.2).
 
 A replica is one copy of the whole network. Its towers share one device or have
-one device each; tower 0 runs on the replica's primary device. MirroredStrategy
-only sees the primary devices and copies the network onto each of them. With a
-`DeviceLayout` the layers place the other towers, including their variables and
-gradients, on the other devices.
+one each; tower 0 runs on the primary device. MirroredStrategy only sees the
+primary devices and copies the network onto each. With a `DeviceLayout` the
+layers place the other towers, variables and gradients included, on the others.
 """
 
 import contextlib
@@ -14,17 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.distribution.private_api import VariableDevices
+from alexnet_tf.distribution.private_api import colocate_with
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceLayout:
-    """The devices of a process's replicas.
+    """The devices of each replica: one, or one per tower, primary one first.
 
-    Args:
-        devices: The device names of each replica, primary device first: one,
-            or one per tower. Without replicas nothing is placed, as in an
-            exported model.
+    Without replicas nothing is placed, as in an exported model.
     """
 
     devices: tuple[tuple[str, ...], ...] = ()
@@ -43,27 +39,23 @@ class DeviceLayout:
     def scope(self, tower: int) -> Iterator[None]:
         """Places the ops and variables created inside with a tower.
 
-        Ops go to the tower's device in the replica being traced. This must
-        therefore be entered inside a layer's call: while a functional model is
-        built, tf.device has no effect. Variables get one copy per replica, on
-        the tower's devices.
+        Ops go to the tower's device in the replica being traced, variables get
+        a copy on the tower's device of each replica. To be entered in a
+        layer's call: while a functional model is built, tf.device has no
+        effect.
         """
         if not self.devices:
             yield
             return
-        variable_devices = VariableDevices(
-            [self.device(n, tower) for n in range(len(self.devices))]
-        )
+        replicas = range(len(self.devices))
+        places = colocate_with(self.device(n, tower) for n in replicas)
 
         def create(next_creator, **arguments):
-            arguments["colocate_with"] = variable_devices
-            return next_creator(**arguments)
+            return next_creator(**{**arguments, "colocate_with": places})
 
-        device = self._current_device(tower)
-        with (
-            tf.variable_creator_scope(create),
-            tf.device(device) if device else contextlib.nullcontext(),
-        ):
+        name = self._current_device(tower)
+        device = tf.device(name) if name else contextlib.nullcontext()
+        with tf.variable_creator_scope(create), device:
             yield
 
     def run(
@@ -71,9 +63,8 @@ class DeviceLayout:
     ) -> tf.Tensor | tuple[tf.Tensor, ...]:
         """Calls a function of floating-point tensors, inside `scope`.
 
-        The function's gradient runs on the tower's device, too. Otherwise a
-        tape runs it where the tape's gradient is requested, on the primary
-        device, and copies everything it needs there.
+        Its gradient runs on the tower's device, too, not where a tape's
+        gradient is requested, on the primary device.
         """
         device = self._current_device(tower)
         if device is None:
@@ -107,11 +98,8 @@ class DeviceLayout:
 def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
     """Returns the names of the devices to train on; does not start TensorFlow.
 
-    Args:
-        gpus: "auto" (all GPUs, or the CPU if there is none), "all", "none", or
-            GPU numbers such as "0,1".
-        virtual_devices: Number of devices to divide the CPU into, or 0. It can
-            only be divided before TensorFlow computes anything.
+    `gpus` are "auto" (all GPUs, or the CPU if there is none), "all", "none", or
+    numbers such as "0,1"; `virtual_devices` divide the CPU instead, 0 do not.
     """
     if virtual_devices:
         _divide_cpu(virtual_devices)
@@ -119,12 +107,9 @@ def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
     seen = [f"/device:GPU:{number}" for number in range(_count("GPU"))]
     cpu = ["/device:CPU:0"]
     named = {"auto": seen or cpu, "none": cpu, "all": seen}
-    numbered = dict(enumerate(seen))
+    rest = dict(enumerate(seen))  # A number given twice is missing then.
     try:
-        # A number that is given twice is missing the second time.
-        return named.get(gpus) or [
-            numbered.pop(int(number)) for number in gpus.split(",")
-        ]
+        return named.get(gpus) or [rest.pop(int(n)) for n in gpus.split(",")]
     except (ValueError, KeyError) as error:
         raise UserError(
             f"--gpus={gpus}, but TensorFlow sees {len(seen)} GPUs; use "
@@ -160,16 +145,11 @@ def place(
     devices_per_replica: int = 0,
     primaries_first: bool = False,
 ) -> DeviceLayout:
-    """Divides devices among replicas.
+    """Divides devices among replicas: `towers` each, or one.
 
-    Args:
-        devices: Device names.
-        towers: Towers of the network.
-        devices_per_replica: 1 or `towers`; 0 chooses `towers` if there are
-            enough devices, else 1.
-        primaries_first: Makes the first devices the primary ones, as
-            MultiWorkerMirroredStrategy does, instead of giving each replica
-            consecutive devices.
+    By default each has `towers` if there are enough. Replicas have consecutive
+    devices; with `primaries_first`, as MultiWorkerMirroredStrategy needs it,
+    the first devices are the primary ones.
     """
     size = devices_per_replica or (towers if len(devices) >= towers else 1)
     replicas, rest = divmod(len(devices), size)

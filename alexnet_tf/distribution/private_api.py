@@ -12,29 +12,21 @@ changes:
   test_least_possible_traffic_between_the_towers (tests/distribution).
 """
 
-from collections.abc import Sequence
+import types
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
 
 
-class VariableDevices:
-    """Where MirroredStrategy puts the copies of a new variable.
+def colocate_with(devices: Iterable[str]) -> types.SimpleNamespace:
+    """Returns what makes MirroredStrategy put a variable's copies there.
 
-    A variable creator passes it on as `colocate_with`; MirroredStrategy reads
-    its attribute `_devices` and nothing else.
-
-    Args:
-        devices: Device names, one per replica.
+    It reads the attribute `_devices` of that argument and nothing else.
     """
-
-    def __init__(self, devices: Sequence[str]):
-        self._devices = tuple(devices)
+    return types.SimpleNamespace(_devices=tuple(devices))
 
 
 def uncast_value(variable: keras.Variable) -> tf.Tensor:
-    """Returns a variable's value in its own dtype.
-
-    `variable.value` casts it to the dtype of the active autocast scope.
-    """
+    """Returns the value in its own dtype, not in the autocast scope's."""
     return tf.convert_to_tensor(variable._value)

@@ -2,8 +2,7 @@
 
 Every worker connects to the chief, which checks that all are present, with the
 same settings, and share the run directory. TensorFlow's coordination service
-is no substitute: it can wait an hour for a missing worker, and its errors name
-neither the address nor the remedy.
+can wait an hour for a missing worker, and its errors name no remedy.
 """
 
 import contextlib
@@ -19,23 +18,18 @@ from alexnet_tf.distribution.cluster import Cluster
 
 _RETRY_SECONDS = 0.2
 _REPLY_SECONDS = 30.0
-# A network file system may show a new file late.
-_FILE_SECONDS = 10.0
+_FILE_SECONDS = 10.0  # A network file system may show a new file late.
 
 
 def wait_for_workers(
     cluster: Cluster, directory: Path, settings: str, timeout: float
 ) -> None:
-    """Waits for all workers and checks that they fit together.
+    """Waits `timeout` seconds for all workers and checks that they fit.
 
-    Args:
-        cluster: The workers.
-        directory: The run directory, which all workers must share.
-        settings: What must be the same for all workers.
-        timeout: Seconds to wait for the other workers.
+    Their `settings` must be the same, and they must share the directory.
     """
-    settings = f"{len(cluster.addresses)} workers\n{settings}"
-    digest = hashlib.sha256(settings.encode()).hexdigest()
+    same = f"{len(cluster.addresses)} workers\n{settings}"
+    digest = hashlib.sha256(same.encode()).hexdigest()
     deadline = time.monotonic() + timeout
     # Every worker listens: an address that fails now would fail in TensorFlow,
     # later and with a worse message.
@@ -73,8 +67,7 @@ def _admit_all(addresses, directory, digest, deadline, server):
                     connection, _ = server.accept()
                     connections.enter_context(connection)
                     _admit(connection, peers, digest)
-            missing = sorted(others - peers.keys())
-            if missing:
+            if missing := sorted(others - peers.keys()):
                 names = ", ".join(f"{n} ({addresses[n]})" for n in missing)
                 raise UserError(
                     f"{len(missing)} of {len(addresses)} workers did not "
@@ -94,8 +87,8 @@ def _admit(connection, peers, digest):
     connection.settimeout(_REPLY_SECONDS)
     hello = _receive(connection)
     index = hello.get("index")
-    if not isinstance(index, int):
-        return  # Not a worker: a port scanner, a health check.
+    if not isinstance(index, int):  # A port scanner, a health check.
+        return
     peers[index] = connection
     if hello.get("digest") != digest:
         raise UserError(
@@ -108,11 +101,9 @@ def _admit(connection, peers, digest):
 def _check_shared(directory, peers):
     """Checks that all workers see a file which the chief creates."""
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        prefix=".rendezvous-", dir=directory
-    ) as file:
+    with tempfile.NamedTemporaryFile(prefix=".rendezvous-", dir=directory) as f:
         for peer in peers.values():
-            _send(peer, file=Path(file.name).name)
+            _send(peer, file=Path(f.name).name)
         replies = {index: _receive(peer) for index, peer in peers.items()}
     for index, reply in sorted(replies.items()):
         if "seen" not in reply:
@@ -134,7 +125,10 @@ def _join(cluster, directory, digest, deadline):
         chief.settimeout(deadline - time.monotonic() + _REPLY_SECONDS)
         _send(chief, index=cluster.index, digest=digest)
         file = directory / _reply(chief, "file", cluster)
-        _send(chief, seen=_appears(file))
+        deadline = time.monotonic() + _FILE_SECONDS
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(_RETRY_SECONDS)
+        _send(chief, seen=file.exists())
         _reply(chief, "ready", cluster)
 
 
@@ -164,19 +158,8 @@ def _reply(chief, key, cluster):
     return message[key]
 
 
-def _appears(file):
-    deadline = time.monotonic() + _FILE_SECONDS
-    while not file.exists():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_RETRY_SECONDS)
-    return True
-
-
-# Both sides send one JSON object per line, in turns.
-
-
 def _send(connection, **message):
+    """Sends one JSON object on a line, as both sides do in turns."""
     # The next receive reports a lost connection.
     with contextlib.suppress(OSError):
         connection.sendall(json.dumps(message).encode() + b"\n")

@@ -1,8 +1,8 @@
 """Training one network with several processes, usually on several machines.
 
 TensorFlow's MultiWorkerMirroredStrategy copies the network onto the primary
-devices of all workers and sums their gradients. This module adapts it to
-Keras's `fit` and synchronizes what else the workers must agree on.
+devices of all workers and sums their gradients. Here it is adapted to Keras's
+`fit`, and what else the workers must agree on is synchronized.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ _LOST = (
     tf.errors.InternalError,
     tf.errors.UnavailableError,
 )
+_REMOTE_TASK = r"remote target /job:worker/replica:\d+/task:(\d+)"
 
 
 class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
@@ -32,13 +33,10 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
     `fit` calls `reduce` in two ways that the strategy refuses (keras-team/keras
     issue 20585): with a whole batch, to learn its shapes, and along an axis of
     scalars. test_keras_still_needs_our_strategy fails once Keras does not.
-
-    Args:
-        cluster: The workers.
-        gpus: GPUs of each worker that are primary devices; 0 for the CPU.
     """
 
     def __init__(self, cluster: Cluster, gpus: int):
+        # `gpus` of each worker are primary devices; 0 for the CPU.
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
             task_type="worker",
@@ -51,52 +49,44 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
 
     def reduce(self, reduce_op, value, axis):
         """Reduces over all replicas; see the base class."""
+
+        def first_local(value):
+            return self.experimental_local_results(value)[0]
+
         if isinstance(value, (tuple, list, dict)):
-            return tf.nest.map_structure(self._first_local, value)
-        if self._first_local(value).shape.rank == 0:
+            return tf.nest.map_structure(first_local, value)
+        if first_local(value).shape.rank == 0:
             axis = None
         return super().reduce(reduce_op, value, axis)
 
-    def _first_local(self, value):
-        return self.experimental_local_results(value)[0]
-
 
 class Workers:
-    """The processes of a run, which must all call the same methods.
-
-    Args:
-        strategy: The strategy of the run. Under a `KerasMultiWorkerStrategy`
-            this process is one of several workers, else the only one.
-    """
+    """The processes of a run, which must all call the same methods."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
         self.index, self.count = 0, 1
         if isinstance(strategy, KerasMultiWorkerStrategy):
             self.index = strategy.cluster.index
             self.count = len(strategy.cluster.addresses)
+        # The chief writes the files that the workers share.
+        self.is_chief = self.index == 0
+        # This worker's part of each batch, and the number of parts.
+        self.shard = self.index, self.count
         self._strategy = strategy
         self._local_replicas = strategy.num_replicas_in_sync // self.count
-
-    @property
-    def is_chief(self) -> bool:
-        """Whether this process writes the files that the workers share."""
-        return self.index == 0
-
-    @property
-    def shard(self) -> tuple[int, int]:
-        """The index of this worker's part of each batch, and their number."""
-        return self.index, self.count
 
     def gather(self, values: np.ndarray) -> np.ndarray:
         """Concatenates the workers' arrays, which have one row per replica."""
         if self.count == 1:
             return values
-        rows = self._strategy.experimental_distribute_values_from_function(
-            lambda replica: tf.constant(
-                values[None, replica.replica_id_in_sync_group % len(values)]
-            )
-        )
-        return self._strategy.gather(rows, axis=0).numpy()
+
+        def row_of(context):
+            replica = context.replica_id_in_sync_group
+            return tf.constant(values[None, replica % len(values)])
+
+        strategy = self._strategy
+        rows = strategy.experimental_distribute_values_from_function(row_of)
+        return strategy.gather(rows, axis=0).numpy()
 
     def total(self, number: int) -> int:
         """Returns the sum of the workers' numbers; waits for all of them."""
@@ -109,10 +99,7 @@ class Workers:
         self.total(0)
 
     def chief_first(self, function: Callable[[], _Result]) -> _Result:
-        """Calls a function on the chief, then on the others.
-
-        The function leaves its result on disk, where the others find it.
-        """
+        """Calls a function on the chief first; it leaves its result on disk."""
         if self.is_chief:
             result = function()
         self.wait()
@@ -132,19 +119,13 @@ class Workers:
 
     @contextlib.contextmanager
     def reporting_lost_workers(self) -> Iterator[None]:
-        """Replaces TensorFlow's errors after the loss of a worker.
-
-        Raises:
-            LostWorkerError: if another worker is lost.
-        """
+        """Raises a LostWorkerError if another worker is lost."""
         try:
             yield
         except _LOST as error:
             if self.count == 1:
                 raise
-            remote = re.search(
-                r"remote target /job:worker/replica:\d+/task:(\d+)", str(error)
-            )
+            remote = re.search(_REMOTE_TASK, str(error))
             suspect = f", probably worker {remote[1]}" if remote else ""
             raise LostWorkerError(
                 f"worker {self.index} lost another one{suspect}.\nCheck the "

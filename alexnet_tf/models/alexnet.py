@@ -27,7 +27,7 @@ def alexnet(
     layout: DeviceLayout | None = None,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Builds the network.
+    """Builds the network, not compiled.
 
     Its inputs are uint8 images (batch, crop_size, crop_size, 3), its outputs
     float32 logits (batch, num_classes). Layers have the names of Figure 2 and
@@ -37,19 +37,13 @@ def alexnet(
         num_classes: Number of classes.
         network: The architecture; None for the paper's.
         crop_size: Side of the images [pixels].
-        mean: Mean color (3,) or mean image (crop_size, crop_size, 3) of the
-            training set, in 0..255.
-        noise_basis: 3x3, see `layers.InputNormalization`; None for no color
-            noise.
+        mean: Mean color (3,) or mean image of the training set, in 0..255.
+        noise_basis: 3x3, see `layers.InputNormalization`; None for no noise.
         noise_shrink: Training images are divided by this after the noise.
         seed: Seed of the color noise. Weights and dropout masks follow
             `keras.utils.set_random_seed`.
         layout: The devices; None to place nothing.
-        dtype: Keras's dtype policy, "float32", "mixed_bfloat16" or
-            "mixed_float16".
-
-    Returns:
-        The model, not compiled.
+        dtype: Keras's dtype policy, float32, mixed_bfloat16 or mixed_float16.
 
     Raises:
         ValueError: if `network.lrn_size` is even.
@@ -61,15 +55,8 @@ def alexnet(
     # x is a list with one tensor per tower. Shapes are those of one of the
     # paper's two towers.
     x = [images] * network.towers  # 224x224x3
-    x = build.per_tower(
-        InputNormalization,
-        x,
-        "pixels",
-        mean=mean,
-        noise_basis=noise_basis,
-        noise_shrink=noise_shrink,
-        seed=seed,
-    )
+    noise = dict(noise_basis=noise_basis, noise_shrink=noise_shrink, seed=seed)
+    x = build.per_tower(InputNormalization, x, "pixels", mean=mean, **noise)
 
     x = build.conv(x, "conv1", size=11, strides=4)  # 55x55x48
     x = build.normalize_and_pool(x, 1)  # 27x27x48

@@ -1,6 +1,5 @@
 """Networks from settings: new ones, and ones with a run's best weights."""
 
-import contextlib
 from pathlib import Path
 
 import keras
@@ -30,34 +29,26 @@ def build_network(
     *,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Builds the network; the same seed gives the same initial weights.
-
-    Args:
-        config: The settings.
-        info: Classes and statistics of the data set.
-        layout: The devices; None to place nothing.
-        dtype: Keras's dtype policy.
-    """
-    side = config.crop_size
-    if info.mean_image is not None and len(info.mean_image) != side:
+    """Builds the network; the same seed gives the same initial weights."""
+    side, mean = config.crop_size, info.mean_image
+    if mean is not None and len(mean) != side:
         raise UserError(
             f"--crop_size={side}, but the run's mean image has a side of "
-            f"{len(info.mean_image)}; use --crop_size={len(info.mean_image)}."
+            f"{len(mean)}; use --crop_size={len(mean)}."
         )
     keras.utils.set_random_seed(config.seed)
+    std = config.color_noise_std
     noise_basis = color_noise_basis(
-        info.covariance_rgb,
-        reading=config.color_noise,
-        std=config.color_noise_std,
+        info.covariance_rgb, reading=config.color_noise, std=std
     )
     shrink = config.color_noise_shrink and noise_basis
     return alexnet(
         len(info.class_names),
         config,
-        crop_size=config.crop_size,
-        mean=info.mean_rgb if info.mean_image is None else info.mean_image,
+        crop_size=side,
+        mean=info.mean_rgb if mean is None else mean,
         noise_basis=noise_basis,
-        noise_shrink=1 + config.color_noise_std if shrink else 1.0,
+        noise_shrink=1 + std if shrink else 1.0,
         seed=config.seed,
         layout=layout,
         dtype=dtype,
@@ -79,25 +70,18 @@ def best_checkpoint(run_dir: RunDir) -> Path:
 def load_best(
     config: Config, run_dir: RunDir, devices: Devices | None = None
 ) -> tuple[keras.Model, dict]:
-    """Returns the network with a run's best weights.
+    """Returns the network with a run's best weights, and the run's state then.
 
-    Args:
-        config: The settings of the run.
-        run_dir: The run.
-        devices: The devices to predict on, in --precision; None for a network
-            in float32 that is not bound to any device.
-
-    Returns:
-        The network, not compiled, and the state of its checkpoint.
+    It is in --precision on the devices; without devices in float32, and not
+    bound to any.
     """
     checkpoint = best_checkpoint(run_dir)
     info = read_dataset_info(run_dir)
     if devices:
-        scope, layout = devices.strategy.scope(), devices.layout
         dtype = POLICIES[config.precision]
+        with devices.strategy.scope():
+            model = build_network(config, info, devices.layout, dtype=dtype)
     else:
-        scope, layout, dtype = contextlib.nullcontext(), None, "float32"
-    with scope:
-        model = build_network(config, info, layout, dtype=dtype)
+        model = build_network(config, info)
     checkpoints.restore(checkpoint, model.variables)
     return model, checkpoints.read_state(checkpoint)

@@ -1,8 +1,7 @@
 """Weights of a Caffe network in AlexNet's towers.
 
-A Caffe network has convolutions in groups; group t is tower t. Its kernels are
-(kernels, channels, height, width), its images BGR, and its fully connected
-layers see maps as (channels, height, width).
+Group t of its convolutions is tower t. Its kernels are (kernels, channels,
+height, width), its images BGR.
 """
 
 import math
@@ -21,10 +20,9 @@ def check_settings(layers: Mapping[str, CaffeLayer], network: Network) -> None:
         for name, theirs in _normalization(layers, number).items():
             ours = getattr(network, name)
             # The file has 32 bits, which hold 0.75 exactly and 0.0001 not.
-            same = ours == theirs or (
-                isinstance(ours, float)
-                and math.isclose(ours, theirs, rel_tol=1e-6)
-            )
+            same = ours == theirs
+            if isinstance(ours, float):
+                same = math.isclose(ours, theirs, rel_tol=1e-6)
             if not same:
                 raise UserError(
                     f"the file has a network with --{name}={theirs}, the "
@@ -34,44 +32,41 @@ def check_settings(layers: Mapping[str, CaffeLayer], network: Network) -> None:
 
 
 def _normalization(layers, number):
-    """Returns the settings that describe normalization 1 or 2 of a file."""
+    """Returns the file's settings of normalization 1 or 2, {} if unknown."""
     norm, pool = f"norm{number}", f"pool{number}"
     if pool not in layers:
         return {}  # The file has weights only.
     found = layers[norm].normalization if norm in layers else None
     if not found:
         return {"lrn": "off"}
-    names = list(layers)
-    pool_first = names.index(pool) < names.index(norm)
+    order = [name for name in layers if name in (norm, pool)]
     return {
-        "lrn": "after_pool" if pool_first else "before_pool",
+        "lrn": "after_pool" if order == [pool, norm] else "before_pool",
         "lrn_size": found["local_size"],
         "lrn_k": found["k"],
         "lrn_alpha": found["alpha"],
         "lrn_beta": found["beta"],
-        # As in all of Caffe's networks.
-        "lrn_divide_alpha": True,
+        "lrn_divide_alpha": True,  # As in all of Caffe's networks.
         "lrn_across_towers": True,
     }
 
 
 def assign(layers: Mapping[str, CaffeLayer], model: keras.Model) -> None:
-    """Assigns the weights of a Caffe network to the layers of the same name.
-
-    Args:
-        layers: Of `caffe_format.read_network`.
-        model: Of `models.alexnet`.
-    """
+    """Assigns a file's weights to the layers of `alexnet` of the same name."""
     learned = [layer for layer in model.layers if layer.trainable_variables]
     towers = 1 + max(layer.tower for layer in learned)
     maps = model.get_layer("flat5_tower0").input.shape[1:]
     for layer in learned:
         name, tower = layer.figure_name, layer.tower
-        kernel, bias = _find_blobs(layers, name, layer, towers)
+        kernel, bias = _find_blobs(layers, layer, towers)
         if name == "conv1":
             kernel = kernel[:, ::-1]  # BGR to RGB.
         if name == "fc6":
-            kernel = _reorder_inputs(kernel, towers, maps)
+            # Caffe concatenates maps (channels, height, width), a tower
+            # (height, width, channels).
+            height, width, channels = maps
+            kernel = kernel.reshape(-1, towers, channels, height, width)
+            kernel = kernel.transpose(0, 1, 3, 4, 2).reshape(len(kernel), -1)
         *_, inputs, outputs = layer.kernel.shape
         if name == "fc8":  # Towers divide its inputs, not its outputs.
             kernel = kernel[:, inputs * tower :][:, :inputs]
@@ -82,8 +77,9 @@ def assign(layers: Mapping[str, CaffeLayer], model: keras.Model) -> None:
             layer.bias.assign(bias[outputs * tower :][:outputs])
 
 
-def _find_blobs(layers, name, layer, towers):
+def _find_blobs(layers, layer, towers):
     """Returns the kernel and bias of all towers in Caffe's shapes."""
+    name = layer.figure_name
     *window, inputs, outputs = layer.kernel.shape
     if name == "fc8":
         inputs *= towers
@@ -99,23 +95,12 @@ def _find_blobs(layers, name, layer, towers):
         )
     found = [blob.shape for blob in blobs]
     if found != expected:
+        theirs, ours = (
+            " and ".join("x".join(map(str, shape)) for shape in shapes)
+            for shapes in (found, expected)
+        )
         raise UserError(
-            f"{name} of the file has weights of {_listed(found)}, this "
-            f"network needs {_listed(expected)}; check --towers, --width, "
-            "--kernels and --crop_size."
+            f"{name} of the file has weights of {theirs}, this network needs "
+            f"{ours}; check --towers, --width, --kernels and --crop_size."
         )
     return blobs
-
-
-def _listed(shapes):
-    return " and ".join("x".join(map(str, shape)) for shape in shapes)
-
-
-def _reorder_inputs(kernel, towers, maps):
-    """Reorders inputs (channels, height, width) to those of the towers.
-
-    Towers concatenate their maps (height, width, channels).
-    """
-    height, width, channels = maps
-    kernel = kernel.reshape(-1, towers, channels, height, width)
-    return kernel.transpose(0, 1, 3, 4, 2).reshape(len(kernel), -1)

@@ -23,17 +23,16 @@ def relu(x: tf.Tensor) -> tf.Tensor:
 @tf.custom_gradient
 def _relu_in_16_bits(x):
     y = tf.nn.relu(x)
-    # The last part is the layer's name.
-    mask = _compiled_mask(tf.get_current_name_scope().split("/")[-1])
-    return y, lambda upstream: mask(y, upstream)
+    gradient = _compiled_gradient(tf.get_current_name_scope().split("/")[-1])
+    return y, lambda upstream: gradient(y, upstream)
 
 
 @functools.cache
-def _compiled_mask(layer):
-    def mask(y, upstream):
+def _compiled_gradient(layer):
+    def gradient(y, upstream):
         return tf.where(y > 0, upstream, tf.zeros_like(upstream))
 
-    return tower_layers.compiled(mask, f"{layer}_backward")
+    return tower_layers.compiled(gradient, f"{layer}_backward")
 
 
 @_register
@@ -46,21 +45,19 @@ class CoveringConv2D(tower_layers.Conv2D):
     In 16 bits each block of stride x stride pixels first becomes channels:
     4x4 pixels of 3 channels are one of 48. Processors multiply longer rows
     faster; in float32 that gains less than the zeros cost that make the kernel
-    size a multiple of the stride. (float64, which only tests use, also goes by
-    blocks.)
+    size a multiple of the stride. (float64 is for tests, also by blocks.)
     """
 
     def compute_output_shape(self, input_shape):
         """Returns (batch, rows, columns, kernels)."""
-        batch, height, width, channels = input_shape
-        size, stride = self.kernel_size[0], self.strides[0]
-        sides = [_padded(side, size, stride) for side in (height, width)]
-        return super().compute_output_shape((batch, *sides, channels))
+        batch, *sides, channels = input_shape
+        padded = self._cover(sides)
+        return super().compute_output_shape((batch, *padded, channels))
 
     def convolution_op(self, inputs, kernel):
         """Returns the convolution; Keras calls this."""
         size, stride = self.kernel_size[0], self.strides[0]
-        sides = [_padded(side, size, stride) for side in inputs.shape[1:3]]
+        sides = self._cover(inputs.shape[1:3])
         if self.compute_dtype == "float32":
             # The operation's own padding makes its gradient twice as slow.
             return tf.nn.conv2d(_pad(inputs, sides), kernel, stride, "VALID")
@@ -73,16 +70,15 @@ class CoveringConv2D(tower_layers.Conv2D):
         kernel = tf.transpose(kernel, (1, 2, 3, 0))
         return tf.nn.conv2d(images, kernel, 1, "VALID")
 
-
-def _padded(side, size, stride):
-    """Returns `side` with the zeros that the last stride needs."""
-    return side + (size - side) % stride
+    def _cover(self, sides):
+        """Returns the sides with the zeros that the last stride needs."""
+        size, stride = self.kernel_size[0], self.strides[0]
+        return [side + (size - side) % stride for side in sides]
 
 
 def _pad(images, sides):
     """Adds zeros below and on the right."""
-    height, width = images.shape[1:3]
-    below, right = sides[0] - height, sides[1] - width
+    below, right = sides[0] - images.shape[1], sides[1] - images.shape[2]
     return tf.pad(images, ((0, 0), (0, below), (0, right), (0, 0)))
 
 
@@ -90,9 +86,8 @@ def _blocks(images, sides, stride):
     """Returns (batch, rows, columns, stride * stride * channels)."""
     rows, columns = sides[0] // stride, sides[1] // stride
     channels = images.shape[-1]
+    images = _pad(images, sides)
     # Faster than `tf.nn.space_to_depth`.
-    images = tf.reshape(
-        _pad(images, sides), (-1, rows, stride, columns, stride * channels)
-    )
-    images = tf.transpose(images, (0, 1, 3, 2, 4))
+    shape = (-1, rows, stride, columns, stride * channels)
+    images = tf.transpose(tf.reshape(images, shape), (0, 1, 3, 2, 4))
     return tf.reshape(images, (-1, rows, columns, stride * stride * channels))

@@ -31,12 +31,13 @@ class InputNormalization(OnTower, keras.layers.Layer):
     Output shape: the same, floating.
     """
 
+    arguments = ("mean", "noise_basis", "noise_shrink", "seed")
+
     def __init__(self, mean, noise_basis, seed, noise_shrink=1.0, **kwargs):
         super().__init__(**kwargs)
         self.mean = np.asarray(mean, np.float32)
         self.noise_basis = noise_basis and [list(row) for row in noise_basis]
-        self.noise_shrink = noise_shrink
-        self.seed = seed
+        self.noise_shrink, self.seed = noise_shrink, seed
 
     def build(self, input_shape):
         """Creates the noise's state."""
@@ -53,18 +54,15 @@ class InputNormalization(OnTower, keras.layers.Layer):
         if not training:
             return self._add(images, added, 1.0)
         if self.noise_basis:
-            gaussian = _draw(
-                tf.random.stateless_normal,
-                (tf.shape(images)[0], 3),
-                self.noise_seed,
-            )
+            shape = (tf.shape(images)[0], 3)
+            gaussian = _draw(tf.random.stateless_normal, shape, self.noise_seed)
             color = gaussian @ tf.constant(self.noise_basis)  # (batch, 3)
             added += tf.tile(color[:, None], (1, 1, width))
         return self._compiled(images, added, self.noise_shrink)
 
     @functools.cached_property
     def _compiled(self):
-        """XLA makes one loop of it, in less than half the time."""
+        # XLA makes one loop of it, in less than half the time.
         return compiled(self._add, f"{self.name}_forward")
 
     def _add(self, images, added, shrink):
@@ -78,34 +76,23 @@ class InputNormalization(OnTower, keras.layers.Layer):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "mean": self.mean.tolist(),
-            "noise_basis": self.noise_basis,
-            "noise_shrink": self.noise_shrink,
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "mean": self.mean.tolist()}
 
 
 def color_noise_basis(
     covariance: Sequence[Sequence[float]], *, reading: str, std: float
 ) -> list[list[float]] | None:
-    """Returns the directions and sizes of the color noise.
+    """Returns the noise basis B of `InputNormalization`, None for no noise.
 
-    An image is given the color z B, with z three standard Gaussians. Row i of
-    B is `std` times principal component i times a size: by the paper's text
-    its eigenvalue, which only makes sense for pixels in [0, 1] (on 0..255 it
-    would wipe out the image); in the 2012 source the eigenvalue's square root,
-    which scales as pixels do.
+    Row i of B [gray levels of 0..255] is `std` times principal component i
+    times a size: by the paper's text its eigenvalue, which only makes sense
+    for pixels in [0, 1] (on 0..255 it would wipe out the image); in the 2012
+    source the eigenvalue's square root, which scales as pixels do.
 
     Args:
         covariance: (3, 3), of RGB pixels in 0..255.
         reading: "paper", "code_2012" or "off".
         std: Standard deviation of the paper's Gaussian, 0.1.
-
-    Returns:
-        B, 3x3 nested lists in gray levels of 0..255; None for "off" or a std
-        of 0.
     """
     if reading == "off" or std == 0:
         return None
@@ -133,11 +120,11 @@ class Dropout(OnTower, keras.layers.Layer):
     Input and output shape: (batch, units), floating.
     """
 
+    arguments = ("rate", "inverted", "seed")
+
     def __init__(self, rate, inverted=False, seed=None, **kwargs):
         super().__init__(**kwargs)
-        self.rate = rate
-        self.inverted = inverted
-        self.seed = seed
+        self.rate, self.inverted, self.seed = rate, inverted, seed
 
     def build(self, input_shape):
         """Creates the masks' state."""
@@ -148,29 +135,18 @@ class Dropout(OnTower, keras.layers.Layer):
         kept = 1 - self.rate
         if not training:
             return inputs if self.inverted else inputs * kept
-        uniform = _draw(
-            tf.random.stateless_uniform, tf.shape(inputs), self.mask_seed
-        )
+        sampler, shape = tf.random.stateless_uniform, tf.shape(inputs)
+        uniform = _draw(sampler, shape, self.mask_seed)
         mask = tf.cast(uniform >= self.rate, self.compute_dtype)
         if self.inverted:
             mask /= kept
         return self.on_device(lambda x: x * mask, inputs)
 
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "rate": self.rate,
-            "inverted": self.inverted,
-            "seed": self.seed,
-        }
-
 
 def _draw(sampler, shape, seed_generator):
-    """Draws random numbers for this replica's examples of the global batch.
+    """Draws this replica's part of the random numbers of the global batch.
 
-    An example's numbers depend on its position in the global batch: they
-    differ between replicas, and not with the number of replicas.
+    They differ between replicas, and not with the number of replicas.
     """
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync if context else 1

@@ -21,9 +21,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
 
     Args:
         size: n, number of channels in the window; odd.
-        k: k.
-        alpha: alpha.
-        beta: beta.
+        k, alpha, beta: Those of the formula.
         divide_alpha: Whether to divide alpha by the number of responses in a
             full window.
 
@@ -32,13 +30,10 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
 
     Raises:
         ValueError: if `size` is even.
-
-    Reference:
-        Krizhevsky, Sutskever and Hinton, 2012, Sec. 3.3.
     """
 
-    # Axes that the window extends along.
-    axes = (-1,)
+    arguments = ("size", "k", "alpha", "beta", "divide_alpha")
+    axes: tuple[int, ...] = (-1,)  # That the window extends along.
 
     def __init__(
         self, size=5, k=2.0, alpha=1e-4, beta=0.75, divide_alpha=False, **kwargs
@@ -50,6 +45,8 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
             )
         self.size, self.k, self.alpha, self.beta = size, k, alpha, beta
         self.divide_alpha = divide_alpha
+        responses = size ** len(self.axes)
+        self._scaled_alpha = alpha / responses if divide_alpha else alpha
 
     def call(self, inputs, training=False):
         """Returns the normalized responses."""
@@ -60,11 +57,7 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
         """Uses TensorFlow's own operation, which takes a single pass."""
         rows = tf.reshape(tf.cast(x, tf.float32), (-1, 1, 1, x.shape[-1]))
         y = tf.nn.local_response_normalization(
-            rows,
-            depth_radius=self.size // 2,
-            bias=self.k,
-            alpha=self._alpha(),
-            beta=self.beta,
+            rows, self.size // 2, self.k, self._scaled_alpha, self.beta
         )
         y = tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
         return tf.cast(y, self.compute_dtype)
@@ -98,24 +91,23 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
     def _respond(self, x):
         """Returns the responses, and the factors they are inputs times."""
         x = tf.cast(x, tf.float32)
-        factor = self._power(self._scale(x))
+        scale = self._scale(x)
+        if self.beta == 0.75:  # The paper's, which needs no logarithm.
+            factor = tf.sqrt(tf.sqrt(scale)) / scale
+        else:
+            factor = tf.pow(scale, -self.beta)
         return tf.cast(x * factor, self.compute_dtype), factor
 
     def _gradient_of(self, x, factor, upstream):
         """Returns the gradient in closed form."""
         x, upstream = tf.cast(x, tf.float32), tf.cast(upstream, tf.float32)
         crossed = self._window_sum(upstream * x * factor / self._scale(x))
-        gradient = (
-            upstream * factor - 2 * self._alpha() * self.beta * x * crossed
-        )
+        slope = 2 * self._scaled_alpha * self.beta
+        gradient = upstream * factor - slope * x * crossed
         return tf.cast(gradient, self.compute_dtype)
 
     def _scale(self, x):
-        return self.k + self._alpha() * self._window_sum(x, tf.square)
-
-    def _alpha(self):
-        responses = self.size ** len(self.axes)
-        return self.alpha / responses if self.divide_alpha else self.alpha
+        return self.k + self._scaled_alpha * self._window_sum(x, tf.square)
 
     def _window_sum(self, x, function=tf.identity):
         """Sums function(x) over the window around each response.
@@ -129,23 +121,6 @@ class LocalResponseNormalization(OnTower, keras.layers.Layer):
             x = tf.add_n([function(_shifted(x, by, axis)) for by in shifts])
             function = tf.identity
         return x
-
-    def _power(self, scale):
-        """Returns scale^-beta; the paper's 3/4 needs no logarithm."""
-        if self.beta == 0.75:
-            return tf.sqrt(tf.sqrt(scale)) / scale
-        return tf.pow(scale, -self.beta)
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "size": self.size,
-            "k": self.k,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "divide_alpha": self.divide_alpha,
-        }
 
 
 def _shifted(x, by, axis):
@@ -171,6 +146,4 @@ class SpatialResponseNormalization(LocalResponseNormalization):
     axes = (1, 2)
 
     def _at_test_time(self, x):
-        """Returns the responses; TensorFlow has no operation for them."""
-        y, _ = self._respond(x)
-        return y
+        return self._respond(x)[0]  # TensorFlow has no operation for them.

@@ -22,11 +22,10 @@ _PAPER = {
     "conv3 kernels": ("3.5", "384 of 3x3x256"),
     "conv4 kernels": ("3.5", "384 of 3x3x192"),
     "conv5 kernels": ("3.5", "256 of 3x3x192"),
-    "conv1 share of parameters": ("1", "at most 1 %"),
-    "conv2 share of parameters": ("1", "at most 1 %"),
-    "conv3 share of parameters": ("1", "at most 1 %"),
-    "conv4 share of parameters": ("1", "at most 1 %"),
-    "conv5 share of parameters": ("1", "at most 1 %"),
+    **{
+        f"conv{number} share of parameters": ("1", "at most 1 %")
+        for number in range(1, 6)
+    },
     "conv1 neurons": ("Figure 2", "253,440"),
     "conv2 neurons": ("Figure 2", "186,624"),
     "conv3 neurons": ("Figure 2", "64,896"),
@@ -52,84 +51,61 @@ _NOTES = {
 
 @dataclasses.dataclass(frozen=True)
 class PaperFact:
-    """A statement of the paper that can be counted.
-
-    Args:
-        what: What is counted.
-        section: Section of the paper.
-        paper: What the paper says, "" if it says nothing.
-        counted: What the network has.
-        note: Why the two differ.
-    """
+    """What the paper says, "" for nothing, and what the network has."""
 
     what: str
     section: str
     paper: str
     counted: str
-    note: str
+    note: str  # Why the two differ.
 
 
 def count_facts(model: keras.Model, geometry: Geometry) -> list[PaperFact]:
-    """Counts in a network what the paper says of its own.
-
-    Args:
-        model: Of `models.alexnet`.
-        geometry: Sizes of its patches.
-    """
+    """Counts in a network of `alexnet` what the paper says of its own."""
     facts = []
-    for what, counted in _count(model, geometry).items():
+    for what, counted in _count(model, geometry.offsets).items():
         section, paper = _PAPER.get(what, ("", ""))
         note = _NOTES.get(what, "")
         facts.append(PaperFact(what, section, paper, counted, note))
     return facts
 
 
-def _count(model, geometry):
+def _count(model, offsets):
     """Returns the counts, formatted, by what is counted."""
     # The towers' parts of each learned layer.
     layers = collections.defaultdict(list)
     for layer in model.layers:
         if isinstance(layer, OnTower) and layer.count_params():
             layers[layer.figure_name].append(layer)
-    neurons = {name: _neurons(parts) for name, parts in layers.items()}
-    convolutions = [name for name in layers if name.startswith("conv")]
-    others = len(layers) - len(convolutions)
-    products = sum(map(_multiply_adds, layers.values()))
-    patches = 2 * geometry.offsets**2
     parameters = model.count_params()
-    counts = {
-        "learned layers": f"{len(convolutions)} convolutional, {others} fully "
+    convolutions = neurons = multiply_adds = 0
+    of_layers = {}
+    for name, parts in layers.items():
+        for part in parts:
+            positions = math.prod(part.output.shape[1:-1])
+            multiply_adds += positions * math.prod(part.kernel.shape)
+        *window, inputs, outputs = parts[0].kernel.shape
+        if window:
+            convolutions += 1
+            share = sum(part.count_params() for part in parts) / parameters
+            size = "x".join(map(str, (*window, inputs)))
+            of_layers[f"{name} kernels"] = f"{outputs * len(parts)} of {size}"
+            of_layers[f"{name} share of parameters"] = f"{share:.2%}"
+        own = math.prod(parts[0].output.shape[1:])
+        if name != "fc8":  # All towers make the outputs of fc8 together.
+            own *= len(parts)
+        neurons += own
+        of_layers[f"{name} neurons"] = f"{own:,}"
+    others = len(layers) - convolutions
+    patches = f"{2 * offsets**2:,} = {offsets} x {offsets} x 2"
+    return {
+        "learned layers": f"{convolutions} convolutional, {others} fully "
         "connected",
         "parameters": f"{parameters:,}",
-        "neurons": f"{sum(neurons.values()):,}",
+        "neurons": f"{neurons:,}",
         "input numbers": f"{math.prod(model.input_shape[1:]):,}",
-        "multiply-adds an image": f"{products:,}",
-        "patches of an image": f"{patches:,} = {geometry.offsets} x "
-        f"{geometry.offsets} x 2",
+        "multiply-adds an image": f"{multiply_adds:,}",
+        "patches of an image": patches,
         "bits of a label": f"{math.log2(model.output_shape[-1]):.2f}",
+        **of_layers,
     }
-    for name, parts in layers.items():
-        if name in convolutions:
-            height, width, inputs, outputs = parts[0].kernel.shape
-            kernels = outputs * len(parts)
-            share = sum(part.count_params() for part in parts) / parameters
-            counts |= {
-                f"{name} kernels": f"{kernels} of {height}x{width}x{inputs}",
-                f"{name} share of parameters": f"{share:.2%}",
-            }
-        counts[f"{name} neurons"] = f"{neurons[name]:,}"
-    return counts
-
-
-def _neurons(parts):
-    sizes = [math.prod(part.output.shape[1:]) for part in parts]
-    # All towers make the outputs of fc8 together.
-    return sizes[0] if parts[0].figure_name == "fc8" else sum(sizes)
-
-
-def _multiply_adds(parts):
-    """Returns the products of one image: positions times kernel numbers."""
-    return sum(
-        math.prod(part.output.shape[1:-1]) * math.prod(part.kernel.shape)
-        for part in parts
-    )

@@ -57,6 +57,10 @@ class OnTower:
             saved model is not bound to the devices it was trained on.
     """
 
+    name: str
+    # A layer's own attributes that its constructor takes.
+    arguments: tuple[str, ...] = ()
+
     def __init__(self, *args, tower=0, layout=None, **kwargs):
         super().__init__(*args, autocast=False, **kwargs)
         self.tower = tower
@@ -68,7 +72,7 @@ class OnTower:
         return self.name.removesuffix(f"_tower{self.tower}")
 
     def __call__(self, *args, **kwargs):
-        """Calls the layer, and creates its variables, on its tower's device."""
+        """Calls the layer, or builds it, on its tower's device."""
         with self.layout.scope(self.tower):
             return super().__call__(*args, **kwargs)
 
@@ -85,11 +89,11 @@ class OnTower:
         variables = self.weights  # With the frozen ones.
 
         def of_tensors(*all_tensors):
+            values = all_tensors[len(tensors) :]
             cast = [
                 tf.cast(tensor, self.compute_dtype)
                 for tensor in all_tensors[: len(tensors)]
             ]
-            values = all_tensors[len(tensors) :]
             with keras.StatelessScope(zip(variables, values, strict=True)):
                 return function(tf.nest.pack_sequence_as(inputs, cast))
 
@@ -98,42 +102,23 @@ class OnTower:
 
     def get_config(self):
         """Returns the constructor's arguments, without the layout."""
-        return {**super().get_config(), "tower": self.tower}
+        own = {name: getattr(self, name) for name in self.arguments}
+        return {**super().get_config(), "tower": self.tower, **own}
 
 
-@_register
-class Conv2D(OnTower, keras.layers.Conv2D):
-    """Convolution on a tower."""
+def _on_tower(kind):
+    """Returns a class of Keras's layers with `OnTower`, of the same name."""
+    attributes = {"__doc__": kind.__doc__, "__module__": __name__}
+    return _register(type(kind.__name__, (OnTower, kind), attributes))
 
 
-@_register
-class Dense(OnTower, keras.layers.Dense):
-    """Fully connected layer on a tower."""
-
-
-@_register
-class Activation(OnTower, keras.layers.Activation):
-    """Nonlinearity on a tower."""
-
-
-@_register
-class MaxPooling2D(OnTower, keras.layers.MaxPooling2D):
-    """Max pooling on a tower."""
-
-
-@_register
-class Flatten(OnTower, keras.layers.Flatten):
-    """Flattening on a tower."""
-
-
-@_register
-class Concatenate(OnTower, keras.layers.Concatenate):
-    """Concatenation on a tower, of its own and other towers' outputs."""
-
-
-@_register
-class Add(OnTower, keras.layers.Add):
-    """Sum on a tower."""
+Activation = _on_tower(keras.layers.Activation)
+Add = _on_tower(keras.layers.Add)
+Concatenate = _on_tower(keras.layers.Concatenate)
+Conv2D = _on_tower(keras.layers.Conv2D)
+Dense = _on_tower(keras.layers.Dense)
+Flatten = _on_tower(keras.layers.Flatten)
+MaxPooling2D = _on_tower(keras.layers.MaxPooling2D)
 
 
 @_register
@@ -143,6 +128,8 @@ class Channels(OnTower, keras.layers.Layer):
     Input shape: (..., channels). Output shape: (..., stop - start).
     """
 
+    arguments = ("start", "stop")
+
     def __init__(self, start, stop, **kwargs):
         super().__init__(**kwargs)
         self.start, self.stop = start, stop
@@ -151,21 +138,16 @@ class Channels(OnTower, keras.layers.Layer):
         """Returns the channels."""
         return self.on_device(lambda x: x[..., self.start : self.stop], inputs)
 
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "start": self.start, "stop": self.stop}
-
 
 # .keras files of version 0.1 have it as Fork.
 @keras.saving.register_keras_serializable("alexnet_tf", name="Fork")
 class Replicate(OnTower, keras.layers.Layer):
-    """One copy of an output for each of its consumers.
+    """One copy of an output for each of its `copies` consumers.
 
     The consumers' gradients are summed on the tower's device.
-
-    Args:
-        copies: Number of consumers.
     """
+
+    arguments = ("copies",)
 
     def __init__(self, copies, **kwargs):
         super().__init__(**kwargs)
@@ -173,13 +155,8 @@ class Replicate(OnTower, keras.layers.Layer):
 
     def call(self, inputs):
         """Returns a list of `copies` tensors equal to `inputs`."""
-        return list(
-            self.on_device(
-                lambda x: tuple(tf.identity(x) for _ in range(self.copies)),
-                inputs,
-            )
-        )
 
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "copies": self.copies}
+        def copy(x):
+            return tuple(tf.identity(x) for _ in range(self.copies))
+
+        return list(self.on_device(copy, inputs))

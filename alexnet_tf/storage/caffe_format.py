@@ -35,25 +35,16 @@ _LRN_DEFAULTS = {"local_size": 5, "alpha": 1.0, "beta": 0.75, "k": 1.0}
 
 @dataclasses.dataclass(frozen=True)
 class CaffeLayer:
-    """A layer of a file.
+    """A layer's weights, and the constants of a response normalization."""
 
-    Args:
-        blobs: Its weights, float32 in Caffe's shapes, without leading ones.
-        normalization: local_size, alpha, beta and k of a response
-            normalization; None for other layers.
-    """
-
-    blobs: list[np.ndarray]
-    normalization: dict[str, float] | None
+    blobs: list[np.ndarray]  # float32, without leading axes of length 1.
+    normalization: dict[str, float] | None  # local_size, alpha, beta and k.
 
 
 def read_network(file: Path) -> dict[str, CaffeLayer]:
-    """Reads a .caffemodel of either generation of the format.
+    """Returns the layers of a .caffemodel, old or new, in the file's order.
 
     It takes memory of about four times the file's size.
-
-    Returns:
-        The layers by name, in the file's order.
     """
     network = _read(file, "NetParameter")
     layers = [*network.layer, *network.layers]
@@ -72,11 +63,7 @@ def read_network(file: Path) -> dict[str, CaffeLayer]:
 
 
 def read_mean(file: Path) -> np.ndarray:
-    """Reads a mean image that Caffe's compute_image_mean wrote.
-
-    Returns:
-        float32 (height, width, 3), RGB in 0..255.
-    """
+    """Reads a mean image of Caffe's: float32 (height, width, 3), 0..255."""
     image = _array(_read(file, "BlobProto"), str(file))
     if image.ndim != 3 or len(image) != 3:
         raise UserError(
@@ -133,18 +120,16 @@ def _normalization(layer):
 @functools.cache
 def _message_class(name):
     """Returns the class of one of `_MESSAGES`."""
-    schema = descriptor_pb2.FileDescriptorProto(
-        name="caffe.proto", package="caffe", syntax="proto2"
-    )
+    schema = descriptor_pb2.FileDescriptorProto(name="caffe.proto")
+    schema.package, schema.syntax = "caffe", "proto2"
     for message, fields in _MESSAGES.items():
         declared = schema.message_type.add(name=message)
         for field in fields.split(", "):
             _add_field(declared, *field.split())
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(schema.SerializeToString())
-    return message_factory.GetMessageClass(
-        pool.FindMessageTypeByName(f"caffe.{name}")
-    )
+    message = pool.FindMessageTypeByName(f"caffe.{name}")
+    return message_factory.GetMessageClass(message)
 
 
 def _add_field(message, name, number, kind, star=""):

@@ -13,6 +13,7 @@ checksums show. Paths do not depend on devices, so that a checkpoint fits any
 number of replicas.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ import keras
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.storage.files import checksum
+from alexnet_tf.storage.files import checksum, synced
 
 _VARIABLES = "variables.npz"
 _FILES = (_VARIABLES, "state.json")
@@ -32,21 +33,22 @@ _FILES = (_VARIABLES, "state.json")
 def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
     """Writes a checkpoint; if that fails, earlier ones stay as they are.
 
-    Args:
-        directory: The directory of all checkpoints.
-        values: Arrays by the paths of their variables.
-        state: JSON values, including `step`, and `val_top1_error` and
-            `val_loss`, which are None within an epoch.
+    `values` are by the paths of their variables. The `state`, JSON values, has
+    `step`, and `val_top1_error` and `val_loss`, None within an epoch.
     """
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"{name} has values that are not finite; no checkpoint is "
+                f"written. The last good one is {newest(directory)}."
+            )
     target = _new_name(directory, state["step"])
     aside = directory / ".writing"
-    _check_finite(values, directory)
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        with (aside / _VARIABLES).open("wb") as file:
+        with synced(aside / _VARIABLES) as file:
             np.savez(file, allow_pickle=False, **values)
-            _sync(file)
         _write_json(aside / "state.json", state)
         manifest = {name: _describe(aside / name) for name in _FILES}
         _write_json(aside / "manifest.json", manifest)
@@ -63,21 +65,9 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
 
 def _new_name(directory, step):
     """Returns an unused name that sorts after all others of the step."""
-    name = f"step-{step:08d}"
-    numbers = [_order(c)[1:] for c in _all(directory) if _order(c)[0] == step]
-    if numbers:
-        (last,) = numbers[-1] or [1]
-        name += f"-{last + 1}"
-    return directory / name
-
-
-def _check_finite(values, directory):
-    for name, value in values.items():
-        if not np.isfinite(value).all():
-            raise UserError(
-                f"{name} has values that are not finite; no checkpoint is "
-                f"written. The last good one is {newest(directory)}."
-            )
+    numbers = [_order(c)[1] for c in _all(directory) if _order(c)[0] == step]
+    suffix = f"-{numbers[-1] + 1}" if numbers else ""
+    return directory / f"step-{step:08d}{suffix}"
 
 
 def _describe(file):
@@ -85,14 +75,8 @@ def _describe(file):
 
 
 def _write_json(path, content):
-    with path.open("w") as file:
-        json.dump(content, file, indent=2)
-        _sync(file)
-
-
-def _sync(file):
-    file.flush()
-    os.fsync(file.fileno())
+    with synced(path) as file:
+        file.write(json.dumps(content, indent=2).encode())
 
 
 def _sync_directory(path):
@@ -118,7 +102,7 @@ def damage(checkpoint: Path) -> str:
 
 
 def newest(directory: Path) -> Path | None:
-    """Returns the newest undamaged checkpoint, None if there are none at all.
+    """Returns the newest checkpoint, None if there is none.
 
     Damaged ones are reported and skipped; it is an error if all are damaged.
     """
@@ -126,12 +110,11 @@ def newest(directory: Path) -> Path | None:
 
 
 def best(directory: Path) -> Path | None:
-    """Returns the undamaged checkpoint with the lowest validation error.
+    """Returns the checkpoint with the lowest validation error, then loss.
 
-    The loss decides between equal errors. None if none has an error.
+    None if none has an error; damaged ones are treated as by `newest`.
     """
-    measured = [c for c in _all(directory) if _error(c) is not None]
-    return _first_undamaged(directory, sorted(measured, key=_error))
+    return _first_undamaged(directory, _best_first(directory))
 
 
 def _first_undamaged(directory, candidates):
@@ -151,14 +134,9 @@ def _first_undamaged(directory, candidates):
 
 def prune(directory: Path, *, keep: int) -> None:
     """Removes all but the best checkpoint and the last ones of `keep` steps."""
-    found = _all(directory)
-    measured = [c for c in found if _error(c) is not None]
-    last_of_step = {_order(c)[0]: c for c in found}
-    kept = {
-        *list(last_of_step.values())[-keep:],
-        min(measured, key=_error, default=None),
-    }
-    for checkpoint in found:
+    last_of_step = {_order(c)[0]: c for c in _all(directory)}
+    kept = _best_first(directory)[:1] + list(last_of_step.values())[-keep:]
+    for checkpoint in _all(directory):
         if checkpoint not in kept:
             shutil.rmtree(checkpoint)
 
@@ -168,18 +146,21 @@ def _all(directory):
 
 
 def _order(checkpoint):
-    """Returns [step] or [step, number]."""
-    return [int(part) for part in checkpoint.name.split("-")[1:]]
+    """Returns the step and the number among those of the step, from 1."""
+    _, step, *number = checkpoint.name.split("-")
+    return int(step), int(number[0]) if number else 1
 
 
-def _error(checkpoint):
-    """Returns the validation error and loss, None if they cannot be read."""
-    try:
-        state = read_state(checkpoint)
-        error = state["val_top1_error"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return None if error is None else (error, state.get("val_loss", 0.0))
+def _best_first(directory):
+    """Returns the checkpoints whose error can be read, the lowest first."""
+    errors = {}
+    for checkpoint in _all(directory):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            state = read_state(checkpoint)
+            error, loss = state["val_top1_error"], state.get("val_loss", 0.0)
+            if error is not None:
+                errors[checkpoint] = error, loss
+    return sorted(errors, key=errors.get)
 
 
 def read_state(checkpoint: Path) -> dict:
@@ -216,8 +197,7 @@ def restore_fitting(
 ) -> tuple[list[str], list[str]]:
     """Restores the layers whose names and shapes fit another network's.
 
-    Returns:
-        The names of the restored layers, and of the other layers with weights.
+    Returns the names of these layers, and of the other layers with weights.
     """
     taken: list[str] = []
     left: list[str] = []
@@ -225,14 +205,13 @@ def restore_fitting(
         for layer in model.layers:
             weights = layer.weights  # Including frozen ones.
             found = {v.path: saved[v.path] for v in weights if v.path in saved}
-            fits = all(
-                v.path in found and found[v.path].shape == tuple(v.shape)
-                for v in weights
-            )
-            for variable in weights if fits else ():
-                variable.assign(found[variable.path])
-            if weights:
-                (taken if fits else left).append(layer.name)
+            shapes = {path: array.shape for path, array in found.items()}
+            if shapes != {v.path: tuple(v.shape) for v in weights}:
+                left.append(layer.name)
+            elif weights:
+                taken.append(layer.name)
+                for variable in weights:
+                    variable.assign(found[variable.path])
     return taken, left
 
 

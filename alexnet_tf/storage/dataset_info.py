@@ -13,21 +13,15 @@ from alexnet_tf.storage.run_dir import RunDir
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """Classes, sizes and statistics of a data set.
+    """Classes, sizes and statistics of a data set, of pixels in 0..255.
 
-    Args:
-        class_names: In the order of the labels.
-        mean_rgb: Mean color, three numbers in 0..255.
-        covariance_rgb: 3x3, of pixels in 0..255.
-        train_examples: Size of the training split.
-        validation_examples: Size of the validation split.
-        mean_image: Mean of each pixel of the center patch, float32
-            (crop_size, crop_size, 3) in 0..255; None if it is not used.
+    `mean_image` is that of the center patches, float32 (crop_size, crop_size,
+    3); None if it is not used.
     """
 
-    class_names: list[str]
+    class_names: list[str]  # In the order of the labels.
     mean_rgb: list[float]
-    covariance_rgb: list[list[float]]
+    covariance_rgb: list[list[float]]  # 3x3
     train_examples: int
     validation_examples: int
     mean_image: np.ndarray | None = None
@@ -35,13 +29,8 @@ class DatasetInfo:
 
 def placeholder_info(class_names: Sequence[str]) -> DatasetInfo:
     """Returns the info of a data set whose pixels were not measured."""
-    return DatasetInfo(
-        class_names=list(class_names),
-        mean_rgb=[0, 0, 0],
-        covariance_rgb=[[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-        train_examples=0,
-        validation_examples=0,
-    )
+    covariance: list[list[float]] = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    return DatasetInfo(list(class_names), [0, 0, 0], covariance, 0, 0)
 
 
 def write_dataset_info(run_dir: RunDir, info: DatasetInfo) -> None:

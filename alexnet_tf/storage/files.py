@@ -1,29 +1,39 @@
 """Files that are written completely or not at all."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
 
 
+@contextlib.contextmanager
+def synced(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file to write; its content is on disk in the end."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file that is either complete or as it was before."""
-    if isinstance(content, str):
-        content = content.encode()
     # Always the same name, so that a killed write leaves nothing for long.
     aside = path.with_name(f".{path.name}.writing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        with synced(aside) as file:
+            file.write(
+                content.encode() if isinstance(content, str) else content
+            )
         aside.replace(path)
     except OSError as error:
         raise UserError(

@@ -25,16 +25,10 @@ _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 @dataclasses.dataclass(frozen=True)
 class RunDir:
-    """A run directory, which holds everything about a run.
-
-    Args:
-        path: The directory; it need not exist yet.
-        worker: Index of this process among the workers of the run. Worker 0,
-            the chief, writes all files but the other workers' own.
-    """
+    """A directory for everything about a run; it need not exist yet."""
 
     path: Path
-    worker: int = 0
+    worker: int = 0  # This process; 0 writes all but the others' own files.
 
     lock = property(lambda self: self.path / ".lock")
     flags = property(lambda self: self.path / "flags.cfg")
@@ -54,7 +48,7 @@ class RunDir:
 
     @property
     def bad_examples(self) -> Path:
-        """The file that lists the examples that cannot be used."""
+        """The list of the examples that cannot be used."""
         worker = f"-worker{self.worker}" if self.worker else ""
         return self.path / f"bad_examples{worker}.csv"
 
@@ -63,7 +57,7 @@ class RunDir:
         return self.path / f"worker-{index}.log"
 
     def nonfinite(self, step: int) -> Path:
-        """Returns the file that lists the examples of a nonfinite step."""
+        """Returns the list of the examples of a nonfinite step."""
         return self.path / f"nonfinite-{step:08d}.txt"
 
     @contextlib.contextmanager
@@ -101,10 +95,9 @@ class RunDir:
     def write_history(self, rows: list[dict]) -> None:
         """Writes history.csv; columns that a row lacks stay empty."""
         lines = [",".join(HISTORY_COLUMNS)]
-        lines += [
-            ",".join(str(row.get(column, "")) for column in HISTORY_COLUMNS)
-            for row in rows
-        ]
+        for row in rows:
+            cells = (str(row.get(column, "")) for column in HISTORY_COLUMNS)
+            lines.append(",".join(cells))
         write_whole(self.history, "\n".join(lines) + "\n")
 
     def read_columns(self, columns: Sequence[str]) -> dict[str, list[float]]:
@@ -120,10 +113,8 @@ class RunDir:
                 f"{self.history} has no rows yet; the first one is written "
                 "after the first epoch."
             )
-        return {
-            column: [_number(row, column, self.history) for row in rows]
-            for column in columns
-        }
+        file = self.history
+        return {c: [_number(row, c, file) for row in rows] for c in columns}
 
 
 def _number(row, column, file):
@@ -151,13 +142,7 @@ def open_run(path: str) -> RunDir:
 def describe_environment(
     replicas: Sequence[Sequence[str]], dataset: str, train_examples: int
 ) -> dict:
-    """Returns the content of environment.json.
-
-    Args:
-        replicas: Names of the devices of each replica.
-        dataset: The data set by name.
-        train_examples: Size of its training split.
-    """
+    """Returns the content of environment.json."""
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -172,14 +157,9 @@ def describe_environment(
 
 def _git_commit():
     """Returns the commit of this source code, None outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
         return None
-    return done.stdout.strip()
+    return done.stdout.strip() if done.returncode == 0 else None
