@@ -398,7 +398,7 @@ def test_networks_and_settings_that_do_not_fit(
 def test_mean_images_that_do_not_fit(imported, tmp_path, capsys):
     file = tmp_path / "mean.binaryproto"
     for shape, message in (
-        ((3, 80, 90), "is of 90x80 pixels; it needs the sides of"),
+        ((3, 80, 90), "has 90x80 pixels; it needs the sides of"),
         ((2, 72, 72), "not a mean image: it has shape (2, 72, 72)"),
     ):
         blob = messages()["BlobProto"]()
