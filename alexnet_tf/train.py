@@ -144,14 +144,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 shard=workers.shard,
             )
 
-        validator = SplitPredictor(
-            model,
-            val_split,
-            devices,
-            batch_size=config.batch_size,
-            geometry=config.geometry,
-            bad=bad,
-        )
+        validator = SplitPredictor(config, model, val_split, devices, bad)
         stop = StopRequest(workers.total if workers.count > 1 else None)
         stop_on_request = StopOnRequest(stop, checkpointer)
         records = [

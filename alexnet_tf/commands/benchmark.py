@@ -64,18 +64,12 @@ def _measure_input(config, splits):
 
 def _measure_training(config, splits):
     """Measures steps on a synthetic batch and on images read from files."""
-    datasets = {
-        step_benchmark.SYNTHETIC: step_benchmark.make_batches(
-            config.batch_size, config.crop_size
-        )
-    }
+    size = config.batch_size
+    synthetic = step_benchmark.make_batches(size, config.crop_size)
+    datasets = {step_benchmark.SYNTHETIC: synthetic}
     for name, split in reversed(splits.items()):
         datasets[name] = training_batches(
-            split,
-            config,
-            batch_size=config.batch_size,
-            steps=_ENDLESS,
-            seed=config.seed,
+            split, config, batch_size=size, steps=_ENDLESS, seed=config.seed
         )
     model = step_benchmark.make_network(config, connect(config))
     subjects = {

@@ -28,61 +28,63 @@ def run(config: Config, runs: list[Config]) -> int:
     probabilities (Sec. 6).
     """
     # All of them before the first is measured, which may take long.
+    names = _check(runs)
+    results: dict[str, dict] = {}
+    sums: dict[str, np.ndarray] = {}
+    labels: list[np.ndarray] = []
     for settings in runs:
-        _check(settings, runs[0])
-    results, sums, labels = {}, {}, None
-    for settings in runs:
-        predicted, epochs = _predict(settings)
-        previous, labels = labels, predicted.pop("labels")
+        predicted, title = _predict(settings)
+        labels.append(predicted.pop("labels"))
         # Nothing but their labels identifies the images that are left.
-        if previous is not None and not np.array_equal(previous, labels):
+        if not np.array_equal(labels[0], labels[-1]):
             raise UserError(
                 f"{settings.run_dir} leaves out other images than the runs "
                 "before it, see their bad_examples.csv; evaluate them one by "
                 "one."
             )
-        origin = f"best after epoch {epochs}" if epochs else "imported"
-        title = f"{settings.run_dir}, {origin}"
-        results[settings.run_dir] = _report(title, predicted, labels)
+        errors = _report(title, predicted, labels[0])
+        results[settings.run_dir] = errors
         for crops, probabilities in predicted.items():
             sums[crops] = sums.get(crops, 0) + probabilities
     means = {crops: total / len(runs) for crops, total in sums.items()}
-    errors = results[runs[-1].run_dir]
     if len(runs) > 1:
-        errors = _report(f"average of {len(runs)} runs", means, labels)
+        errors = _report(f"average of {len(runs)} runs", means, labels[0])
     print("published: ILSVRC-2012 validation, ten crops, Table 2")
     print(error_report.format_errors(error_report.PUBLISHED))
-    names = read_dataset_info(open_run(runs[0].run_dir)).class_names
     *_, probabilities = means.values()  # Of ten crops, if there are any.
-    classes = error_report.class_errors(probabilities, labels, names)
-    pairs = error_report.confused_pairs(probabilities, labels, names)
+    classes = error_report.class_errors(probabilities, labels[0], names)
+    pairs = error_report.confused_pairs(probabilities, labels[0], names)
     print(f"\n{error_report.format_details(classes, pairs)}")
     details = {"classes": classes, "confused": pairs, "runs": results}
     write_report(config.json, {**errors, **details})
     return 0
 
 
-def _check(settings, first):
-    """Checks that a run exists and can be averaged with the first one."""
-    run_dir = open_run(settings.run_dir)
-    names = read_dataset_info(run_dir).class_names
-    best_checkpoint(run_dir)
-    if names != read_dataset_info(open_run(first.run_dir)).class_names:
-        raise UserError(
-            f"{settings.run_dir} has other classes than {first.run_dir}; "
-            "only runs on one data set can be averaged."
-        )
-    for name in ("dataset", "validation_split", "split"):
-        ours, theirs = getattr(settings, name), getattr(first, name)
-        if ours != theirs:
+def _check(runs):
+    """Returns the runs' class names; checks that they can be averaged."""
+    first = runs[0]
+    names = read_dataset_info(open_run(first.run_dir)).class_names
+    for settings in runs:
+        run_dir = open_run(settings.run_dir)
+        best_checkpoint(run_dir)
+        if read_dataset_info(run_dir).class_names != names:
             raise UserError(
-                f"{settings.run_dir} has --{name}={ours}, {first.run_dir} has "
-                f"{theirs}; give --{name} to measure both on the same images."
+                f"{settings.run_dir} has other classes than {first.run_dir}; "
+                "only runs on one data set can be averaged."
             )
+        for name in ("dataset", "validation_split", "split"):
+            ours, theirs = getattr(settings, name), getattr(first, name)
+            if ours != theirs:
+                raise UserError(
+                    f"{settings.run_dir} has --{name}={ours}, {first.run_dir} "
+                    f"has {theirs}; give --{name} to measure both on the same "
+                    "images."
+                )
+    return names
 
 
 def _predict(settings):
-    """Returns a run's predictions, and the epoch of its best checkpoint."""
+    """Returns a run's predictions, and a title that says of which weights."""
     run_dir = open_run(settings.run_dir)
     devices = connect(settings)
     split = settings.split or settings.validation_split
@@ -91,13 +93,7 @@ def _predict(settings):
     model, state = load_best(settings, run_dir, devices)
     bad = splits.record_bad_examples(settings, run_dir, examples)
     predictor = SplitPredictor(
-        model,
-        examples,
-        devices,
-        batch_size=settings.batch_size,
-        geometry=settings.geometry,
-        bad=bad,
-        ten_crops=settings.ten_crops,
+        settings, model, examples, devices, bad, ten_crops=settings.ten_crops
     )
     bar = keras.utils.Progbar(predictor.num_batches, verbose=bar_verbosity())
     with splits.reporting_damaged_files(examples):
@@ -110,15 +106,14 @@ def _predict(settings):
         )
     if left_out:
         print(f"{left_out} images are left out, see {bad.file}")
-    return predicted, state["epochs_done"]
+    epochs = state["epochs_done"]
+    origin = f"best after epoch {epochs}" if epochs else "imported"
+    return predicted, f"{settings.run_dir}, {origin}"
 
 
 def _report(title, predicted, labels):
     """Prints and returns the errors for the center crop and for ten."""
-    errors = {
-        crops: measure(probabilities, labels)
-        for crops, probabilities in predicted.items()
-    }
+    errors = {crops: measure(p, labels) for crops, p in predicted.items()}
     rows = {_TITLES[crops]: errors[crops] for crops in errors}
     print(f"{title}, {len(labels)} images")
     print(error_report.format_errors(rows))

@@ -7,11 +7,7 @@ import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
-from alexnet_tf.evaluation.inference import (
-    load_signatures,
-    make_signatures,
-    save_signatures,
-)
+from alexnet_tf.evaluation import inference
 from alexnet_tf.models.build import load_best
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import open_run
@@ -20,8 +16,7 @@ from alexnet_tf.storage.run_dir import open_run
 def run(config: Config) -> int:
     """Exports to the run's saved_model directory, and to --keras_file.
 
-    Returns:
-        The exit code: 0, or 1 if the reloaded model's answers differ.
+    The exit code is 1 if the reloaded model's answers differ.
     """
     run_dir = open_run(config.run_dir)
     keras_file = Path(config.keras_file)
@@ -31,11 +26,10 @@ def run(config: Config) -> int:
             ".keras."
         )
     model, _ = load_best(config, run_dir)
-    signatures = make_signatures(
-        model, read_dataset_info(run_dir).class_names, config.geometry
-    )
-    save_signatures(signatures, run_dir.saved_model)
-    reloaded = load_signatures(run_dir.saved_model)
+    names = read_dataset_info(run_dir).class_names
+    signatures = inference.make_signatures(model, names, config.geometry)
+    inference.save_signatures(signatures, run_dir.saved_model)
+    reloaded = inference.load_signatures(run_dir.saved_model)
     difference = _largest_difference(signatures, reloaded, config.crop_size)
     print(
         f"Exported to {run_dir.saved_model}; reloaded, its probabilities "
@@ -55,8 +49,6 @@ def _largest_difference(ours, theirs, size):
     """Compares the probabilities of two models on a few images of noise."""
     noise = np.random.default_rng(0).integers(0, 256, (4, size, size, 3))
     images = tf.constant(noise, tf.uint8)
-    first, second = (
-        signatures["probabilities"](images=images)["probabilities"]
-        for signatures in (ours, theirs)
-    )
+    first = ours["probabilities"](images=images)["probabilities"]
+    second = theirs["probabilities"](images=images)["probabilities"]
     return float(tf.reduce_max(tf.abs(first - second)))

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 from alexnet_tf.config.errors import UserError
@@ -13,12 +12,8 @@ from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.models import caffe_weights
 from alexnet_tf.models.build import build_network
 from alexnet_tf.storage import checkpoints
-from alexnet_tf.storage.caffe_format import CaffeLayer, read_network
-from alexnet_tf.storage.dataset_info import (
-    DatasetInfo,
-    placeholder_info,
-    write_dataset_info,
-)
+from alexnet_tf.storage.caffe_format import read_network
+from alexnet_tf.storage.dataset_info import placeholder_info, write_dataset_info
 from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import open_run
 
@@ -38,7 +33,7 @@ _PUBLISHED = {
 
 
 def run(config: Config) -> int:
-    """Imports --caffemodel into a new run directory; returns 0."""
+    """Imports --caffemodel into a new run directory."""
     run_dir = open_run(config.run_dir)
     if run_dir.dataset.exists():
         raise UserError(
@@ -70,9 +65,7 @@ def run(config: Config) -> int:
     return 0
 
 
-def _describe_dataset(
-    config: Config, layers: Mapping[str, CaffeLayer]
-) -> DatasetInfo:
+def _describe_dataset(config, layers):
     """Returns the info of the images that the network was trained on."""
     names = _class_names(config)
     blobs = layers["fc8"].blobs if "fc8" in layers else []
@@ -83,11 +76,8 @@ def _describe_dataset(
             f"{source} has {len(names):,}; give --labels=FILE with a name a "
             "line, or the --dataset that has them."
         )
-    return dataclasses.replace(
-        placeholder_info(names),
-        mean_rgb=_MEAN_RGB,
-        mean_image=splits.read_mean(config),
-    )
+    info, mean_image = placeholder_info(names), splits.read_mean(config)
+    return dataclasses.replace(info, mean_rgb=_MEAN_RGB, mean_image=mean_image)
 
 
 def _class_names(config):
@@ -100,27 +90,20 @@ def _class_names(config):
             f"--labels={config.labels} cannot be read: {error}. Give a text "
             "file with one class name a line."
         ) from error
-    return sources.unique_names(
-        [line.strip() for line in lines if line.strip()]
-    )
+    names = [line.strip() for line in lines if line.strip()]
+    return sources.unique_names(names)
 
 
 def _write(config, run_dir, info, model, sha1):
     """Writes the run; dataset.json, which makes it one, comes last."""
-    state = {
-        "step": 0,
-        "epochs_done": 0,
-        "val_top1_error": math.inf,  # Not measured, and the only one.
-        "val_loss": math.inf,
-    }
+    # Its errors were not measured; it is the only checkpoint.
+    errors = {"val_top1_error": math.inf, "val_loss": math.inf}
+    state = {"step": 0, "epochs_done": 0, **errors}
     values = checkpoints.values_of(model.variables)
     checkpoints.save(run_dir.checkpoints, values, state)
     write_whole(run_dir.flags, to_flagfile(config))
-    result = {
-        "imported_from": config.caffemodel,
-        "sha1": sha1,
-        "parameters": model.count_params(),
-    }
+    result = {"imported_from": config.caffemodel, "sha1": sha1}
+    result["parameters"] = model.count_params()
     write_json(run_dir.result, result)
     write_dataset_info(run_dir, info)
 

@@ -4,14 +4,12 @@ import collections
 import dataclasses
 import math
 
-import keras
 import tensorflow as tf
 
 from alexnet_tf.benchmarks import scaling, traffic
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import tfds_source
 from alexnet_tf.distribution.devices import connect
-from alexnet_tf.distribution.placement import DeviceLayout
 from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.models.build import POLICIES, build_network
 from alexnet_tf.models.paper_facts import count_facts
@@ -29,38 +27,39 @@ def run(config: Config) -> int:
     if config.scale:
         scaling.report(config, names)
     elif config.paper_facts:
-        _show_facts(config, names)
+        _show_facts(config, placeholder_info(names))
     else:
-        _show_network(config, names)
+        _show_network(config, placeholder_info(names))
     return 0
 
 
-def _show_facts(config, names):
+def _show_facts(config, info):
     """Prints the paper's statements beside what is counted in the network."""
-    model = build_network(config, placeholder_info(names))
-    facts = count_facts(model, config.geometry)
+    facts = count_facts(build_network(config, info), config.geometry)
     rows = [(f.what, f.section, f.paper, f.counted) for f in facts]
     print(format_table(["", "Sec.", "the paper", "here"], rows, left=range(4)))
     for fact in facts:
         if fact.note:
             print(f"{fact.what}: {fact.note}.")
-    content = {"facts": [dataclasses.asdict(fact) for fact in facts]}
-    write_report(config.json, content)
+    content = [dataclasses.asdict(fact) for fact in facts]
+    write_report(config.json, {"facts": content})
 
 
-def _show_network(config, names):
+def _show_network(config, info):
     """Prints layers, devices, traffic and memory."""
     devices = connect(config)
     layout = devices.layout
-    model, transfers = _count_traffic(config, placeholder_info(names), devices)
+    model, transfers = _count_traffic(config, info, devices)
     images = config.batch_size // len(layout.devices)
     layers = [_describe(layer, layout) for layer in model.layers]
     memory = _memory(model, layout, images)
     _print_layers(layers)
-    _print_devices(layout)
+    gpus = tf.config.list_physical_devices("GPU")
+    print(f"\nTensorFlow {tf.__version__} sees {len(gpus)} GPUs")
+    for number, names in enumerate(layout.devices):
+        print(f"replica {number}: {', '.join(map(_short, names))}")
     _print_traffic(transfers, layout)
-    _print_weights_away_from_primary(memory, layout)
-    _print_memory(memory, images)
+    _print_memory(memory, layout, images)
     content = {
         "parameters": model.count_params(),
         "layers": layers,
@@ -74,8 +73,7 @@ def _show_network(config, names):
 def _count_traffic(config, info, devices):
     """Returns the network and the transfers of a step, one image a replica."""
     if len(sum(devices.layout.devices, ())) == 1:  # Nothing to trace.
-        dtype = POLICIES[config.precision]
-        model = build_network(config, info, dtype=dtype)
+        model = build_network(config, info, dtype=POLICIES[config.precision])
         freeze(model, config.freeze)  # Checks the names.
         return model, []
     model = build_trainer(config, info, devices)
@@ -83,7 +81,7 @@ def _count_traffic(config, info, devices):
     return model, traffic.find_transfers(graph)
 
 
-def _describe(layer: keras.Layer, layout: DeviceLayout) -> dict:
+def _describe(layer, layout):
     """Returns a row of the layer table."""
     tower = getattr(layer, "tower", None)
     output, *_ = tf.nest.flatten(layer.output)  # Replicas are all alike.
@@ -99,45 +97,30 @@ def _describe(layer: keras.Layer, layout: DeviceLayout) -> dict:
 
 def _memory(model, layout, images):
     """Returns bytes per device; activations are all layers' outputs."""
-    rows = {}
+    rows = collections.defaultdict(collections.Counter)
     for layer in model.layers:
         weights = 4 * layer.count_params()
-        activations = sum(
+        outputs = images * sum(
             math.prod(output.shape[1:]) * tf.as_dtype(output.dtype).size
             for output in tf.nest.flatten(layer.output)
         )
+        sizes = dict(weights=weights, momentum=weights, activations=outputs)
         for replica in range(len(layout.devices)):
             device = layout.device(replica, getattr(layer, "tower", 0))
-            row = rows.setdefault(
-                device, {"weights": 0, "momentum": 0, "activations": 0}
-            )
-            row["weights"] += weights
-            row["momentum"] += weights
-            row["activations"] += images * activations
+            rows[device].update(sizes)  # Adds them.
     return rows
 
 
 def _print_layers(layers):
-    rows = [
-        (
-            row["layer"],
-            "x".join(map(str, row["output_shape"])),
-            f"{row['parameters']:,}",
-            " ".join(map(_short, row["devices"])),
-        )
-        for row in layers
-    ]
+    rows = []
+    for row in layers:
+        shape = "x".join(map(str, row["output_shape"]))
+        devices = " ".join(map(_short, row["devices"]))
+        rows.append((row["layer"], shape, f"{row['parameters']:,}", devices))
     total = sum(row["parameters"] for row in layers)
-    header = ["layer", "output", "parameters", "devices"]
     rows.append(("total", "", f"{total:,}"))
+    header = ["layer", "output", "parameters", "devices"]
     print(format_table(header, rows, left=(0, 3)))
-
-
-def _print_devices(layout):
-    gpus = tf.config.list_physical_devices("GPU")
-    print(f"\nTensorFlow {tf.__version__} sees {len(gpus)} GPUs")
-    for number, devices in enumerate(layout.devices):
-        print(f"replica {number}: {', '.join(map(_short, devices))}")
 
 
 def _print_traffic(transfers, layout):
@@ -150,19 +133,14 @@ def _print_traffic(transfers, layout):
         if not any({t.source, t.destination} <= names for names in replicas)
     ]
     if within:
-        print("\nBetween the towers of a replica, for each image:")
-        rows = [
-            (
-                t.layer,
-                "backward" if t.backward else "forward",
-                t.source,
-                t.destination,
-                f"{t.bytes:,}",
-            )
-            for t in within
-        ]
-        header = ["layer", "pass", "from", "to", "bytes"]
+        rows = []
+        for t in within:
+            direction = "backward" if t.backward else "forward"
+            ends = (t.source, t.destination)
+            rows.append((t.layer, direction, *ends, f"{t.bytes:,}"))
         rows += [("total", "", *total) for total in _totals(within)]
+        header = ["layer", "pass", "from", "to", "bytes"]
+        print("\nBetween the towers of a replica, for each image:")
         print(format_table(header, rows, left=range(4)))
     if between:
         print("\nBetween replicas, for each step:")
@@ -178,18 +156,15 @@ def _totals(transfers):
     return [(*pair, f"{total:,}") for pair, total in totals.items()]
 
 
-def _print_weights_away_from_primary(memory, layout):
-    """Prints what MirroredStrategy alone, which puts them there, would move."""
+def _print_memory(memory, layout, images):
     away = sum(memory[name]["weights"] for name in layout.devices[0][1:])
     if away:
+        # MirroredStrategy alone puts them there.
         print(
             "With all weights on the primary device, each step would also "
             f"move {away:,}\nbytes of weights from it and as many of "
             "gradients to it, at any batch size."
         )
-
-
-def _print_memory(memory, images):
     rows = []
     for device, row in memory.items():
         per_image = 2 * row["activations"] / images
@@ -198,9 +173,9 @@ def _print_memory(memory, images):
         rows.append((_short(device), *sizes))
     header = ["device", "weights", "momentum", "activations"]
     header += [f"at {n}" for n in _BATCHES]
-    print(f"\nMegabytes per device at {images} images a replica:")
-    print(format_table(header, rows))
     print(
+        f"\nMegabytes per device at {images} images a replica:\n"
+        f"{format_table(header, rows)}\n"
         "at N: estimate of the total for N images a replica, three times the "
         "weights\n(momentum, gradients), twice the outputs (their gradients)."
     )

@@ -24,11 +24,8 @@ def run(config: Config) -> int:
     """Starts --workers processes, and restarts all of them if one is lost.
 
     The chief's output is shown; worker 1 writes to worker-1.log in the run
-    directory, and so on.
-
-    Returns:
-        The exit code of the worker that failed first, 0 if none did; 128 plus
-        the signal's number for a worker that a signal ended.
+    directory, and so on. Returns the exit code of the worker that failed
+    first, 128 plus the number of a signal that ended it, 0 if none failed.
     """
     run_dir = open_run(config.run_dir)
     run_dir.path.mkdir(parents=True, exist_ok=True)
@@ -60,8 +57,7 @@ def _run_workers(config, run_dir):
         return _wait_for_failure(processes)
     finally:
         for process in processes:
-            # The first SIGTERM asks all workers to stop; a second one would
-            # stop a worker at once.
+            # The first SIGTERM asks it to stop; a second ends it at once.
             if process.poll() is None:
                 process.terminate()
         _wait(processes)
@@ -71,12 +67,11 @@ def _run_workers(config, run_dir):
 
 
 def _free_addresses(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("localhost", 0)))
-            for _ in range(count)
-        ]
-        return [f"localhost:{s.getsockname()[1]}" for s in sockets]
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
+    for server in sockets:
+        server.close()
+    return addresses
 
 
 def _start(config, run_dir, addresses, index):
@@ -84,35 +79,26 @@ def _start(config, run_dir, addresses, index):
     cluster = {"cluster": {"worker": addresses}, "task": task}
     command = [sys.executable, "-m", "alexnet_tf.main", "train"]
     command += [*to_arguments(config, "train"), "--distribution=multi_worker"]
-    with contextlib.ExitStack() as stack:
-        log = None
-        if index:
-            log = stack.enter_context(run_dir.worker_log(index).open("a"))
+    env = os.environ | {"TF_CONFIG": json.dumps(cluster)}
+    shown = contextlib.nullcontext()
+    with run_dir.worker_log(index).open("a") if index else shown as log:
+        # In a new session, Ctrl-C reaches it once, as a SIGTERM from here.
         return subprocess.Popen(
-            command,
-            env=os.environ | {"TF_CONFIG": json.dumps(cluster)},
-            stdout=log,
-            stderr=log,
-            # Ctrl-C reaches the workers once, as a SIGTERM from here.
-            start_new_session=True,
+            command, env=env, stdout=log, stderr=log, start_new_session=True
         )
 
 
 def _wait_for_failure(processes):
-    while True:
-        codes = [process.poll() for process in processes]
-        failed = [index for index, code in enumerate(codes) if code]
-        if failed:
-            break
+    while not any(codes := [process.poll() for process in processes]):
         if None not in codes:
             return 0, 0
         time.sleep(_POLL_SECONDS)
+    first = next(index for index, code in enumerate(codes) if code)
     # A worker that lost another one may end before that one does.
     _wait(processes)
     codes = [process.poll() for process in processes]
     lost = LostWorkerError.exit_code
     causes = [i for i, code in enumerate(codes) if code not in (0, None, lost)]
-    first = failed[0]
     if codes[first] == lost and causes:
         first = causes[0]
     return first, codes[first]

@@ -15,22 +15,16 @@ from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.files import write_report
 from alexnet_tf.storage.run_dir import open_run
 
-# Files per batch.
-_BATCH = 32
+_BATCH = 32  # Files.
 
 
-def run(config: Config, files: list[str]) -> int:
+def run(config: Config, words: list[str]) -> int:
     """Prints labels with probabilities for each file, or JSON lines.
 
-    Args:
-        config: The settings.
-        files: Image files, folders of them, or "-" for a list of files on
-            standard input.
-
-    Returns:
-        The exit code: 0, or 1 if a file could not be read as an image.
+    A word is an image file, a folder of them, or "-" for a list of files on
+    standard input. The exit code is 1 if a file cannot be read as an image.
     """
-    files = [file for word in files for file in _expand(word)]
+    files = [file for word in words for file in _expand(word)]
     if not files:
         raise UserError(
             "predict FILE...: give at least one image file, a folder of "
@@ -44,9 +38,13 @@ def run(config: Config, files: list[str]) -> int:
             if error:
                 print(f"{file}: cannot be read: {error}", file=sys.stderr)
                 code = 1
+                continue
+            predictions[file] = best
+            if config.json_lines:
+                print(json.dumps({"file": file, "best": best}))
             else:
-                predictions[file] = best
-                _show(file, best, as_json=config.json_lines)
+                lines = [f"  {score:7.2%}  {label}" for label, score in best]
+                print(file, *lines, sep="\n")
         _show_progress(start + len(batch), len(files))
     write_report(config.json, predictions)
     return code
@@ -86,25 +84,20 @@ def _open_signatures(config):
 
 
 def _classify(signatures, files):
-    """Yields each file with its (label, probability) pairs, best first.
-
-    The third item is the reason why a file has none.
-    """
+    """Yields each file with its (label, probability) pairs, or an error."""
     contents, errors = zip(*map(_read, files), strict=True)
     outputs = signatures["classify"](image_bytes=tf.constant(contents))
-    for file, content, error, labels, scores in zip(
-        files,
-        contents,
-        errors,
-        outputs["labels"].numpy(),
-        outputs["scores"].numpy(),
-        strict=True,
-    ):
-        if not labels[0]:
-            yield file, [], error or decoding_error(content)
-            continue
+    rows = zip(
+        outputs["labels"].numpy(), outputs["scores"].numpy(), strict=True
+    )
+    for index, (labels, scores) in enumerate(rows):
         names = [label.decode() for label in labels]
-        yield file, list(zip(names, scores.tolist(), strict=True)), ""
+        best = list(zip(names, scores.tolist(), strict=True))
+        if names[0]:
+            yield files[index], best, ""
+        else:
+            error = errors[index] or decoding_error(contents[index])
+            yield files[index], [], error
 
 
 def _read(file):
@@ -113,15 +106,6 @@ def _read(file):
         return Path(file).read_bytes(), ""
     except OSError as error:
         return b"", error.strerror
-
-
-def _show(file, best, *, as_json):
-    if as_json:
-        print(json.dumps({"file": file, "best": best}))
-        return
-    print(file)
-    for label, score in best:
-        print(f"  {score:7.2%}  {label}")
 
 
 def _show_progress(done, total):

@@ -23,14 +23,13 @@ def run(config: Config) -> int:
         for name, split in manifest["source_splits"].items()
     }
     splits.check_classes(config, *sources.values())
-    info = {
-        "source_examples": {n: s.count for n, s in sources.items()},
-        "class_names": list(sources["train"].class_names),
-    }
+    counts = {name: examples.count for name, examples in sources.items()}
+    classes = list(sources["train"].class_names)
+    info = {"source_examples": counts, "class_names": classes}
     for name, value in info.items():
         manifest.setdefault(name, value)
     prepared.check_source(directory, manifest, info)
-    # First of all: a directory with a manifest is one that can be finished.
+    # First: a directory with a manifest is one that can be finished.
     write_json(directory / "manifest.json", manifest)
     bad = BadExamples(directory / "bad_examples.csv")
     with splits.reporting_damaged_files(*sources.values()):
@@ -45,11 +44,10 @@ def _check_directory(config):
     if not config.prepared_dir:
         raise UserError("give --prepared_dir=DIR, a directory to fill.")
     directory = Path(config.prepared_dir)
-    if directory.is_file() or (
-        directory.exists()
-        and any(directory.iterdir())
-        and not prepared.read_manifest(directory)
-    ):
+    used = (
+        directory.is_file() or directory.exists() and any(directory.iterdir())
+    )
+    if used and not prepared.read_manifest(directory):
         raise UserError(
             f"--prepared_dir={directory} has other things in it; give an "
             "empty or a new directory."
@@ -59,13 +57,11 @@ def _check_directory(config):
 
 def _open_manifest(config, directory):
     """Returns the manifest: a new one, or one that fits the settings."""
+    names = {"train": config.train_split, "validation": config.validation_split}
     source = {
         "format_version": prepared.FORMAT_VERSION,
         "dataset": config.dataset,
-        "source_splits": {
-            "train": config.train_split,
-            "validation": config.validation_split,
-        },
+        "source_splits": names,
         "image_size": config.image_size,
         "resize": config.resize,
         "encoding": config.prepared_format,

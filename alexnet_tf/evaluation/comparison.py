@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
@@ -44,27 +43,16 @@ class Variant:
         """Returns an error of each run [%]."""
         return [100 * result[name] for result in self.results]
 
-    def error_curves(self) -> list[list[float]]:
-        """Returns the validation top-1 errors of each run by epoch [%]."""
-        return [
-            [100 * error for error in history["val_top1_error"]]
-            for history in self.histories
-        ]
-
     def epochs_to(self, training_error: float) -> list[float]:
-        """Returns the epochs of each run to a top-1 training error.
+        """Returns each run's epochs to a top-1 error in training, a fraction.
 
-        Args:
-            training_error: Mean over an epoch, a fraction.
-
-        Returns:
-            Numbers of epochs, infinity if a run never reached it.
+        Infinity stands for a run that never reached it.
         """
         epochs = []
         for history in self.histories:
-            errors = np.array(history["top1_error"])
-            reached = np.flatnonzero(errors <= training_error)
-            epochs.append(int(reached[0]) + 1 if len(reached) else math.inf)
+            numbered = enumerate(history["top1_error"], start=1)
+            reached = (n for n, error in numbered if error <= training_error)
+            epochs.append(next(reached, math.inf))
         return epochs
 
     def speed(self) -> float:
@@ -75,22 +63,24 @@ class Variant:
 
 def read_variants(runs: Sequence[Config]) -> list[Variant]:
     """Groups finished runs by their settings, in the order given."""
-    groups = {}
+    groups: dict[tuple, list[RunDir]] = {}
     for config in runs:
         settings = dataclasses.asdict(config)
         for name in _INCIDENTAL:
             del settings[name]
         # By path, as `runs/a-* runs/*` names some runs twice.
-        path = Path(config.run_dir).resolve()
-        groups.setdefault(tuple(settings.items()), {})[path] = RunDir(path)
+        run = RunDir(Path(config.run_dir).resolve())
+        members = groups.setdefault(tuple(settings.items()), [])
+        if run not in members:
+            members.append(run)
     first = next(iter(groups))
     return [
         Variant(
-            _differences(settings, first),
-            [run.read_columns(_COLUMNS) for run in members.values()],
-            [_read_result(run) for run in members.values()],
+            _differences(key, first),
+            [run.read_columns(_COLUMNS) for run in members],
+            [_read_result(run) for run in members],
         )
-        for settings, members in groups.items()
+        for key, members in groups.items()
     ]
 
 
@@ -118,12 +108,11 @@ def _read_result(run):
 def format_variants(variants: Sequence[Variant], training_error: float) -> str:
     """Returns a Markdown table with a row for each variant.
 
-    Args:
-        variants: The first one is the baseline of the speeds.
-        training_error: See `Variant.epochs_to`.
+    Speeds are relative to the first variant's; `training_error` is that of
+    `Variant.epochs_to`.
     """
-    header = ("settings", "runs", "top-1 error, %", "top-5 error, %")
-    header += (f"epochs to {training_error:.0%} training error", "speed")
+    epochs = f"epochs to {training_error:.0%} training error"
+    header = ("settings", "runs", "top-1 error, %", "top-5 error, %", epochs)
     rows = [
         (
             f"`{variant.name}`" if variant.name[0] == "-" else variant.name,
@@ -135,7 +124,7 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
         )
         for variant in variants
     ]
-    return format_table(header, rows, markdown=True)
+    return format_table((*header, "speed"), rows, markdown=True)
 
 
 def _mean_and_range(values, form):
@@ -149,11 +138,7 @@ def _mean_and_range(values, form):
 
 
 def draw_errors(variants: Sequence[Variant]) -> Figure:
-    """Draws the validation top-1 error of each run, in a row per variant.
-
-    Returns:
-        The figure, 1000 pixels wide.
-    """
+    """Draws the validation top-1 error of each run, in a row per variant."""
     names = [_wrapped(variant.name) for variant in variants]
     heights = np.array([1.5 + name.count("\n") for name in names])
     rows = heights.cumsum() - heights / 2
@@ -177,26 +162,22 @@ def draw_curves(variants: Sequence[Variant]) -> Figure:
     """Draws validation errors by epoch, in a panel per variant.
 
     Each panel has a curve per seed, over those of the first variant.
-
-    Returns:
-        The figure, up to 1250 pixels wide.
     """
     first, *others = variants
     others = others or [first]
     columns = min(4, len(others))
     rows = math.ceil(len(others) / columns)
-    figure = make_figure(
-        (max(5, 2.5 * columns), 0.8 + 2.1 * rows),
-        f"Validation top-1 error by epoch; gray: {first.name}",
-    )
+    title = f"Validation top-1 error by epoch; gray: {first.name}"
+    figure = make_figure((max(5, 2.5 * columns), 0.8 + 2.1 * rows), title)
     panels = figure.subplots(
         rows, columns, sharex=True, sharey=True, squeeze=False
     ).ravel()
-    shown = []
+    shown: list[float] = []
     for index, (axes, variant) in enumerate(zip(panels, others, strict=False)):
         for drawn, color in ((first, _FIRST), (variant, _OTHER)):
-            for curve in drawn.error_curves():
-                errors = np.maximum(curve, _TICKS[0])
+            for history in drawn.histories:
+                errors = 100 * np.array(history["val_top1_error"])
+                errors = np.maximum(errors, _TICKS[0])
                 epochs = range(1, len(errors) + 1)
                 axes.plot(epochs, errors, color=color, linewidth=1)
                 shown.extend(errors)
@@ -206,14 +187,13 @@ def draw_curves(variants: Sequence[Variant]) -> Figure:
         make_plain(axes)
     for axes in panels[len(others) :]:
         axes.set_visible(False)
-    panels[0].xaxis.set_major_locator(
-        MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
-    )
+    ticks = MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
+    panels[0].xaxis.set_major_locator(ticks)
     _scale_to_errors(panels[0].yaxis, shown)
     return figure
 
 
-def _scale_to_errors(axis: Axis, errors: Sequence[float]) -> None:
+def _scale_to_errors(axis, errors):
     """Makes an axis logarithmic, with ticks on both sides of errors [%]."""
     known = [error for error in errors if math.isfinite(error)] or [100]
     below = max(tick for tick in _TICKS if tick <= min(known))

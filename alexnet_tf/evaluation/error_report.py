@@ -3,6 +3,7 @@
 Probabilities are (n, classes) arrays, labels (n,) integers.
 """
 
+import collections
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,11 +26,7 @@ _ROWS = 12
 def class_errors(
     probabilities: np.ndarray, labels: np.ndarray, names: list[str]
 ) -> list[dict]:
-    """Returns the errors of each class that has examples, worst first.
-
-    Returns:
-        Rows of `class`, `num_examples`, `top1_error` and `top5_error`.
-    """
+    """Returns the errors of each class that has examples, worst first."""
     rows = []
     for label in np.unique(labels):
         members = labels == label
@@ -42,23 +39,14 @@ def class_errors(
 def confused_pairs(
     probabilities: np.ndarray, labels: np.ndarray, names: list[str]
 ) -> list[dict]:
-    """Returns which class was taken for which, the most frequent pairs first.
-
-    Returns:
-        Rows of `class`, `taken_for` and `times`.
-    """
+    """Returns how often a class was taken for another, most frequent first."""
     best = probabilities.argmax(axis=1)
     wrong = best != labels
-    pairs, times = np.unique(
-        np.stack([labels[wrong], best[wrong]]), axis=1, return_counts=True
-    )
+    pairs = zip(labels[wrong].tolist(), best[wrong].tolist(), strict=True)
+    counts = collections.Counter(sorted(pairs))
     return [
-        {
-            "class": names[pairs[0, index]],
-            "taken_for": names[pairs[1, index]],
-            "times": int(times[index]),
-        }
-        for index in np.argsort(-times, kind="stable")
+        {"class": names[label], "taken_for": names[other], "times": times}
+        for (label, other), times in counts.most_common()
     ]
 
 
@@ -71,11 +59,11 @@ def format_errors(errors: Mapping[str, Mapping[str, float]]) -> str:
 
 def format_details(classes: list[dict], pairs: list[dict]) -> str:
     """Returns the worst classes and the most frequent pairs as tables."""
+    header = ("class", "images", "top-1 error", "top-5 error")
     rows = [
         (row["class"], f"{row['num_examples']:,}", *_cells(row))
         for row in classes[:_ROWS]
     ]
-    header = ("class", "images", "top-1 error", "top-5 error")
     text = format_table(header, rows)
     if len(classes) > _ROWS:
         text += f"\n... and {len(classes) - _ROWS} better classes; see --json"

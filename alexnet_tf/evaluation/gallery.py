@@ -33,21 +33,15 @@ _LONGEST = 28  # No title is wider than its picture [characters].
 
 
 def draw_run(config: Config) -> dict[str, Figure]:
-    """Draws what a run's best network has learned.
-
-    Returns:
-        `kernels`, after Figure 3; `answers` and `neighbors`, after Figure 4.
-    """
+    """Draws `kernels` (Figure 3), `answers` and `neighbors` (Figure 4)."""
     run_dir = open_run(config.run_dir)
     model, _ = load_best(config, run_dir)
     names = read_dataset_info(run_dir).class_names
-    network = keras.Model(
-        model.input,
-        {
-            "probabilities": keras.ops.softmax(model.output),
-            "features": fc7_outputs(model),
-        },
-    )
+    outputs = {
+        "probabilities": keras.ops.softmax(model.output),
+        "features": fc7_outputs(model),
+    }
+    network = keras.Model(model.input, outputs)
     tested = _predict(network, config, config.validation_split, _TESTED)
     pool = _predict(network, config, config.train_split, _POOL)
     return {
@@ -62,19 +56,16 @@ def _predict(network, config, split, count):
     run_dir = open_run(config.run_dir)
     examples = splits.open_split(config, split)
     splits.check_run_classes(run_dir, examples)
+    centers = {"random_crop": False, "horizontal_flip": False}
+    plain = dataclasses.replace(config, **centers)
     size = min(_BATCH, examples.count)
+    steps = range(min(count, examples.count) // size)
+    bad = splits.record_bad_examples(config, run_dir, examples)
     batches = training_batches(
-        examples,
-        dataclasses.replace(config, random_crop=False, horizontal_flip=False),
-        batch_size=size,
-        steps=range(min(count, examples.count) // size),
-        seed=config.seed,
-        bad=splits.record_bad_examples(config, run_dir, examples),
+        examples, plain, batch_size=size, steps=steps, seed=config.seed, bad=bad
     )
-    images, labels = (
-        np.concatenate(parts)
-        for parts in zip(*batches.as_numpy_iterator(), strict=True)
-    )
+    parts = zip(*batches.as_numpy_iterator(), strict=True)
+    images, labels = map(np.concatenate, parts)
     outputs = network.predict(images, size, verbose=bar_verbosity())
     return {"images": images, "labels": labels, **outputs}
 
@@ -129,13 +120,12 @@ def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
     chosen = [*np.flatnonzero(correct)[: _SHOWN - len(wrong)], *wrong]
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
+    title = "Images and their five most probable classes; "
+    title += "the correct one in orange"
+    inches = (2.6 * columns, 3.9 * rows + 0.5)
+    heights = [2.4, 1.2] * rows
     figure, grid = _make_grid(
-        "Images and their five most probable classes; the correct one in "
-        "orange",
-        (2.6 * columns, 3.9 * rows + 0.5),
-        2 * rows,
-        columns,
-        height_ratios=[2.4, 1.2] * rows,
+        title, inches, 2 * rows, columns, height_ratios=heights
     )
     for place, index in enumerate(chosen):
         row, column = divmod(place, columns)
@@ -159,26 +149,21 @@ def _draw_bars(axes, probabilities, label, names):
 def draw_neighbors(
     tested: Predictions, pool: Predictions, names: Sequence[str]
 ) -> Figure:
-    """Draws images of different classes and their nearest in `pool`.
-
-    Nearest by the features of fc7 (Figure 4, right).
-    """
+    """Draws an image per class and its nearest by fc7 (Figure 4, right)."""
     _, first = np.unique(tested["labels"], return_index=True)
     queries = np.sort(first)[:_QUERIES]
     count = min(_NEIGHBORS, len(pool["labels"]))
+    title = "Validation images, and the training images nearest by fc7"
+    inches = (1.7 * (count + 1), 1.95 * len(queries) + 0.5)
+    ratios = [1, 0.08] + [1] * count
     figure, grid = _make_grid(
-        "Validation images, and the training images nearest by fc7",
-        (1.7 * (count + 1), 1.95 * len(queries) + 0.5),
-        len(queries),
-        count + 2,
-        width_ratios=[1, 0.08] + [1] * count,
+        title, inches, len(queries), count + 2, width_ratios=ratios
     )
     for row, query in zip(grid, queries, strict=True):
         label = tested["labels"][query]
         _show(row[0], tested["images"][query], names[label])
-        distances = np.linalg.norm(
-            pool["features"] - tested["features"][query], axis=1
-        )
+        offsets = pool["features"] - tested["features"][query]
+        distances = np.linalg.norm(offsets, axis=1)
         for axes, found in zip(row[2:], np.argsort(distances), strict=False):
             other = pool["labels"][found]
             style = "normal" if other == label else "italic"

@@ -1,7 +1,7 @@
 """Serving signatures: from image files to labels, with or without a run."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -12,7 +12,7 @@ from alexnet_tf.config.data import Geometry
 from alexnet_tf.data.bad_examples import decode_rows
 from alexnet_tf.data.decoding import decode_patch
 
-Signatures = dict[str, Callable[..., dict[str, tf.Tensor]]]
+Signatures = dict[str, tf.types.experimental.Callable]
 # Classes that `classify` returns.
 _BEST = 5
 
@@ -25,25 +25,20 @@ def make_signatures(
     Args:
         model: The network, from uint8 patches to logits.
         class_names: Names in the order of the logits.
-        geometry: Sizes of the patches; images are cut to the center one.
+        geometry: Image files are cut to its center patch.
 
     Returns:
-        Compiled functions with named arguments and results:
+        Compiled functions from named arguments to named results.
 
-        `classify` takes `image_bytes`, (batch,) strings, each a JPEG or
-        another image file, and returns `labels`, (batch, 5) strings, the most
-        probable classes first (fewer than 5 if there are fewer), and `scores`,
-        (batch, 5) float32, their probabilities. An entry that is not an image
-        has empty labels and scores of 0.
-
-        `probabilities` takes `images`, (batch, crop_size, crop_size, 3) uint8,
-        and returns `probabilities`, (batch, classes) float32.
-
-        `features` takes the same and returns `features`, (batch, neurons)
-        float32, the outputs of fc7, both towers side by side (Sec. 6.1).
-
-        `class_names` takes nothing and returns `class_names`, (classes,)
-        strings.
+        `classify`: from `image_bytes`, (n,) strings, each an image file, to
+        `labels`, (n, up to 5) strings, the most probable classes first, and
+        `scores`, their probabilities; an entry that is not an image has empty
+        labels and scores of 0.
+        `probabilities`: from `images`, (n, crop_size, crop_size, 3) uint8, to
+        `probabilities`, (n, classes) float32.
+        `features`: from `images` to `features`, (n, neurons) float32, the
+        outputs of fc7, both towers side by side (Sec. 6.1).
+        `class_names`: from nothing to `class_names`, (classes,) strings.
     """
     names = tf.constant(list(class_names))
     image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
@@ -61,14 +56,11 @@ def make_signatures(
             tf.zeros(geometry.patch_shape, tf.uint8),
         )
         patches = tf.ensure_shape(patches, images.shape)
-        scores, classes = tf.math.top_k(
-            probabilities_of(patches), k=min(_BEST, len(class_names))
-        )
+        best = min(_BEST, len(class_names))
+        scores, classes = tf.math.top_k(probabilities_of(patches), k=best)
         labels = tf.where(good[:, None], tf.gather(names, classes), "")
-        return {
-            "labels": labels,
-            "scores": tf.where(good[:, None], scores, 0.0),
-        }
+        scores = tf.where(good[:, None], scores, 0.0)
+        return {"labels": labels, "scores": scores}
 
     @tf.function(input_signature=[images])
     def probabilities(images):

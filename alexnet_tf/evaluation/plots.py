@@ -49,12 +49,8 @@ def make_plain(axes: Axes) -> None:
 def save(figure: Figure, directory: Path | str, *, name: str) -> None:
     """Writes NAME.png and NAME.svg, and prints their paths.
 
-    The same figure gives the same bytes.
-
-    Args:
-        figure: The figure.
-        directory: Output directory; "" for figures/ in the current directory.
-        name: File name without a suffix.
+    The same figure gives the same bytes. The directory "" stands for figures/
+    in the current one.
     """
     directory = Path(directory or "figures")
     png, svg = directory / f"{name}.png", directory / f"{name}.svg"
@@ -131,22 +127,16 @@ def _look(index):
 
 
 def _plot_run(axes, name, history, quantity, *, scale, look):
-    for column, style in (
-        (quantity, _TRAINING),
-        (f"val_{quantity}", _VALIDATION),
-    ):
+    styles = {quantity: _TRAINING, f"val_{quantity}": _VALIDATION}
+    for column, style in styles.items():
         values = scale * np.array(history[column])
         # Lines do not show a value without neighbors.
         points = {"marker": "o", "markevery": _isolated(values)}
         style = {**points, **look, **style, **_WHOLE}
         axes.plot(history["step"], values, label=f"{name} {column}", **style)
-    axes.plot(
-        *_drops(history["step"], history["learning_rate"], values),
-        label=f"{name} drops",
-        color=look["color"],
-        **_WHOLE,
-        **_DROP,
-    )
+    drops = _drops(history["step"], history["learning_rate"], values)
+    style = {"color": look["color"], **_WHOLE, **_DROP}
+    axes.plot(*drops, label=f"{name} drops", **style)
 
 
 def _isolated(values):
@@ -157,19 +147,16 @@ def _isolated(values):
 
 
 def _drops(steps, learning_rates, values):
-    """Returns the points after which the rate dropped, as steps and values.
+    """Returns the points after which the rate dropped, as steps and values."""
+    before = np.flatnonzero(np.diff(_filled(learning_rates)) < 0)
+    return np.array(steps)[before], _filled(values)[before]
 
-    Gaps repeat what was before them, so that no drop is lost.
-    """
-    points = []
-    last_step = last_rate = last_value = math.nan
-    for step, rate, value in zip(steps, learning_rates, values, strict=True):
-        if rate < last_rate:
-            points.append((last_step, last_value))
-        last_step = step
-        last_rate = last_rate if math.isnan(rate) else rate
-        last_value = last_value if math.isnan(value) else value
-    return [x for x, _ in points], [y for _, y in points]
+
+def _filled(values):
+    """Repeats in each gap the value before it, so that no drop is lost."""
+    values = np.array(values)
+    known = np.where(np.isnan(values), 0, np.arange(len(values)))
+    return values[np.maximum.accumulate(known)]
 
 
 def _add_legends(figure, names):
@@ -178,14 +165,15 @@ def _add_legends(figure, names):
         Line2D([], [], label=name, linewidth=3, **_look(index))
         for index, name in enumerate(names)
     ]
+    styles = {
+        "validation, after each epoch": _VALIDATION,
+        "training, mean over each epoch": _TRAINING,
+        "learning rate drops": _DROP,
+    }
     point = {"color": "0.2", "marker": "o", "markersize": 4}
     kinds = [
-        Line2D([], [], label=label, **{**point, **style})
-        for label, style in (
-            ("validation, after each epoch", _VALIDATION),
-            ("training, mean over each epoch", _TRAINING),
-            ("learning rate drops", _DROP),
-        )
+        Line2D([], [], label=label, **(point | style))
+        for label, style in styles.items()
     ]
     # A character is about 10 pixels wide, the rest of an entry 80.
     longest = max(map(len, names), default=0)
@@ -193,12 +181,8 @@ def _add_legends(figure, names):
     rows = math.ceil(len(names) / columns)
     # Many names make the figure higher rather than the panels lower.
     figure.set_figheight(figure.get_figheight() + 0.21 * max(0, rows - 3))
-    for handles, loc, count in (
-        (kinds, "outside upper right", len(kinds)),
-        (runs, "outside lower center", columns),
-    ):
-        legend = figure.legend(
-            handles=handles, loc=loc, ncols=count, frameon=False
-        )
-        for text in legend.get_texts():
+    top = {"handles": kinds, "loc": "outside upper right", "ncols": len(kinds)}
+    bottom = {"handles": runs, "loc": "outside lower center", "ncols": columns}
+    for place in (top, bottom):
+        for text in figure.legend(**place, frameon=False).get_texts():
             text.set_parse_math(False)  # A "$" in a name is a "$".

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from alexnet_tf.config.data import Geometry
+from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.pipeline import PADDING_LABEL, evaluation_batches
@@ -17,44 +17,41 @@ from alexnet_tf.distribution.devices import Devices
 class SplitPredictor:
     """Predicts the classes of each example of a split, exactly once.
 
+    A batch has --batch_size patches over all replicas.
+
     Args:
         model: The network, created in the scope of the strategy.
-        batch_size: Patches per batch, over all replicas.
         bad: Records the examples that cannot be used; they are left out.
         ten_crops: Whether to predict ten patches of each image.
-
-    Attributes:
-        num_batches: Batches per pass.
     """
 
     def __init__(
         self,
+        config: Config,
         model: keras.Model,
         examples: Examples,
         devices: Devices,
-        *,
-        batch_size: int,
-        geometry: Geometry,
         bad: BadExamples,
+        *,
         ten_crops: bool = False,
     ):
-        views = 10 if ten_crops else 1
         strategy, workers = devices.strategy, devices.workers
+        views = 10 if ten_crops else 1
         replicas = strategy.num_replicas_in_sync
+        per_replica = max(1, config.batch_size // views // replicas)
         self._num_examples = examples.count
         batches = evaluation_batches(
             examples,
-            batch_size=max(1, batch_size // views // replicas) * replicas,
-            geometry=geometry,
+            batch_size=per_replica * replicas,
+            geometry=config.geometry,
             bad=bad,
             ten_crops=ten_crops,
             shard=workers.shard,
         ).map(lambda images, labels: {"images": images, "labels": labels})
         self.num_batches = int(batches.cardinality())
         # One iterator for all passes; it keeps reading a little ahead.
-        self._batches = iterators.keep(
-            iter(workers.distribute(batches.repeat()))
-        )
+        distributed = workers.distribute(batches.repeat())
+        self._batches = iterators.keep(iter(distributed))
         with strategy.scope():
             predictor = _make_predictor(model, views)
         predictor.make_predict_function()
@@ -64,9 +61,6 @@ class SplitPredictor:
         self, after_batch: Callable[[], None] = lambda: None
     ) -> dict[str, np.ndarray]:
         """Returns predictions by the current weights of the network.
-
-        Args:
-            after_batch: Called after each batch.
 
         Returns:
             `labels`, (n,) int64, in the split's order; `center`, (n, classes)
@@ -78,20 +72,17 @@ class SplitPredictor:
         """
         batches = []
         for _ in range(self.num_batches):
-            predicted = self._predict_batches([next(self._batches)])
-            batches.append(
-                {name: value.numpy() for name, value in predicted.items()}
-            )
+            batch = self._predict_batches([next(self._batches)])
+            batches.append({name: x.numpy() for name, x in batch.items()})
             after_batch()
         predicted = {
             name: np.concatenate([batch[name] for batch in batches])
             for name in batches[0]
         }
+        count = self._num_examples
         seen = (predicted["labels"] != PADDING_LABEL).sum()
-        if seen != self._num_examples:
-            raise RuntimeError(
-                f"evaluated {seen} of {self._num_examples} examples"
-            )
+        if seen != count:
+            raise RuntimeError(f"evaluated {seen} of {count} examples")
         usable = predicted["labels"] >= 0
         return {name: values[usable] for name, values in predicted.items()}
 
@@ -104,18 +95,16 @@ def _make_predictor(model, views):
     """
     patch = model.input_shape[1:]
     shape = patch if views == 1 else (views, *patch)
-    inputs = {
-        "images": keras.Input(shape, dtype="uint8", name="images"),
-        "labels": keras.Input((), dtype="int64", name="labels"),
-    }
-    logits = model(keras.ops.reshape(inputs["images"], (-1, *patch)))
+    images = keras.Input(shape, dtype="uint8", name="images")
+    labels = keras.Input((), dtype="int64", name="labels")
+    logits = model(keras.ops.reshape(images, (-1, *patch)))
     probabilities = keras.ops.reshape(
         keras.ops.softmax(logits), (-1, views, model.output_shape[-1])
     )
-    outputs = {"labels": inputs["labels"], "center": probabilities[:, 0]}
+    outputs = {"labels": labels, "center": probabilities[:, 0]}
     if views > 1:
         outputs["ten_crop"] = keras.ops.mean(probabilities, axis=1)
-    return keras.Model(inputs, outputs)
+    return keras.Model({"images": images, "labels": labels}, outputs)
 
 
 def bar_verbosity() -> int:
@@ -149,14 +138,12 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def top_k_error(k: int) -> keras.metrics.Metric:
-    """Returns the metric `top1_error`, `top5_error`, ...
+    """Returns the metric `top1_error`, `top5_error`, ... of logits.
 
-    The fraction of examples whose label is not among the `k` classes with the
-    highest logits. Each example counts once, in batches of any size.
+    Each example counts once, in batches of any size.
     """
-    return keras.metrics.MeanMetricWrapper(
-        _top_k_errors, name=f"top{k}_error", k=k
-    )
+    name = f"top{k}_error"
+    return keras.metrics.MeanMetricWrapper(_top_k_errors, name=name, k=k)
 
 
 def _top_k_errors(labels, logits, k):

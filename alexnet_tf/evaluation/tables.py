@@ -10,14 +10,12 @@ def format_table(
     left: Collection[int] = (0,),
     markdown: bool = False,
 ) -> str:
-    """Returns a table whose columns are as wide as their longest cell.
+    """Returns a table, in plain text with columns as wide as their cells.
 
     Args:
         header: Column titles.
-        rows: Cells of each row, formatted; a row may have fewer cells than
-            the header.
-        left: Indices of the columns aligned to the left; others are aligned
-            to the right, as numbers are.
+        rows: Formatted cells; a row may have fewer than the header.
+        left: Indices of the columns aligned to the left, not to the right.
         markdown: Whether to return a Markdown table.
     """
     lines = [list(header), *map(list, rows)]
@@ -27,10 +25,6 @@ def format_table(
         lines.insert(1, ["---"] * len(header))
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            f"{cell:{'<' if index in left else '>'}{widths[index]}}"
-            for index, cell in enumerate(line)
-        ).rstrip()
-        for line in lines
-    )
+    sides = ["<" if index in left else ">" for index in range(len(header))]
+    padded = [map("{:{}{}}".format, line, sides, widths) for line in lines]
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
