@@ -36,10 +36,9 @@ LAYER = "the first layer, of patches"
 def write_examples(
     directory: Path, geometry: Geometry, batch_size: int
 ) -> dict[str, Examples]:
-    """Writes images of 500x375 pixels, and two prepared sets of them.
+    """Writes and returns the splits `FILES`, `PREPARED` and `RAW`.
 
-    Returns:
-        The splits `FILES`, `PREPARED` and `RAW` of at least a batch.
+    They have at least a batch of the same images, of 500x375 pixels.
     """
     print("Writing images...", flush=True)
     _write_images(directory / "files", max(_FILES, batch_size))
@@ -76,34 +75,30 @@ def _write_images(root, count):
 
 def make_subjects(
     splits: Mapping[str, Examples], geometry: Geometry, batch_size: int
-) -> dict[str, Callable[[], int]]:
+) -> dict[str, Callable]:
     """Returns the ways to read the images of `write_examples`.
 
     These are functions that read images and return their number, by name.
     """
     files = splits[FILES]
     names = next(iter(files.in_order(files.count)))["image"]
-    names = tf.data.Dataset.from_tensor_slices(names).repeat(
-        math.ceil(_IMAGES / files.count)
-    )
+    repeats = math.ceil(_IMAGES / files.count)
+    names = tf.data.Dataset.from_tensor_slices(names).repeat(repeats)
     datasets = {
         DECODING: _decode_only(names, batch_size),
         PLAIN: _plain(names, geometry, batch_size),
     }
+    data = Data(image_size=geometry.image_size, crop_size=geometry.crop_size)
+    steps = range(math.ceil(_IMAGES / batch_size))
     for name, examples in splits.items():
         datasets[name] = training_batches(
-            examples,
-            Data(image_size=geometry.image_size, crop_size=geometry.crop_size),
-            batch_size=batch_size,
-            steps=range(math.ceil(_IMAGES / batch_size)),
-            seed=1,
+            examples, data, batch_size=batch_size, steps=steps, seed=1
         )
-    subjects = {name: partial(_read, ds) for name, ds in datasets.items()}
     patches = tf.zeros((batch_size, *geometry.patch_shape), tf.uint8)
     layer = InputNormalization(_MEAN, _NOISE, seed=1)
     normalize = tf.function(partial(layer, training=True))
-    subjects[LAYER] = partial(_normalize, normalize, patches)
-    return subjects
+    subjects = {name: partial(_read, ds) for name, ds in datasets.items()}
+    return {**subjects, LAYER: partial(_normalize, normalize, patches)}
 
 
 def _decode_only(names, batch_size):
@@ -116,19 +111,16 @@ def _decode_only(names, batch_size):
 
 def _plain(names, geometry, batch_size):
     """Takes the paper's steps one by one, as most programs do."""
+    size, patch_shape = geometry.image_size, geometry.patch_shape
 
     def patch(number, name):
         image = tf.io.decode_jpeg(tf.io.read_file(name), channels=3)
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
-        scaled = shape * geometry.image_size / tf.reduce_min(shape)
+        scaled = shape * size / tf.reduce_min(shape)
         image = tf.image.resize(image, tf.cast(tf.round(scaled), tf.int32))
-        image = tf.image.resize_with_crop_or_pad(
-            image, geometry.image_size, geometry.image_size
-        )
+        image = tf.image.resize_with_crop_or_pad(image, size, size)
         seeds = tf.stack((number, 0))
-        image = tf.image.stateless_random_crop(
-            image, geometry.patch_shape, seeds
-        )
+        image = tf.image.stateless_random_crop(image, patch_shape, seeds)
         image = tf.image.stateless_random_flip_left_right(image, seeds)
         noise = tf.random.stateless_normal((1, 3), seeds) @ tf.constant(_NOISE)
         return image - tf.constant(_MEAN) + noise[0]
@@ -167,19 +159,17 @@ def compare(measured: Mapping[str, Times]) -> list[dict]:
 
 def as_table(rows: list[dict], batch_size: int) -> str:
     """Returns the rows of `compare` as text."""
-    table = speed_table(
-        rows,
-        {
-            "cpu_ms": ("CPU ms", ".3f"),
-            "of_decoding": ("of decoding", ".0%"),
-            "of_plain": ("of plain", ".2f"),
-            "of_plain_with_layer": ("with layer", ".2f"),
-        },
-    )
+    columns = {
+        "cpu_ms": ("CPU ms", ".3f"),
+        "of_decoding": ("of decoding", ".0%"),
+        "of_plain": ("of plain", ".2f"),
+        "of_plain_with_layer": ("with layer", ".2f"),
+    }
     return (
         f"500x375 JPEG files, batches of {batch_size}, {_CORES} cores\n"
-        f"{table}\nof decoding: share of the rate of decoding only. of plain: "
-        "processor time of an\nimage in the plain pipeline, relative to this "
-        "one; with layer: including the\nnetwork's first layer. A core feeds "
-        "1000 / (CPU ms) images a second."
+        f"{speed_table(rows, columns)}\n"
+        "of decoding: share of the rate of decoding only. of plain: processor "
+        "time of an\nimage in the plain pipeline, relative to this one; with "
+        "layer: including the\nnetwork's first layer. A core feeds 1000 / "
+        "(CPU ms) images a second."
     )

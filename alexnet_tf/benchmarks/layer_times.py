@@ -4,7 +4,7 @@ import collections
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -16,14 +16,8 @@ from alexnet_tf.evaluation.tables import format_table
 _STEPS = 3
 
 
-def measure_layers(
-    model: keras.Model, step: Callable[[], object]
-) -> list[dict]:
-    """Runs some training steps under TensorFlow's profiler.
-
-    Args:
-        model: The network.
-        step: Makes one step; it must have been called before.
+def measure_layers(model: keras.Model, step: Callable) -> list[dict]:
+    """Profiles some calls of `step`, which must have been called before.
 
     Returns:
         A row for each layer, towers together: `layer`, and `forward_ms` and
@@ -45,18 +39,16 @@ def measure_layers(
         {key: _union(some) / _STEPS for key, some in spans.items()}
     )
     names = [layer.name.split("_tower")[0] for layer in model.layers]
-    return [
-        {
-            "layer": name,
-            "forward_ms": times[name, "forward"],
-            "backward_ms": times[name, "backward"],
-        }
-        for name in [*dict.fromkeys(names), "update", "other"]
-        if times[name, "forward"] or times[name, "backward"]
-    ]
+    rows = []
+    for name in [*dict.fromkeys(names), "update", "other"]:
+        forward, backward = times[name, "forward"], times[name, "backward"]
+        row = {"layer": name, "forward_ms": forward, "backward_ms": backward}
+        if forward or backward:
+            rows.append(row)
+    return rows
 
 
-def _operations(plane) -> Iterator[tuple[str, float, float]]:
+def _operations(plane):
     """Yields name, start and end [ms] of each operation of a device."""
     is_gpu = plane.name.startswith("/device:GPU")
     stat_names = {number: m.name for number, m in plane.stat_metadata.items()}
@@ -71,9 +63,8 @@ def _operations(plane) -> Iterator[tuple[str, float, float]]:
             # An operation on a CPU is called name:Type. The loops of XLA
             # record the function they come from, GPU kernels their operation.
             if not re.fullmatch(r"[\w/.\-]+:\w+", name):
-                name = texts.get("hlo_module") or (
-                    is_gpu and texts.get("tf_op")
-                )
+                operation = texts.get("tf_op") if is_gpu else ""
+                name = texts.get("hlo_module") or operation
             if name:
                 start = line.timestamp_ns / 1e6 + event.offset_ps / 1e9
                 yield name, start, start + event.duration_ps / 1e9
@@ -102,9 +93,9 @@ def as_table(rows: list[dict]) -> str:
     total = sum(row["forward_ms"] + row["backward_ms"] for row in rows)
     cells = []
     for row in rows:
-        times = row["forward_ms"], row["backward_ms"]
-        share = f"{sum(times) / total:.1%}"
-        cells.append((row["layer"], *(f"{time:.1f}" for time in times), share))
+        name, forward, backward = row.values()
+        share = f"{(forward + backward) / total:.1%}"
+        cells.append([name, f"{forward:.1f}", f"{backward:.1f}", share])
     table = format_table(["layer", "forward ms", "backward ms", "share"], cells)
     return (
         f"{table}\n{total:.1f} ms a step in all; layers that run at the same "

@@ -41,55 +41,33 @@ _GIGABIT = 1e9 / 8
 
 @dataclasses.dataclass(frozen=True)
 class Machines:
-    """Equal machines.
+    """Equal machines."""
 
-    Args:
-        rate: Training speed of a device [images/s].
-        input_rate: Images that the CPUs of a machine read [images/s].
-        devices: Devices per machine.
-        link: Network bandwidth of a machine [bytes/s].
-        device_link: Bandwidth of a device to others of its machine [bytes/s].
-    """
-
-    rate: float
-    input_rate: float
-    devices: int
-    link: float
-    device_link: float
+    rate: float  # Training speed of a device [images/s].
+    input_rate: float  # Images that the CPUs of a machine read [images/s].
+    devices: int  # Devices per machine.
+    link: float  # Network bandwidth of a machine [bytes/s].
+    device_link: float  # From a device to others of its machine [bytes/s].
 
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """What a network transfers.
+    """What a network transfers."""
 
-    Args:
-        gradients: Of a replica, per step [bytes].
-        between_towers: Per image, in each direction [bytes].
-    """
-
-    gradients: float
-    between_towers: float
+    gradients: float  # Of a replica, per step [bytes].
+    between_towers: float  # Per image, in each direction [bytes].
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Speed of a number of devices.
-
-    Args:
-        devices: Number of devices.
-        replicas: Number of networks, each on one device or on one per tower.
-        global_batch: Images per step.
-        lowest: Speed if gradients are summed after the step [images/s].
-        highest: Speed if their sum fully overlaps the step [images/s].
-        input_limit: Images that the CPUs read [images/s].
-    """
+    """Speed of a number of devices."""
 
     devices: int
-    replicas: int
-    global_batch: int
-    lowest: float
-    highest: float
-    input_limit: float
+    replicas: int  # Networks, each on one device or on one per tower.
+    global_batch: int  # Images per step.
+    lowest: float  # If gradients are summed after the step [images/s].
+    highest: float  # If their sum fully overlaps the step [images/s].
+    input_limit: float  # Images that the CPUs read [images/s].
 
     @property
     def starves(self) -> bool:
@@ -100,14 +78,10 @@ class Prediction:
 def predict(
     traffic: Traffic, machines: Machines, batch: int, devices: int, towers: int
 ) -> Prediction:
-    """Predicts the speed of a number of devices.
+    """Predicts the speed of `devices` devices, a multiple of `towers`.
 
-    Args:
-        traffic: What the network transfers.
-        machines: What it runs on.
-        batch: Images of a replica per step.
-        devices: Number of devices, a multiple of `towers`.
-        towers: Devices of a replica; 1 for data parallelism alone.
+    A replica has `towers` devices, 1 for data parallelism alone, and takes
+    `batch` images per step.
     """
     num_machines = math.ceil(devices / machines.devices)
     replicas = devices // towers
@@ -119,15 +93,10 @@ def predict(
     within = _ring(replicas_per_machine) * traffic.gradients / towers
     between = _ring(num_machines) * traffic.gradients
     summing = within / machines.device_link + between / machines.link
-    global_batch = replicas * batch
-    return Prediction(
-        devices,
-        replicas,
-        global_batch,
-        lowest=global_batch / (step + summing),
-        highest=global_batch / max(step, summing),
-        input_limit=num_machines * machines.input_rate,
-    )
+    images = replicas * batch
+    lowest, highest = images / (step + summing), images / max(step, summing)
+    limit = num_machines * machines.input_rate
+    return Prediction(devices, replicas, images, lowest, highest, limit)
 
 
 def _ring(members):
@@ -147,8 +116,7 @@ def bytes_between_towers(model: keras.Model) -> int:
     """Returns the bytes that a tower sends to another one, per image.
 
     These are the activations that the other one reads, the gradients of those
-    that it reads itself, and the logits or their gradient. The tests compare
-    the result with the graph of a step.
+    that it reads itself, and the logits or their gradient.
     """
     others = [layer for layer in model.layers if getattr(layer, "tower", 0)]
     if not others:
@@ -159,13 +127,12 @@ def bytes_between_towers(model: keras.Model) -> int:
         if getattr(layer, "tower", None) == 0
         for tensor in tf.nest.flatten(layer.output)
     }
-    of_logits = 4 * model.output_shape[-1]
-    return of_logits + sum(
-        2 * math.prod(tensor.shape[1:]) * tf.as_dtype(tensor.dtype).size
-        for layer in others
-        for tensor in tf.nest.flatten(layer.input)
-        if id(tensor) in outputs_of_first
-    )
+    count = 4 * model.output_shape[-1]  # The logits.
+    for tensor in tf.nest.flatten([layer.input for layer in others]):
+        if id(tensor) in outputs_of_first:
+            size = tf.as_dtype(tensor.dtype).size
+            count += 2 * math.prod(tensor.shape[1:]) * size
+    return count
 
 
 def report(config: Config, class_names: Sequence[str]) -> None:
@@ -178,13 +145,9 @@ def report(config: Config, class_names: Sequence[str]) -> None:
         link=config.network_gbps * _GIGABIT,
         device_link=config.device_gbps * _GIGABIT,
     )
-    model = build_network(
-        config, placeholder_info(class_names), dtype=POLICIES[config.precision]
-    )
-    traffic = Traffic(
-        gradients=4.0 * model.count_params(),
-        between_towers=bytes_between_towers(model),
-    )
+    info = placeholder_info(class_names)
+    model = build_network(config, info, dtype=POLICIES[config.precision])
+    traffic = Traffic(4.0 * model.count_params(), bytes_between_towers(model))
     batch, layouts = config.batch_size, {}
     for towers in sorted({1, config.towers}):
         part = "tower" if towers > 1 else "replica"
@@ -267,12 +230,7 @@ def as_table(predictions: Sequence[Prediction]) -> str:
 def draw_speeds(
     layouts: Mapping[str, Sequence[Prediction]], batch: int
 ) -> Figure:
-    """Draws the predicted speed per device against the number of devices.
-
-    Args:
-        layouts: Predictions by the name of their layout.
-        batch: Images of a replica per step.
-    """
+    """Draws the speed per device; `batch` are a replica's images per step."""
     figure = Figure(figsize=(8.8, 5.6), dpi=125, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title("Predicted training speed per device", loc="left")
@@ -286,13 +244,10 @@ def draw_speeds(
         axes.plot(devices, lowest, color=color, marker="o", label=name)
         axes.plot(devices, highest, color=color, linestyle="--")
     longest = max(layouts.values(), key=len)
-    axes.plot(
-        [p.devices for p in longest],
-        [p.input_limit / p.devices for p in longest],
-        color="0.35",
-        linestyle=":",
-        label="input limit of the CPUs",
-    )
+    devices = [p.devices for p in longest]
+    limits = [p.input_limit / p.devices for p in longest]
+    label = "input limit of the CPUs"
+    axes.plot(devices, limits, color="0.35", linestyle=":", label=label)
     axes.set_ylim(0, 1.3 * longest[0].highest)
     axes.set_ylabel("images/s per device")
     axes.set_xlabel("devices")
@@ -300,13 +255,10 @@ def draw_speeds(
     axes.xaxis.set_major_formatter("{x:,.0f}")
     _mark_batches(axes, longest[-1].devices, batch)
     plots.make_plain(axes)
-    axes.legend(
-        loc="lower left",
-        title="solid: gradients summed after the step\n"
-        "dashed: sum fully overlapped with the step",
-        alignment="left",
-        frameon=False,
-    )
+    solid = "solid: gradients summed after the step"
+    dashed = "dashed: sum fully overlapped with the step"
+    style = {"title": f"{solid}\n{dashed}", "alignment": "left"}
+    axes.legend(loc="lower left", frameon=False, **style)
     return figure
 
 
@@ -315,11 +267,7 @@ def _mark_batches(axes, max_devices, batch):
     for size in _PUBLISHED_BATCHES:
         if batch <= size <= max_devices * batch:
             axes.axvline(size / batch, color="0.6", linewidth=0.8, zorder=0)
-            axes.annotate(
-                f" batch {size:,}",
-                (size / batch, 1),
-                xycoords=axes.get_xaxis_transform(),
-                verticalalignment="top",
-                fontsize="small",
-                color="0.35",
-            )
+            style = {"va": "top", "fontsize": "small", "color": "0.35"}
+            top = axes.get_xaxis_transform()
+            text = f" batch {size:,}"
+            axes.text(size / batch, 1, text, transform=top, **style)

@@ -30,7 +30,7 @@ _FIT_STEPS = 16
 
 def make_network(config: Config, devices: Devices) -> keras.Model:
     """Returns the compiled network with ImageNet's number of classes."""
-    info = placeholder_info([str(number) for number in range(_NUM_CLASSES)])
+    info = placeholder_info(list(map(str, range(_NUM_CLASSES))))
     model = build_trainer(config, info, devices)
     iterators.keep_those_of_fit(model)
     return model
@@ -52,16 +52,15 @@ def make_networks(config: Config, devices: Devices) -> dict[str, keras.Model]:
 
 def make_subjects(
     config: Config, networks: Mapping[str, keras.Model], flops: float
-) -> dict[str, Callable[[], float]]:
+) -> dict[str, Callable]:
     """Returns the steps of `make_networks` and what they are compared with.
 
     These are functions that process images and return their number, by name.
     """
     batches = make_batches(config.batch_size, config.crop_size)
-    subjects = {
-        f"{LIMIT}, {dtype}": _matrix_product(dtype, flops)
-        for dtype in dict.fromkeys((config.precision, "float32"))
-    }
+    subjects: dict[str, Callable] = {}
+    for dtype in dict.fromkeys((config.precision, "float32")):
+        subjects[f"{LIMIT}, {dtype}"] = _matrix_product(dtype, flops)
     for name, model in networks.items():
         subjects[name] = step_in_loop(model, batches)
     name, model = next(iter(networks.items()))
@@ -81,22 +80,20 @@ def make_batches(batch_size: int, crop_size: int) -> tf.data.Dataset:
     return batches.with_options(pipeline_options())
 
 
-def step_in_loop(
-    model: keras.Model, batches: tf.data.Dataset
-) -> Callable[[], int]:
+def step_in_loop(model: keras.Model, batches: tf.data.Dataset) -> Callable:
     """Returns a function that makes one training step without `fit`."""
     if not model.optimizer.iterations.numpy():  # Keras builds it in `fit`.
         model.fit(batches, steps_per_epoch=1, verbose=0, shuffle=False)
     strategy = model.distribute_strategy
     distributed = strategy.experimental_distribute_dataset(batches)
     iterator = iterators.keep(iter(distributed))
-    return partial(_step, model, iterator, _batch_size(batches))
 
+    def step():
+        logs = model.train_function(iterator)
+        float(logs["loss"])  # Waits for the step.
+        return _batch_size(batches)
 
-def _step(model, iterator, batch_size):
-    logs = model.train_function(iterator)
-    float(logs["loss"])  # Waits for the step.
-    return batch_size
+    return step
 
 
 def _fit(model, batches):
@@ -111,8 +108,7 @@ def _batch_size(batches):
 def _matrix_product(dtype, flops):
     """Returns a function that multiplies matrices.
 
-    It returns the number of images that take as many operations, if each
-    takes `flops`.
+    It returns the number of images, of `flops` each, of as many operations.
     """
     shape = (_MATRIX_SIZE, _MATRIX_SIZE)
     matrix = tf.cast(tf.random.stateless_normal(shape, (1, 2)), dtype)
@@ -142,11 +138,7 @@ def count_flops(model: keras.Model) -> float:
 
 
 def make_stock_network(crop_size: int) -> keras.Model:
-    """Returns the paper's network, built from Keras's and TensorFlow's layers.
-
-    It is what one writes without regard to speed: `Conv2D(groups=2)`,
-    `tf.nn.local_response_normalization`, `Dropout`, `SGD` with weight decay.
-    """
+    """Returns the paper's network as one writes it without regard to speed."""
     layers = keras.layers
 
     def normalize(x):
@@ -195,19 +187,15 @@ def compare(measured: Mapping[str, Times]) -> list[dict]:
     It is compared within each round with the first one, `of_first`, and with
     the stock network, `of_stock`, if that was measured.
     """
-    first = next(iter(measured.values()))
+    bases = {"of_first": next(iter(measured.values()))}
+    if STOCK in measured:
+        bases["of_stock"] = measured[STOCK]
     rows = []
     for name, times in measured.items():
-        row = {"what": name, **times.speed()}
-        row["of_first"] = _median_ratio(first, times)
-        if STOCK in measured:
-            row["of_stock"] = _median_ratio(measured[STOCK], times)
-        rows.append(row)
+        rows.append({"what": name, **times.speed()})
+        for key, base in bases.items():
+            rows[-1][key] = np.median(np.divide(base.wall, times.wall))
     return rows
-
-
-def _median_ratio(base, times):
-    return np.median(np.divide(base.wall, times.wall))
 
 
 def as_table(rows: list[dict], first: str) -> str:

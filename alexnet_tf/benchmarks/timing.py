@@ -14,14 +14,10 @@ _MIN_SECONDS = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Time per image of one subject in each round [s].
-
-    Args:
-        wall: Elapsed time.
-        cpu: Processor time, summed over all cores.
-    """
+    """Time per image of one subject in each round [s]."""
 
     wall: list[float] = dataclasses.field(default_factory=list)
+    # Processor time, summed over all cores.
     cpu: list[float] = dataclasses.field(default_factory=list)
 
     def speed(self) -> dict[str, float]:
@@ -34,17 +30,12 @@ class Times:
 
 
 def measure_in_turns(
-    subjects: Mapping[str, Callable[[], float]],
-    rounds: int,
-    *,
-    warmup_calls: int = 0,
+    subjects: Mapping[str, Callable], rounds: int, *, warmup_calls: int = 0
 ) -> dict[str, Times]:
     """Measures each subject once per round, so that noise affects all alike.
 
-    Args:
-        subjects: Functions that process images and return their number.
-        rounds: Rounds that count; one more precedes them.
-        warmup_calls: Calls before each measurement.
+    Subjects are functions that process images and return their number. One
+    round precedes those that count, some calls each measurement.
     """
     measured = {name: Times() for name in subjects}
     for number in range(rounds + 1):
@@ -71,12 +62,9 @@ def _time_per_image(subject):
 def speed_table(
     rows: Sequence[Mapping], columns: Mapping[str, tuple[str, str]]
 ) -> str:
-    """Returns a table of speeds.
+    """Returns a table of rows with `what`, a name, and `Times.speed`.
 
-    Args:
-        rows: For each subject its name as `what`, its `Times.speed`, and some
-            of `columns`.
-        columns: Title and format of each further column, by its key.
+    `columns` are titles and formats of further keys that rows may have.
     """
     titles = [title for title, _ in columns.values()]
     cells = []

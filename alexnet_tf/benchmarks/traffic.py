@@ -9,32 +9,23 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-    """A tensor that is made on one device and used on another.
+    """A tensor that is made on one device and used on another."""
 
-    Args:
-        layer: Layer it belongs to, such as fork2_tower0.
-        backward: Whether it is a gradient.
-        source: Device that makes it, such as CPU:0.
-        destination: Device that uses it, however often.
-        numbers: Number of elements.
-        bytes: Size.
-    """
-
-    layer: str
-    backward: bool
-    source: str
-    destination: str
-    numbers: int
+    layer: str  # Such as fork2_tower0.
+    backward: bool  # Whether it is a gradient.
+    source: str  # Device that makes it, such as CPU:0.
+    destination: str  # Device that uses it, however often.
+    numbers: int  # Number of elements.
     bytes: int
 
 
 def trace_training_step(
     model: keras.Model, images_per_replica: int
 ) -> tf.Graph:
-    """Returns the graph of a training step of a compiled model.
+    """Returns the graph of a training step of a compiled model, not run.
 
-    Nothing is computed. The step has the forward and backward passes, the sum
-    of the gradients over the replicas and the update of all variables.
+    It has the forward and backward passes, the sum of the gradients over the
+    replicas and the update of all variables.
     """
     strategy = model.distribute_strategy
 
@@ -43,19 +34,18 @@ def trace_training_step(
         return strategy.run(model.train_step, args=((images, labels),))
 
     (images,) = model.inputs
-    return step.get_concrete_function(
-        tf.TensorSpec((images_per_replica, *images.shape[1:]), images.dtype),
-        tf.TensorSpec((images_per_replica,), tf.int64),
-    ).graph
+    shape = (images_per_replica, *images.shape[1:])
+    labels = tf.TensorSpec((images_per_replica,), tf.int64)
+    images = tf.TensorSpec(shape, images.dtype)
+    return step.get_concrete_function(images, labels).graph
 
 
 def find_transfers(graph: tf.Graph) -> list[Transfer]:
     """Returns the tensors that cross between devices.
 
-    A tensor counts once for each other device that uses it. Variables'
-    handles, which are references, and constants, which every device has, do
-    not count. Neither do the inputs of the graph, the images: they have no
-    device.
+    A tensor counts once for each other device that uses it. Variables' handles,
+    which are references, constants, which every device has, and the inputs of
+    the graph, which have no device, do not count.
     """
     found = {}
     for operation in graph.get_operations():

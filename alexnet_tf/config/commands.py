@@ -30,10 +30,7 @@ class CommandOptions:
         choices=("mirrored", "multi_worker"),
     )
     startup_timeout: float = setting(
-        300.0,
-        "Time to wait for the other workers [seconds].",
-        lower=0.0,
-        upper=1e6,
+        300.0, "Wait for other workers [seconds].", lower=0.0, upper=1e6
     )
     workers: int = setting(2, "Number of processes.", lower=1, upper=64)
     max_restarts: int = setting(
@@ -46,14 +43,10 @@ class CommandOptions:
     )
     split: str = setting("", "Split to measure; empty: the validation split.")
     ten_crops: bool = setting(
-        True,
-        "Also average over the four corner patches, the center patch and "
-        "their mirror images. Sec. 4.1.",
+        True, "Also average over corners, center and mirror images. Sec. 4.1."
     )
     paper_facts: bool = setting(
-        False,
-        "Compare the paper's numbers with those of this network.",
-        alias="facts",
+        False, "Compare the paper's numbers with those of this network."
     )
     scale: bool = setting(
         False,
@@ -61,24 +54,16 @@ class CommandOptions:
         "plot it to --figures_dir (default: figures).",
     )
     benchmark_json: str = setting(
-        "",
-        "Output of benchmark --target=all --json; with --scale.",
-        alias="measured",
+        "", "Output of benchmark --target=all --json; with --scale."
     )
     devices_per_machine: int = setting(
         8, "Devices of a machine; with --scale.", lower=1
     )
     network_gbps: float = setting(
-        25.0,
-        "Network bandwidth of a machine [Gbit/s]; with --scale.",
-        lower=0.001,
-        alias="link",
+        25.0, "Bandwidth of a machine [Gbit/s]; with --scale.", lower=0.001
     )
     device_gbps: float = setting(
-        200.0,
-        "Bandwidth between the devices of a machine [Gbit/s]; with --scale.",
-        lower=0.001,
-        alias="device_link",
+        200.0, "Bandwidth of a device [Gbit/s]; with --scale.", lower=0.001
     )
     saved_model: str = setting(
         "", "Exported SavedModel to use instead of --run_dir."
@@ -103,13 +88,11 @@ class CommandOptions:
         "decoding, cropping and mirroring on the CPU; train: training steps "
         "on images read from files; all: all three.",
         choices=("step", "input", "train", "all"),
-        alias="what",
     )
     rounds: int = setting(5, "Interleaved repetitions.", lower=2)
     training_error: float = setting(
         0.25,
-        "Report the epoch in which the top-1 training error reaches this. "
-        "Sec. 3.1.",
+        "Report the epoch that reaches this top-1 training error. Sec. 3.1.",
         lower=0.0,
         upper=1.0,
     )
@@ -127,44 +110,33 @@ class CommandOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What a command takes and does.
+    """What a command takes and does."""
 
-    Attributes:
-        summary: What it does, in a sentence without a capital and a stop.
-        details: What else a user needs to know.
-        examples: Command lines, without the program.
-        words: Its arguments besides flags, such as "FILE..."; empty for none.
-        flags: Its flags among `CommandOptions`.
-        groups: Other groups of settings that matter to it.
-        settings: Where its settings come from: "flags"; "run", the flags.cfg
-            of --run_dir under the flags; or "each run", the same for each
-            run directory among its words.
-        flag_file: File in flags/ whose settings come under the flags.
-    """
-
-    summary: str
-    details: str
-    examples: tuple[str, ...]
-    words: str = ""
-    flags: tuple[str, ...] = ()
-    groups: tuple[type, ...] = ()
+    summary: str  # A sentence without a capital and a stop.
+    details: str  # What else a user needs to know.
+    examples: tuple[str, ...]  # Command lines, without the program.
+    words: str = ""  # Arguments besides flags, such as "FILE...".
+    flags: tuple[str, ...] = ()  # Its flags among `CommandOptions`.
+    groups: tuple[type, ...] = ()  # Other settings that matter to it.
+    # "run" puts the flags.cfg of --run_dir under the flags; "each run" does
+    # the same for each run directory among the words.
     settings: str = "flags"
-    flag_file: str = ""
+    flag_file: str = ""  # File in flags/ that comes under the flags.
 
 
+_TRAINING_GROUPS = (Data, Network, Training, Hardware, Output)
 COMMANDS = {
     "train": Command(
         "train the network (the default); resumes an interrupted --run_dir",
-        "Ends after --epochs or when the plateau rule stops it. The run "
-        "directory receives the settings, history.csv, checkpoints, "
+        "The run directory receives the settings, history.csv, checkpoints, "
         "TensorBoard files, result.json and the best weights as a SavedModel. "
-        "Ctrl-C stops after the current step; the same command resumes.",
+        "Ctrl-C stops after the current step.",
         (
             "--flagfile=flags/quickstart.cfg",
             "--flagfile=flags/paper.cfg --run_dir=runs/paper",
         ),
         flags=("distribution", "startup_timeout", "override_learning_rate"),
-        groups=(Data, Network, Training, Hardware, Output),
+        groups=_TRAINING_GROUPS,
     ),
     "launch": Command(
         "train with --workers processes on this machine, to emulate several "
@@ -172,21 +144,19 @@ COMMANDS = {
         "Shows the output of the first worker; worker 1 writes to "
         "worker-1.log in the run directory, and so on. Takes the flags of "
         "train except --distribution; --virtual_devices and --gpus (auto, all "
-        "or none) are per worker. For several machines see train "
-        "--distribution.",
+        "or none) are per worker.",
         ("launch --workers=2 --flagfile=flags/quickstart.cfg",),
         flags=(
-            *("workers", "max_restarts", "startup_timeout"),
-            "override_learning_rate",
+            *("workers", "max_restarts"),
+            *("startup_timeout", "override_learning_rate"),
         ),
-        groups=(Data, Network, Training, Hardware, Output),
+        groups=_TRAINING_GROUPS,
     ),
     "evaluate": Command(
         "top-1 and top-5 error of runs' best checkpoints, of their averaged "
         "predictions, and of each class",
         "Settings come from each run's flags.cfg; flags given here override "
-        "them, such as --split, --gpus or --batch_size. Mean and classes are "
-        "the run's.",
+        "them. Mean and classes are the run's.",
         ("evaluate runs/a runs/b --json=errors.json",),
         words="RUN_DIR...",
         flags=("split", "ten_crops", "json"),
@@ -200,8 +170,7 @@ COMMANDS = {
         "exit code is 1; the other files are still classified.",
         (
             "predict photos/ --run_dir=runs/quickstart",
-            "predict a.jpg --saved_model=runs/quickstart/saved_model "
-            "--json_lines",
+            "predict a.jpg --saved_model=runs/a/saved_model --json_lines",
         ),
         words="FILE...",
         flags=("saved_model", "json_lines", "json"),
@@ -235,9 +204,8 @@ COMMANDS = {
     ),
     "import_caffe": Command(
         "convert --caffemodel, an AlexNet or CaffeNet with weights, to a run",
-        "Settings are those of flags/caffe_alexnet.cfg unless given. "
-        "evaluate, predict, figures, export and train --init_from take the "
-        "run like any other.",
+        "Settings are those of flags/caffe_alexnet.cfg unless given. evaluate, "
+        "predict, figures, export and train --init_from accept the run.",
         (
             "import_caffe --caffemodel=bvlc_alexnet.caffemodel "
             "--mean=imagenet_mean.binaryproto --run_dir=runs/caffe_alexnet",
@@ -258,7 +226,7 @@ COMMANDS = {
             *("paper_facts", "scale", "benchmark_json", "devices_per_machine"),
             *("network_gbps", "device_gbps", "figures_dir", "json"),
         ),
-        groups=(Data, Network, Training, Hardware, Output),
+        groups=_TRAINING_GROUPS,
         settings="run",
     ),
     "compare": Command(
@@ -274,8 +242,7 @@ COMMANDS = {
     "figures": Command(
         "plot the learning curves of runs together, and each run's first "
         "kernels, sample predictions and nearest neighbors, as PNG and SVG",
-        "Settings come from each run's flags.cfg. All figures but the curves "
-        "need the run's data set.",
+        "Settings come from each run's flags.cfg.",
         ("figures runs/quickstart runs/no_lrn --figures_dir=figures",),
         words="RUN_DIR...",
         flags=("curves_only", "figures_dir"),
@@ -299,10 +266,8 @@ def find_command(name: str, words: list[str]) -> Command:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"{name!r} is not a command; use one of "
-            f"{', '.join(COMMANDS)}.{hint}"
-        )
+        names = ", ".join(COMMANDS)
+        raise UserError(f"{name!r} is not a command; use one of {names}.{hint}")
     if words and not COMMANDS[name].words:
         raise UserError(
             f"{name} does not take {' '.join(words)!r}; flags begin with --. "
@@ -314,29 +279,18 @@ def find_command(name: str, words: list[str]) -> Command:
 def usage(name: str = "") -> str:
     """Returns the part of --help before the flags, of one command or of all."""
     if name:
-        return _usage_of(name, COMMANDS[name])
-    lines = [f"usage: {_CALL} [COMMAND] [--flag=value ...]", ""]
-    for command_name, command in COMMANDS.items():
-        lines += textwrap.wrap(
-            f"{command_name + ' ' + command.words:21} {command.summary}",
-            78,
-            initial_indent="  ",
-            subsequent_indent=24 * " ",
+        command = COMMANDS[name]
+        call = f"{_CALL} {name} {command.words}".rstrip()
+        summary = command.summary[0].upper() + command.summary[1:]
+        text = textwrap.fill(f"{summary}. {command.details}", 78)
+        examples = "".join(f"  {_CALL} {e}\n" for e in command.examples)
+        return (
+            f"usage: {call} [--flag=value ...]\n\n{text}\n\n{examples}\n"
+            f"{_FLAG_FILES}"
         )
+    lines = [f"usage: {_CALL} [COMMAND] [--flag=value ...]", ""]
+    for name, command in COMMANDS.items():
+        text = f"  {name + ' ' + command.words:21} {command.summary}"
+        lines += textwrap.wrap(text, 78, subsequent_indent=24 * " ")
     lines += ["", "COMMAND --help shows more about one.", _FLAG_FILES]
-    return "\n".join(lines)
-
-
-def _usage_of(name, command):
-    words = f" {command.words}" if command.words else ""
-    summary = command.summary[0].upper() + command.summary[1:]
-    lines = [
-        f"usage: {_CALL} {name}{words} [--flag=value ...]",
-        "",
-        textwrap.fill(f"{summary}. {command.details}", 78),
-        "",
-        *(f"  {_CALL} {example}" for example in command.examples),
-        "",
-        _FLAG_FILES,
-    ]
     return "\n".join(lines)

@@ -7,17 +7,12 @@ from alexnet_tf.config.field import setting
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Sizes of images and of the patches cropped from them.
+    """Sizes of images and of the patches cropped from them."""
 
-    Args:
-        image_size: Side of the square that images are resized to [pixels].
-        crop_size: Side of a patch [pixels].
-        squash: Whether both sides of an image are resized to `image_size`,
-            instead of the shorter one, of which the center is kept.
-    """
-
-    image_size: int = 256
-    crop_size: int = 224
+    image_size: int = 256  # Side of the square images [pixels].
+    crop_size: int = 224  # Side of a patch [pixels].
+    # Whether both sides of an image are resized to `image_size`, instead of
+    # the shorter one, of which the center is kept.
     squash: bool = False
 
     @property
@@ -58,14 +53,10 @@ class Data:
         "folder of class folders. shapes is embedded and needs no network.",
     )
     data_dir: str = setting(
-        "",
-        "Directory of TFDS data sets; empty: $TFDS_DATA_DIR, or "
-        "~/tensorflow_datasets.",
+        "", "TFDS directory; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets."
     )
     prepared_dir: str = setting(
-        "",
-        "Directory to which the command prepare writes the resized --dataset; "
-        "other commands read it there if it exists.",
+        "", "Where prepare writes the resized --dataset and others read it."
     )
     train_split: str = setting("train", "Split to train on, in TFDS syntax.")
     validation_split: str = setting(
@@ -74,23 +65,18 @@ class Data:
         "set's validation split, or its test split if it has no other.",
     )
     image_size: int = setting(
-        256,
-        "Side of the square that images are resized to [pixels]. Sec. 2.",
-        lower=64,
-        upper=4096,
+        256, "Side of square images [pixels]. Sec. 2.", lower=64, upper=4096
     )
     resize: str = setting(
         "shorter_side",
-        "How images become a square. shorter_side: resize the shorter side "
-        "and keep the central square; squash: resize both sides, as for "
-        "Caffe's published networks. Sec. 2.",
+        "How images become squares. shorter_side: resize that side, keep the "
+        "center; squash: resize both, as for Caffe's networks. Sec. 2.",
         choices=("shorter_side", "squash"),
     )
     crop_size: int = setting(
         224,
-        "Side of the patch that the network sees: a random one in training, "
-        "the center one in evaluation; below 64 nothing is left after the last "
-        "pooling [pixels]. Sec. 4.1.",
+        "Side of the patch that the network sees: random in training, central "
+        "in evaluation; at least 64 for all poolings [pixels]. Sec. 4.1.",
         lower=64,
         upper=1024,
     )
@@ -102,36 +88,26 @@ class Data:
     )
     mean: str = setting(
         "image",
-        "Mean subtracted from the pixels. image: of each pixel of the center "
-        "patch, whatever the position of the patch, as in the 2012 source; "
-        "color: one for the whole image; FILE.binaryproto: a mean image "
-        "measured by Caffe. Sec. 2.",
+        "Mean to subtract. image: of each pixel of the center patch, whatever "
+        "the patch's position, as in the 2012 source; color: one for the whole "
+        "image; FILE.binaryproto: a mean image measured by Caffe. Sec. 2.",
     )
     color_noise: str = setting(
         "paper",
-        "Principal component noise added to each training image. paper: "
-        "eigenvalue times a Gaussian, on pixels in [0, 1], as printed; "
-        "code_2012: square root of the eigenvalue, as in the 2012 source. "
-        "Sec. 4.1.",
+        "Principal component noise on training images. paper: eigenvalue times "
+        "a Gaussian, on pixels in [0, 1], as printed; code_2012: square root "
+        "of the eigenvalue, as in the 2012 source. Sec. 4.1.",
         choices=("paper", "code_2012", "off"),
-        alias="colour_noise",
     )
     color_noise_std: float = setting(
-        0.1,
-        "Standard deviation of that Gaussian. Sec. 4.1.",
-        lower=0.0,
-        alias="colour_noise_std",
+        0.1, "Standard deviation of that Gaussian. Sec. 4.1.", lower=0.0
     )
     color_noise_shrink: bool = setting(
-        False,
-        "Divide training images by 1 + color_noise_std after the noise, as in "
-        "the 2012 source; no effect without noise.",
-        alias="colour_noise_shrink",
+        False, "After the noise, divide by 1 + color_noise_std (2012 source)."
     )
     statistics_images: int = setting(
         2000,
-        "Training images to measure the mean and the color components on; "
-        "prepare measures all [images].",
+        "Training images to measure mean and colors on; prepare: all [images].",
         lower=1,
     )
     max_bad_fraction: float = setting(
@@ -142,15 +118,11 @@ class Data:
         upper=1.0,
     )
     shuffle_buffer: int = setting(
-        10000,
-        "Encoded training images in the shuffle buffer of a data set that can "
-        "only be read sequentially [images].",
-        lower=1,
+        10000, "Shuffle buffer of sequential data sets [images].", lower=1
     )
 
     @property
     def geometry(self) -> Geometry:
         """The sizes of the patches."""
-        return Geometry(
-            self.image_size, self.crop_size, self.resize == "squash"
-        )
+        squash = self.resize == "squash"
+        return Geometry(self.image_size, self.crop_size, squash)

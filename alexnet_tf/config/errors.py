@@ -8,9 +8,8 @@ import os
 
 
 class UserError(ValueError):
-    """An error the user can fix, described in one to three lines.
+    """An error the user can fix: received, expected, fix, in 1 to 3 lines.
 
-    The message says what was received, what was expected and how to fix it.
     `main.py` prints it without a stack trace and exits with code 2; in a
     notebook it is an ordinary ValueError.
     """

@@ -18,7 +18,19 @@ from alexnet_tf.config.runtime import Hardware, Output
 from alexnet_tf.config.training import Training
 
 GROUPS = (Data, Network, Training, Hardware, Output, CommandOptions)
-# Former spellings of values that files written by earlier versions contain.
+# Former spellings, in files written by earlier versions.
+FORMER_NAMES = {
+    "colour_noise": "color_noise",
+    "colour_noise_std": "color_noise_std",
+    "colour_noise_shrink": "color_noise_shrink",
+    "factorised_conv2": "factorized_conv2",
+    "initialisation": "initialization",
+    "facts": "paper_facts",
+    "measured": "benchmark_json",
+    "link": "network_gbps",
+    "device_link": "device_gbps",
+    "what": "target",
+}
 _FORMER_VALUES = {("mean", "colour"): "color"}
 
 
@@ -27,29 +39,19 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
     """All settings of a run; field names are flag names.
 
     A `Config` is also an instance of each group of settings.
-
-    Raises:
-        UserError: if a number is not finite, a text is not one of those
-            allowed, or two settings contradict each other.
     """
 
     def __post_init__(self):
         """Checks what the bounds of a single flag cannot."""
-        self._check_values()
-        self.kernel_counts()  # Checks --kernels and --towers.
-        self._check_combinations()
-
-    def _check_values(self):
         for field in dataclasses.fields(self):
             name, value = field.name, getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{name}={value}; give a finite number.")
-            choices = field.metadata["setting"].choices or (value,)
-            if value not in choices:
+            choices = field.metadata["setting"].choices
+            if choices and value not in choices:
                 raise UserError(f"--{name}={value}; give {', '.join(choices)}.")
-        if self.mean not in ("image", "color") and (
-            not self.mean.endswith(".binaryproto")
-        ):
+        is_file = self.mean.endswith(".binaryproto")
+        if self.mean not in ("image", "color") and not is_file:
             raise UserError(
                 f"--mean={self.mean}; give image, color, or the "
                 "FILE.binaryproto of a mean image measured by Caffe."
@@ -59,8 +61,7 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 f"--lrn_size={self.lrn_size} has no middle kernel map; use an "
                 "odd number."
             )
-
-    def _check_combinations(self):
+        self.kernel_counts()  # Checks --kernels and --towers.
         if self.crop_size > self.image_size:
             raise UserError(
                 f"--crop_size={self.crop_size} does not fit into "
@@ -96,18 +97,11 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
 
 
 def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
-    """Reads a command line, without the program's name.
+    """Returns the settings of a command line, and the words between its flags.
 
     Args:
-        arguments: Flags, including --flagfile=FILE, and other words in any
-            order; if a flag is given twice, the last one counts.
-
-    Returns:
-        The settings, and the words that are not flags.
-
-    Raises:
-        UserError: if a flag is unknown or out of bounds, a flag file cannot
-            be read, or flags contradict each other.
+        arguments: Flags, including --flagfile=FILE, and words in any order,
+            without the program's name; of equal flags the last one counts.
     """
     flag_values, words = _read(arguments)
     values = {}
@@ -132,12 +126,8 @@ def check_flags(arguments: Sequence[str], command: str) -> None:
 def flag_help(groups: Sequence[type] = GROUPS, *, command: str = "") -> str:
     """Returns the help text of flags, group by group.
 
-    Args:
-        groups: The groups of settings.
-        command: If given, its own flags come first, and those of all commands
-            last.
+    If a command is given, its own flags come first, those of all last.
     """
-    flag_values = _flag_values()
     titles = [_title(g, f.name) for g in groups for f in dataclasses.fields(g)]
     if command:
         own = [
@@ -146,7 +136,7 @@ def flag_help(groups: Sequence[type] = GROUPS, *, command: str = "") -> str:
             if command in owners(field.name)
         ]
         titles = [*own, *titles, _title(CommandOptions)]
-    return "".join(map(flag_values.module_help, dict.fromkeys(titles)))
+    return "".join(map(_flag_values().module_help, dict.fromkeys(titles)))
 
 
 def to_flagfile(config: Config) -> str:
@@ -184,6 +174,8 @@ def _flag_values():
     for group in GROUPS:
         for field in dataclasses.fields(group):
             _define_flag(field, flag_values, title=_title(group, field.name))
+    for former, name in FORMER_NAMES.items():
+        flags.DEFINE_alias(former, name, flag_values, "Former names")
     return flag_values
 
 
@@ -211,7 +203,3 @@ def _define_flag(field, flag_values, *, title):
         flags.DEFINE_float(name, default, text, **bounds, **common)
     else:
         flags.DEFINE_string(name, default, text, **common)
-    if declared.alias:
-        flags.DEFINE_alias(
-            declared.alias, name, flag_values, module_name="Former names"
-        )

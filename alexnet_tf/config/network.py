@@ -18,30 +18,22 @@ class Network:
     """The network (Sec. 3 and Figure 2)."""
 
     towers: int = setting(
-        2,
-        "Towers that share the kernels; 1: no split. Sec. 3.2.",
-        lower=1,
+        2, "Towers that share the kernels; 1: no split. Sec. 3.2.", lower=1
     )
     kernels: str = setting(
         "96,256,384,384,256",
-        "Kernels of conv1 to conv5, over all towers; 0 leaves a layer out. "
-        "Sec. 3.5.",
+        "Kernels of conv1 to conv5, over all towers; 0: no layer. Sec. 3.5.",
     )
     conv6: bool = setting(
-        False,
-        "A sixth convolutional layer after the last pooling, 3x3 with as many "
-        "kernels as conv5, for pre-training. Sec. 6.",
+        False, "A 3x3 conv6, as wide as conv5, after the last pool. Sec. 6."
     )
     factorized_conv2: bool = setting(
-        False,
-        "Two 3x3 convolutions in place of conv2's 5x5.",
-        alias="factorised_conv2",
+        False, "Two 3x3 convolutions in place of conv2's 5x5."
     )
     width: float = setting(
         1.0,
-        "Factor on the kernels and neurons of all hidden layers; the initial "
-        "weights of conv2 to fc8, unless glorot, are scaled by 1 / "
-        "sqrt(width).",
+        "Factor on kernels and neurons of all hidden layers; initial weights "
+        "of conv2 to fc8, unless glorot, are scaled by 1 / sqrt(width).",
         lower=0.01,
         upper=4.0,
     )
@@ -51,15 +43,12 @@ class Network:
         "towers only meet in fc8 (and for --lrn_across_towers). Sec. 3.2.",
     )
     activation: str = setting(
-        "relu",
-        "Nonlinearity of the hidden layers. Sec. 3.1.",
-        choices=("relu", "tanh"),
+        "relu", "Hidden nonlinearities. Sec. 3.1.", choices=("relu", "tanh")
     )
     conv1_activation: str = setting(
         "before_norm",
-        "Position of conv1's nonlinearity. before_norm: after the "
-        "convolution, as in the other layers; after_pool: as in the 2012 "
-        "source.",
+        "Position of conv1's nonlinearity. before_norm: after the convolution, "
+        "as in the other layers; after_pool: as in the 2012 source.",
         choices=("before_norm", "after_pool"),
     )
     lrn: str = setting(
@@ -70,29 +59,20 @@ class Network:
     )
     lrn_size: int = setting(
         5,
-        "n, number of kernel maps in a window; odd. Sec. 3.3.",
+        "LRN's n, kernel maps in a window; odd. Sec. 3.3.",
         lower=1,
         upper=511,
     )
-    lrn_k: float = setting(
-        2.0, "k of the normalization, above 0. Sec. 3.3.", lower=1e-6
-    )
-    lrn_alpha: float = setting(
-        1e-4, "alpha of the normalization. Sec. 3.3.", lower=0.0
-    )
-    lrn_beta: float = setting(
-        0.75, "beta of the normalization. Sec. 3.3.", lower=0.0
-    )
+    lrn_k: float = setting(2.0, "LRN's k, above 0. Sec. 3.3.", lower=1e-6)
+    lrn_alpha: float = setting(1e-4, "LRN's alpha. Sec. 3.3.", lower=0.0)
+    lrn_beta: float = setting(0.75, "LRN's beta. Sec. 3.3.", lower=0.0)
     lrn_divide_alpha: bool = setting(
-        False,
-        "Divide alpha by n, as in the 2012 source and Caffe, but not in the "
-        "paper's formula. Sec. 3.3.",
+        False, "Divide alpha by n, as Caffe and the 2012 source. Sec. 3.3."
     )
     lrn_across_towers: bool = setting(
         False,
-        "Extend normalization windows into the neighboring towers' kernel "
-        "maps, as in networks trained on one device; the paper's towers, on "
-        "two GPUs, do not.",
+        "Extend LRN's windows into the neighboring towers' kernel maps, as in "
+        "networks trained on one device; the paper's two GPUs do not.",
     )
     spatial_norm2: bool = setting(
         False,
@@ -100,17 +80,10 @@ class Network:
         "as in the 2012 source but not in the paper; not with --lrn=off.",
     )
     pool_size: int = setting(
-        3,
-        "Side of the pooling windows, whose stride is 2: 3 overlap, 2 do not "
-        "[pixels]. Sec. 3.4.",
-        lower=2,
-        upper=3,
+        3, "Pooling size at stride 2 [pixels]. Sec. 3.4.", lower=2, upper=3
     )
     dropout_rate: float = setting(
-        0.5,
-        "Fraction of fc6 and fc7 outputs set to zero in training. Sec. 4.2.",
-        lower=0.0,
-        upper=0.99,
+        0.5, "Dropout in fc6 and fc7. Sec. 4.2.", lower=0.0, upper=0.99
     )
     dropout_form: str = setting(
         "paper",
@@ -125,19 +98,17 @@ class Network:
         "conv3, conv4 and conv5, as in the 2012 source; glorot: Keras's "
         "default, with all biases zero. Sec. 5.",
         choices=("paper", "code_2012", "glorot"),
-        alias="initialisation",
     )
 
     def kernel_counts(self) -> dict[str, int]:
         """Returns the kernels of conv1 to conv6, 0 for a layer left out."""
-        counts = [
-            int(c) for c in self.kernels.split(",") if c.strip().isdecimal()
-        ]
-        if len(counts) != 5 or self.kernels.count(",") != 4:
+        texts = self.kernels.split(",")
+        if len(texts) != 5 or not all(t.strip().isdecimal() for t in texts):
             raise UserError(
                 f"--kernels={self.kernels}; give five whole numbers from 0 up, "
                 f"as {Network.kernels}."
             )
+        counts = [int(text) for text in texts]
         if not counts[0] or (self.conv6 and not counts[-1]):
             raise UserError(
                 f"--kernels={self.kernels} leaves "

@@ -15,17 +15,12 @@ class Hardware:
         "all GPUs, at least one; none: the CPU; or GPU numbers such as 0,1.",
     )
     virtual_devices: int = setting(
-        0,
-        "Divide the CPU into this many devices, to emulate several GPUs; 0: no "
-        "division.",
-        lower=0,
-        upper=64,
+        0, "Parts of the CPU that emulate GPUs; 0: off.", lower=0, upper=64
     )
     devices_per_replica: int = setting(
         0,
-        "Devices of one copy of the network: the number of towers (one tower "
-        "each) or 1 (all towers on one); 0: the number of towers if there are "
-        "enough devices. Sec. 3.2.",
+        "Devices of one copy of the network: the number of towers (one each) "
+        "or 1 (all on one); 0: one each if there are enough. Sec. 3.2.",
         lower=0,
     )
     precision: str = setting(
@@ -42,14 +37,10 @@ class Output:
     """Runs."""
 
     run_dir: str = setting(
-        "",
-        "Run directory; the same command resumes an interrupted run.",
+        "", "Run directory; the same command resumes an interrupted run."
     )
     checkpoint_every_steps: int = setting(
-        1000,
-        "Steps between checkpoints within an epoch, besides the one after "
-        "each epoch. 0: none.",
-        lower=0,
+        1000, "Steps between checkpoints; 0: only after each epoch.", lower=0
     )
     profile_steps: int = setting(
         0,

@@ -10,10 +10,7 @@ class Training:
     """Training (Sec. 5)."""
 
     batch_size: int = setting(
-        128,
-        "Images per step, over all replicas [images]. Sec. 5.",
-        lower=1,
-        upper=2**17,
+        128, "Global batch size [images]. Sec. 5.", lower=1, upper=2**17
     )
     epochs: int = setting(
         90, "Passes over the training set, at most [epochs]. Sec. 5.", lower=1
@@ -26,10 +23,7 @@ class Training:
         choices=("momentum", "lars"),
     )
     lars_trust: float = setting(
-        0.001,
-        "With --optimizer=lars: size of a step relative to the kernel, at a "
-        "learning rate of 1.",
-        lower=1e-9,
+        0.001, "LARS's step, relative to the kernel, at rate 1.", lower=1e-9
     )
     learning_rate: float = setting(
         0.01, "Learning rate at the start. Sec. 5.", lower=0.0
@@ -42,11 +36,7 @@ class Training:
         lower=0,
     )
     warmup_epochs: float = setting(
-        0.0,
-        "Duration of the linear growth of the learning rate at the start, for "
-        "large batches [epochs].",
-        lower=0.0,
-        upper=10_000.0,
+        0.0, "Linear warm-up of the rate [epochs].", lower=0.0, upper=10_000.0
     )
     momentum: float = setting(
         0.9, "Momentum, below 1. Sec. 5.", lower=0.0, upper=0.9999
@@ -55,9 +45,7 @@ class Training:
         0.0005, "Weight decay, inside the momentum. Sec. 5.", lower=0.0
     )
     decay_biases: bool = setting(
-        True,
-        "Decay biases too, as the paper's text implies; the 2012 source and "
-        "Caffe do not. Sec. 5.",
+        True, "Decay biases, too; the 2012 source and Caffe do not. Sec. 5."
     )
     bias_learning_rate: float = setting(
         1.0,
@@ -75,21 +63,16 @@ class Training:
         10.0, "The learning rate is divided by this. Sec. 5.", lower=1.0
     )
     plateau_drops: int = setting(
-        3,
-        "Drops allowed; the plateau after the last one ends the run. Sec. 5.",
-        lower=0,
+        3, "Drops, before the plateau that ends the run. Sec. 5.", lower=0
     )
     on_nonfinite: str = setting(
         "stop",
-        "What to do if the loss or the gradient of a step is not finite. stop: "
-        "end the run; rollback: return to the last checkpoint and skip that "
-        "batch.",
+        "After a nonfinite loss or gradient, stop: end the run; rollback: "
+        "return to the last checkpoint and skip that batch.",
         choices=("stop", "rollback"),
     )
     max_rollbacks: int = setting(
-        3,
-        "Rollbacks before the run ends; with --on_nonfinite=rollback.",
-        lower=1,
+        3, "Rollbacks allowed; with --on_nonfinite=rollback.", lower=1
     )
     init_from: str = setting(
         "",
@@ -97,15 +80,12 @@ class Training:
         "the same name and shape. Sec. 6.",
     )
     freeze: str = setting(
-        "",
-        "Layers to freeze, in all towers, such as conv1,conv2; with "
-        "--init_from.",
+        "", "Layers to freeze in all towers, as conv1,conv2; with --init_from."
     )
     seed: int = setting(
         1,
-        "Seed of the weights, the order and augmentation of the images, and "
-        "the dropout masks. (TensorFlow's shuffle does not accept 0, and "
-        "takes 2147483647 for 0.)",
+        "Seed of weights, image order, augmentation and dropout masks. "
+        "(TensorFlow's shuffle rejects 0 and takes 2147483647 for it.)",
         lower=1,
         upper=2**31 - 2,
     )

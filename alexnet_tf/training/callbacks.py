@@ -20,11 +20,6 @@ class Throughput(keras.callbacks.Callback):
     Both cover the training steps of the epoch so far, except the first, which
     includes compiling the step or filling the pipeline. `input_wait` is the
     fraction of that time that the devices waited for a batch.
-
-    Args:
-        batch_size: Images a step, over all replicas.
-        clock: When batches became ready.
-        progress: The number of the step.
     """
 
     def __init__(self, batch_size: int, clock: InputClock, progress: Progress):
@@ -36,9 +31,7 @@ class Throughput(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts over; an epoch of one step has no figures."""
-        self._figures = dict.fromkeys(
-            ("images_per_second", "input_wait"), float("nan")
-        )
+        self._figures = {"images_per_second": math.nan, "input_wait": math.nan}
         self._waited = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
@@ -67,16 +60,11 @@ class Throughput(keras.callbacks.Callback):
 class Validation(keras.callbacks.Callback):
     """Adds `val_loss`, `val_top1_error` and `val_top5_error` to the logs.
 
-    Keras's own validation cannot leave out the padding of the last batch.
-
-    Args:
-        predictor: Predicts the validation split.
-        after_batch: Called after each of its batches.
+    Keras's validation cannot leave out the padding of the last batch.
+    `after_batch` is called after each batch of the validation split.
     """
 
-    def __init__(
-        self, predictor: SplitPredictor, after_batch: Callable[[], None]
-    ):
+    def __init__(self, predictor: SplitPredictor, after_batch: Callable):
         super().__init__()
         self.predictor = predictor
         self.after_batch = after_batch
@@ -100,13 +88,9 @@ class History(keras.callbacks.Callback):
         """Writes the epoch's row after those of earlier epochs."""
         rows = self.run_dir.read_history()
         rows = [row for row in rows if int(row["epoch"]) < epoch]
-        optimizer = self.model.optimizer
-        row = {
-            "epoch": epoch,
-            "step": int(optimizer.iterations.numpy()),
-            "learning_rate": optimizer.current_rate(),
-            **logs,
-        }
+        step = int(self.model.optimizer.iterations.numpy())
+        rate = self.model.optimizer.current_rate()
+        row = {"epoch": epoch, "step": step, "learning_rate": rate, **logs}
         rows.append({column: row[column] for column in HISTORY_COLUMNS})
         self.run_dir.write_history(rows)
 
@@ -139,11 +123,9 @@ class NonfiniteCheck(keras.callbacks.Callback):
 
 
 class StuckLoss(keras.callbacks.Callback):
-    """Warns once if the training loss stays at chance level.
+    """Warns once if the training loss stays at chance level, ln(num_classes).
 
-    Args:
-        num_classes: Chance level is the loss ln(num_classes).
-        patience: Steps for which the loss must be within 1 % of that.
+    That is, within 1 % of it for `patience` steps.
     """
 
     # Steps between checks, each of the mean loss since the last one.
@@ -158,7 +140,7 @@ class StuckLoss(keras.callbacks.Callback):
         self._start_epoch()
 
     def _start_epoch(self):
-        """Resets the sums, as Keras resets its mean of the loss."""
+        # As Keras resets its mean of the loss.
         self._batches, self._steps, self._sum = 0, 0, 0.0
 
     def on_train_batch_end(self, batch, logs=None):

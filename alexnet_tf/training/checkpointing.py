@@ -2,8 +2,7 @@
 
 Everything that training depends on is a variable (weights, momentum, learning
 rate, counters of random draws, metric totals), a function of the step (the
-data), or the state of an object with `get_state` and `set_state`, as JSON
-values.
+data), or the state of an object with `get_state` and `set_state`, in JSON.
 """
 
 import dataclasses
@@ -22,24 +21,17 @@ _TOTALS = "metric_sums/"
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is.
-
-    Args:
-        steps_per_epoch: Steps in an epoch.
-        step: Steps done.
-        epochs_done: Epochs done, including their validation.
-        stopped: Whether the plateau rule has ended training.
-        skipped: Steps left out because they made the weights nonfinite.
-        forced_rate: Learning rate last set by --override_learning_rate.
-        logs: Metrics of an epoch that only lacks its validation.
-    """
+    """How far a run is."""
 
     steps_per_epoch: int
-    step: int = 0
-    epochs_done: int = 0
-    stopped: bool = False
+    step: int = 0  # Steps done.
+    epochs_done: int = 0  # Epochs done, including their validation.
+    stopped: bool = False  # Whether the plateau rule has ended training.
+    # Steps left out because they made the weights nonfinite.
     skipped: list[int] = dataclasses.field(default_factory=list)
+    # Learning rate last set by --override_learning_rate.
     forced_rate: float | None = None
+    # Metrics of an epoch that only lacks its validation.
     logs: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
@@ -63,11 +55,10 @@ class Progress:
         start, stop = self.step, epoch * self.steps_per_epoch
         holes = sorted(n for n in self.skipped if start <= n < stop)
         starts = [start, *(hole + 1 for hole in holes)]
-        parts = map(range, starts, [*holes, stop])
-        return [part for part in parts if part]
+        return [part for part in map(range, starts, [*holes, stop]) if part]
 
     def get_state(self) -> dict:
-        """Returns everything but the setting."""
+        """Returns what changes during training."""
         state = dataclasses.asdict(self)
         del state["steps_per_epoch"]
         return state
@@ -120,12 +111,12 @@ class MetricTotals(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Restores the totals, after Keras has reset them."""
-        for name, replicas in self._variables().items() if self._saved else ():
-            saved = self._saved[name]
+        for name, saved in self._saved.items():
+            replicas = self._variables()[name]
             count = len(replicas) * self.workers.count
             if len(saved) != count:  # Other devices than before.
-                first = saved.sum(axis=0, keepdims=True)
-                saved = [*first, *([0 * first[0]] * (count - 1))]
+                total = saved.sum(axis=0)
+                saved = [total, *([0 * total] * (count - 1))]
             own = saved[len(replicas) * self.workers.index :]
             for replica, value in zip(replicas, own, strict=False):
                 replica.assign(value)
@@ -151,60 +142,33 @@ class MetricTotals(keras.callbacks.Callback):
         }
 
 
+@dataclasses.dataclass(eq=False)
 class Checkpointer(keras.callbacks.Callback):
-    """Saves the run after each epoch and every few steps.
+    """Saves the run; must come after the callbacks whose state it saves."""
 
-    Must come after the callbacks whose state it saves.
+    run_dir: RunDir
+    progress: Progress
+    totals: MetricTotals
+    workers: Workers
+    parts: dict  # Other objects with state, by name.
+    keep: int  # Newest checkpoints to keep besides the best one.
+    every_steps: int  # Steps between checkpoints within an epoch; 0 for none.
+    from_start: bool  # Whether to save before the first step, too.
 
-    Args:
-        run_dir: The run directory.
-        progress: The progress of the run.
-        totals: The metric totals.
-        workers: The processes of the run.
-        parts: Other objects with state, by name.
-        keep: Newest checkpoints to keep besides the best one.
-        every_steps: Steps between checkpoints within an epoch; 0 for none.
-        from_start: Whether to save before the first step, too.
-    """
-
-    def __init__(
-        self,
-        run_dir: RunDir,
-        progress: Progress,
-        totals: MetricTotals,
-        workers: Workers,
-        parts: dict,
-        *,
-        keep: int,
-        every_steps: int,
-        from_start: bool,
-    ):
+    def __post_init__(self):
         super().__init__()
-        self.run_dir = run_dir
-        self.progress = progress
-        self.totals = totals
-        self.workers = workers
-        self.parts = parts
-        self.keep = keep
-        self.every_steps = every_steps
-        self.from_start = from_start
         self._last_saved: tuple[int, int] | None = None
 
     def restore(self, model: keras.Model) -> Path | None:
-        """Restores the newest undamaged checkpoint.
+        """Restores and returns the newest undamaged checkpoint, if any.
 
-        Args:
-            model: The model, compiled, with its optimizer built.
-
-        Returns:
-            The checkpoint, None if the run has none.
+        The model must be compiled, with its optimizer built.
         """
         checkpoint = checkpoints.newest(self.run_dir.checkpoints)
         if checkpoint is None:
             return None
-        checkpoints.restore(
-            checkpoint, model.variables + model.optimizer.variables
-        )
+        variables = model.variables + model.optimizer.variables
+        checkpoints.restore(checkpoint, variables)
         state = checkpoints.read_state(checkpoint)
         self.progress.set_state(state)
         for name, part in self.parts.items():
@@ -229,16 +193,14 @@ class Checkpointer(keras.callbacks.Callback):
     def save(self, logs: dict | None = None) -> None:
         """Writes a checkpoint, unless one was just written.
 
-        Args:
-            logs: Metrics of a finished epoch.
+        `logs` are the metrics of an epoch that is finished.
         """
         now = (self.progress.step, self.progress.epochs_done)
         if now == self._last_saved:
             return
         self._last_saved = now
-        values = checkpoints.values_of(
-            self.model.variables + self.model.optimizer.variables
-        )
+        variables = self.model.variables + self.model.optimizer.variables
+        values = checkpoints.values_of(variables)
         if self.progress.steps_in_epoch and not self.progress.logs:
             values |= self.totals.values()
         if not self.workers.is_chief:
@@ -254,10 +216,7 @@ class Checkpointer(keras.callbacks.Callback):
 
 
 class StopOnRequest(keras.callbacks.Callback):
-    """Ends the process, after a checkpoint, once a stop is requested.
-
-    Must come after the `Checkpointer`.
-    """
+    """Ends the process, saved, once a stop is requested; the last callback."""
 
     def __init__(self, request: StopRequest, checkpointer: Checkpointer):
         super().__init__()

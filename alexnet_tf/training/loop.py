@@ -11,7 +11,7 @@ from alexnet_tf.distribution import iterators
 from alexnet_tf.distribution.workers import Workers
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.training.callbacks import NonfiniteError
-from alexnet_tf.training.checkpointing import Checkpointer, Progress
+from alexnet_tf.training.checkpointing import Checkpointer
 
 
 def fit_to_end(
@@ -28,17 +28,9 @@ def fit_to_end(
     """Trains until `epochs` epochs are done or the plateau rule stops.
 
     A step whose loss or gradient is not finite ends the run, or the run goes
-    back to its last checkpoint and leaves that batch out.
-
-    Args:
-        model: The compiled model.
-        make_batches: Returns the dataset of some steps.
-        callbacks: The callbacks, including those that keep `progress`.
-        epochs: Epochs of the whole run.
-        workers: The processes of the run.
-        checkpointer: Restores the run for a rollback.
-        record_batch: Writes down the examples of a step; returns a sentence.
-        max_rollbacks: Rollbacks allowed.
+    back to its last checkpoint and leaves that batch out. `make_batches`
+    returns the dataset of some steps; `record_batch` writes down the examples
+    of a step and returns a sentence about them.
     """
     iterators.keep_those_of_fit(model)
     progress = checkpointer.progress
@@ -56,14 +48,7 @@ def fit_to_end(
             _roll_back(model, checkpointer, record_batch, max_rollbacks, error)
 
 
-def _fit(
-    model: keras.Model,
-    make_batches: Callable[[range], tf.data.Dataset],
-    callbacks: Sequence[keras.callbacks.Callback],
-    progress: Progress,
-    last_epoch: int,
-    workers: Workers,
-) -> None:
+def _fit(model, make_batches, callbacks, progress, last_epoch, workers):
     steps = progress.steps_to(last_epoch)
     first, *others = map(make_batches, steps)
     for other in others:
@@ -104,8 +89,7 @@ def _roll_back(model, checkpointer, record_batch, max_rollbacks, error):
             advice = f"allow more than --max_rollbacks={max_rollbacks}"
         raise UserError(
             f"{cause}\nThe last good checkpoint is {good or 'none'}. Try a "
-            "lower --learning_rate with --override_learning_rate, or "
-            f"{advice}."
+            f"lower --learning_rate with --override_learning_rate, or {advice}."
         ) from error
     checkpointer.restore(model)
     progress.skip([*skipped, step])

@@ -26,17 +26,16 @@ class MomentumSGD(keras.optimizers.SGD):
     trust_coefficient times the rate.
 
     Args:
-        learning_rate: The rate; float.
+        learning_rate: The rate after the warm-up.
         momentum: Fraction of the last step that is kept, in [0, 1).
-        decay: The paper's weight decay, 0.0005; float.
+        decay: The paper's weight decay.
         decay_biases: Whether biases decay too.
         bias_learning_rate: Factor on the learning rate of biases.
         loss_scale: Factor on the loss, by which the gradients are divided
             again: those of float16 layers would be rounded to zero. (Keras's
             `loss_scale_factor` divides on the primary device.)
         trust_coefficient: 0 for plain gradient descent.
-        warmup_steps: Steps over which the rate grows linearly to
-            `learning_rate`.
+        warmup_steps: Steps of linear growth to `learning_rate`.
         **kwargs: As for `keras.optimizers.SGD`; `nesterov` has no effect.
 
     Reference:
@@ -78,25 +77,21 @@ class MomentumSGD(keras.optimizers.SGD):
         """
         super().build(variables)
         self._is_bias = [variable.name == "bias" for variable in variables]
-        self._squares = [self._make_square(variable) for variable in variables]
+        self._squares = []
+        strategy = tf.distribute.get_strategy()
+        for variable in variables:
+            name = f"{variable.path.replace('/', '_')}_gradient_square"
+            with strategy.extended.colocate_vars_with(variable.value):
+                self._squares.append(self.add_variable((), name=name))
         # Compiled: it is called after each step.
         self._norm = tf.function(
             lambda: tf.sqrt(tf.add_n([s.value for s in self._squares]))
         )
 
-    def _make_square(self, variable):
-        """Creates a scalar on the devices of a variable."""
-        strategy = tf.distribute.get_strategy()
-        with strategy.extended.colocate_vars_with(variable.value):
-            return self.add_variable(
-                (), name=f"{variable.path.replace('/', '_')}_gradient_square"
-            )
-
     def gradient_norm(self) -> float:
-        """Returns the norm of the last gradient of the mean loss.
+        """Returns the norm of the last gradient of the mean loss, all weights.
 
-        It covers all weights, without decay, and is not finite if any part of
-        the gradient is not.
+        Without decay; not finite if any part of the gradient is not.
         """
         return float(self._norm())
 
@@ -104,9 +99,7 @@ class MomentumSGD(keras.optimizers.SGD):
         """Returns the loss that Keras differentiates."""
         return loss * self.loss_scale
 
-    def update_step(
-        self, gradient: tf.Tensor, variable: tf.Variable, learning_rate
-    ) -> None:
+    def update_step(self, gradient, variable: tf.Variable, learning_rate):
         """Updates `variable`."""
         index = self._get_variable_index(variable)
         if self.loss_scale != 1:
@@ -129,10 +122,9 @@ class MomentumSGD(keras.optimizers.SGD):
         # that the first one divides by it.
         v = self.momentums[index].value.handle
         if decay:
+            alpha = learning_rate * decay / self.momentum
             tf.raw_ops.ResourceApplyGradientDescent(
-                var=v,
-                alpha=learning_rate * decay / self.momentum,
-                delta=variable,
+                var=v, alpha=alpha, delta=variable
             )
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
@@ -147,14 +139,12 @@ class MomentumSGD(keras.optimizers.SGD):
         return float(self.learning_rate.numpy() * self._warmup_factor())
 
     def _warmup_factor(self):
-        """Returns the fraction of the learning rate for the next step."""
         if not self.warmup_steps:
             return 1.0
         step = tf.cast(self.iterations.value, tf.float32) + 1
         return tf.minimum(step / self.warmup_steps, 1.0)
 
     def _lars_factor(self, index, variable, gradient_norm):
-        """Returns LARS's factor on the learning rate."""
         if self._is_bias[index]:
             return self.trust_coefficient
         norm = tf.norm(variable)
@@ -168,9 +158,9 @@ class MomentumSGD(keras.optimizers.SGD):
         Overrides a private method of Keras, which sums them in one call that
         TensorFlow places, with all its inputs, on the primary device.
         """
-        if tf.distribute.get_replica_context() is None:
-            return list(grads_and_vars)
         pairs = list(grads_and_vars)
+        if tf.distribute.get_replica_context() is None:
+            return pairs
         indices_on = collections.defaultdict(list)
         # In the order of the variables, the same on all replicas; the order of
         # names is not: GPU:10 comes before GPU:9.
@@ -178,10 +168,9 @@ class MomentumSGD(keras.optimizers.SGD):
             indices_on[gradient.device].append(index)
         summed = [None] * len(pairs)
         for device, indices in indices_on.items():
+            part = [pairs[index] for index in indices]
             with tf.device(device):
-                sums = super()._all_reduce_sum_gradients(
-                    [pairs[index] for index in indices]
-                )
+                sums = super()._all_reduce_sum_gradients(part)
             for index, pair in zip(indices, sums, strict=True):
                 summed[index] = pair
         return summed

@@ -11,32 +11,19 @@ import math
 
 import keras
 
-
-class Verdict(enum.Enum):
-    """What an epoch's validation error means for the next epoch."""
-
-    CONTINUE = "continue"
-    DROP = "drop"
-    STOP = "stop"
+# What an epoch's validation error means for the next epoch.
+Verdict = enum.Enum("Verdict", ["CONTINUE", "DROP", "STOP"])
 
 
 @dataclasses.dataclass
 class PlateauRule:
-    """Decides when the learning rate drops, without Keras.
+    """Decides when the learning rate drops, without Keras."""
 
-    Args:
-        patience: Epochs without a new lowest error that make a plateau.
-        max_drops: Drops allowed; the plateau after the last one ends training.
-        best: Lowest error so far, in [0, 1].
-        wait: Epochs since `best` or the last drop.
-        drops: Drops so far.
-    """
-
-    patience: int
-    max_drops: int
-    best: float = math.inf
-    wait: int = 0
-    drops: int = 0
+    patience: int  # Epochs without a new lowest error that make a plateau.
+    max_drops: int  # Drops allowed; one more plateau ends training.
+    best: float = math.inf  # Lowest error so far, in [0, 1].
+    wait: int = 0  # Epochs since `best` or the last drop.
+    drops: int = 0  # Drops so far.
 
     def update(self, error: float) -> Verdict:
         """Takes an epoch's error; NaN never counts as an improvement."""
@@ -57,17 +44,12 @@ class PlateauRule:
 
     def set_state(self, state: dict) -> None:
         """Restores what `get_state` returned."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.best, self.wait = state["best"], state["wait"]
+        self.drops = state["drops"]
 
 
 class PlateauSchedule(keras.callbacks.Callback):
-    """Applies a `PlateauRule` to the validation top-1 error of each epoch.
-
-    Args:
-        rule: The rule.
-        factor: A drop divides the learning rate by this.
-    """
+    """Applies a rule to each epoch's validation error; divides by `factor`."""
 
     def __init__(self, rule: PlateauRule, factor: float):
         super().__init__()
@@ -76,21 +58,19 @@ class PlateauSchedule(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Drops the learning rate or ends training, and prints why."""
-        verdict = self.rule.update(logs["val_top1_error"])
-        if verdict is Verdict.CONTINUE:
-            return
+        rule = self.rule
+        verdict = rule.update(logs["val_top1_error"])
         reason = (
-            f"{self.rule.patience} epochs without a validation top-1 error "
-            f"below {self.rule.best:.4f}"
+            f"{rule.patience} epochs without a validation top-1 error below "
+            f"{rule.best:.4f}"
         )
         if verdict is Verdict.STOP:
             print(f"Training ends: {reason} at the lowest learning rate.")
             self.model.stop_training = True
-            return
-        optimizer = self.model.optimizer
-        old = float(optimizer.learning_rate.numpy())
-        optimizer.learning_rate = old / self.factor
-        print(
-            f"Learning rate {old:g} -> {old / self.factor:g} (drop "
-            f"{self.rule.drops} of {self.rule.max_drops}): {reason}."
-        )
+        elif verdict is Verdict.DROP:
+            optimizer = self.model.optimizer
+            old = float(optimizer.learning_rate.numpy())
+            new = old / self.factor
+            optimizer.learning_rate = new
+            drop = f"drop {rule.drops} of {rule.max_drops}"
+            print(f"Learning rate {old:g} -> {new:g} ({drop}): {reason}.")

@@ -15,13 +15,14 @@ from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import RunDir, describe_environment
 from alexnet_tf.training.checkpointing import Progress
 
-# Settings that must not change, except for where the data are and how many of
-# them may be bad.
+_RECIPE = {field.name for field in dataclasses.fields(Training)} | {"precision"}
 _FIXED = {
     field.name
     for group in (Data, Network)
     for field in dataclasses.fields(group)
-} - {"data_dir", "max_bad_fraction"} | {"batch_size", "freeze", "seed"}
+} | {"batch_size", "freeze", "seed"}
+# Where the data are, and how many of them may be bad.
+_FIXED -= {"data_dir", "max_bad_fraction"}
 # Settings with a rule of their own: `settle_learning_rate`; and a resumed run
 # has weights.
 _SETTLED = {"learning_rate", "base_batch_size", "init_from"}
@@ -30,10 +31,9 @@ _HARMLESS = {"git_commit"}
 
 
 def check_settings(config: Config, run_dir: RunDir) -> Config | None:
-    """Checks the settings of a run that is started again.
+    """Returns the settings of a run's last start, None if there was none.
 
-    Returns:
-        The settings of its last start, None if there was none.
+    `config` must not change those that are fixed.
     """
     if not run_dir.flags.exists():
         return None
@@ -58,15 +58,9 @@ def write_settings(
 ) -> None:
     """Writes flags.cfg and environment.json, and prints what has changed.
 
-    Args:
-        config: The settings.
-        run_dir: The run directory.
-        replicas: Names of the devices of each replica.
-        train_examples: Size of the training split.
-        previous: The settings of the last start.
+    `replicas` are the names of each replica's devices.
     """
-    recipe = {field.name for field in dataclasses.fields(Training)}
-    for name in sorted((recipe | {"precision"}) - _FIXED - _SETTLED):
+    for name in sorted(_RECIPE - _FIXED - _SETTLED):
         before, now = getattr(previous or config, name), getattr(config, name)
         if before != now:
             print(f"--{name} was {before}; the run continues with {now}.")
@@ -86,39 +80,29 @@ def write_settings(
 def settle_learning_rate(
     config: Config, previous: Config, model: keras.Model, progress: Progress
 ) -> Config:
-    """Keeps the learning rate of a resumed run, or forces another.
+    """Keeps the learning rate of a restored run, or forces another.
 
     The same rate is forced only once, so that repeating a command does not
-    set the run back to it.
-
-    Args:
-        config: The settings.
-        previous: The settings of the last start.
-        model: The model, restored from its checkpoint.
-        progress: Records the forced rate.
-
-    Returns:
-        `config` with the learning rate that applies.
+    set the run back to it. Returns `config` with the rate that applies.
     """
     reached = float(model.optimizer.learning_rate.numpy())
     new = config.full_learning_rate
-    if config.override_learning_rate and progress.forced_rate != new:
-        model.optimizer.learning_rate = new
-        progress.forced_rate = new
-        print(
-            f"Learning rate {reached:g} -> {new:g}: --override_learning_rate."
-        )
-    elif (
-        not config.override_learning_rate and new != previous.full_learning_rate
-    ):
-        print(
-            f"Learning rate {reached:g}, which the run has reached, instead "
-            f"of {new:g} from --learning_rate={config.learning_rate:g}; "
-            "--override_learning_rate forces that."
-        )
-        return dataclasses.replace(
-            config,
-            learning_rate=previous.learning_rate,
-            base_batch_size=previous.base_batch_size,
-        )
-    return config
+    if config.override_learning_rate:
+        if progress.forced_rate != new:
+            model.optimizer.learning_rate = new
+            progress.forced_rate = new
+            change = f"Learning rate {reached:g} -> {new:g}"
+            print(f"{change}: --override_learning_rate.")
+        return config
+    if new == previous.full_learning_rate:
+        return config
+    print(
+        f"Learning rate {reached:g}, which the run has reached, instead of "
+        f"{new:g} from --learning_rate={config.learning_rate:g}; "
+        "--override_learning_rate forces that."
+    )
+    return dataclasses.replace(
+        config,
+        learning_rate=previous.learning_rate,
+        base_batch_size=previous.base_batch_size,
+    )

@@ -24,10 +24,8 @@ def ending_on_signals() -> Iterator[None]:
 class StopRequest:
     """A request to stop, checked by the training loop after each step.
 
-    Args:
-        total: Sums a number over all workers of the run, which must call
-            `is_made` equally often; a signal to one stops all of them a few
-            steps later.
+    `total` sums a number over all workers of the run, which must call `is_made`
+    equally often; a signal to one stops all of them a few steps later.
     """
 
     # Calls between sums over the workers, which take time.
@@ -74,7 +72,7 @@ def _code(number):
 
 
 @contextlib.contextmanager
-def _handling(handler: Callable) -> Iterator[None]:
+def _handling(handler):
     before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield

@@ -1,7 +1,6 @@
 """TensorBoard: curves, images, the graph, settings and a profile."""
 
 import re
-from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -45,23 +44,14 @@ class TensorBoard(keras.callbacks.Callback):
     At the start: some training images, the graph of the network, and the
     settings (HPARAMS). After each epoch: its row of history.csv, so that
     `History` must come first, and conv1's kernels. (Keras's callback puts each
-    curve into a group of its own and writes none of the rest.)
+    curve into a separate group and writes none of the rest.)
 
-    Args:
-        run_dir: The run directory.
-        batches: Training batches; images of the first one are shown as the
-            network sees them, after cropping, mirroring and color noise.
-        settings: All settings by name.
-        profile_steps: Steps to trace for the profiler; 0 for none.
+    Images of the first of `batches` are shown as the network sees them, after
+    cropping, mirroring and color noise. The profiler traces `profile_steps`.
     """
 
     def __init__(
-        self,
-        run_dir: RunDir,
-        batches: tf.data.Dataset,
-        *,
-        settings: Mapping[str, int | float | str | bool],
-        profile_steps: int,
+        self, run_dir: RunDir, batches, *, settings: dict, profile_steps: int
     ):
         super().__init__()
         self.run_dir = run_dir
@@ -83,13 +73,10 @@ class TensorBoard(keras.callbacks.Callback):
         with self.writers["."].as_default(step=0):
             tf.summary.image("training_images", self._training_images()[None])
             tf.summary.graph(self._graph())
-            hparams.hparams_config(
-                hparams=[hparams.HParam(name) for name in self.settings],
-                metrics=[
-                    hparams.Metric(tag, group="validation")
-                    for tag in _SCALARS["validation"].values()
-                ],
-            )
+            parameters = [hparams.HParam(name) for name in self.settings]
+            tags = _SCALARS["validation"].values()
+            metrics = [hparams.Metric(t, group="validation") for t in tags]
+            hparams.hparams_config(hparams=parameters, metrics=metrics)
             hparams.hparams(self.settings, trial_id=self.run_dir.path.name)
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -110,8 +97,8 @@ class TensorBoard(keras.callbacks.Callback):
         with self.writers["."].as_default(step=epoch):
             for tower, sheet in enumerate(kernel_sheets(self.model)):
                 # Enlarged, or TensorBoard blurs the pixels.
-                sheet = np.kron(sheet, np.ones((4, 4, 1)))
-                tf.summary.image(f"conv1_kernels/tower{tower}", sheet[None])
+                sheet = np.kron(sheet, np.ones((4, 4, 1)))[None]
+                tf.summary.image(f"conv1_kernels/tower{tower}", sheet)
         for writer in self.writers.values():
             writer.flush()
 
@@ -128,10 +115,9 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _graph(self):
         """Returns the graph of a prediction, grouped by layer."""
-        shape = (None, *self.model.input.shape[1:])
         predict = tf.function(lambda images: self.model(images, training=False))
-        traced = predict.get_concrete_function(tf.TensorSpec(shape, tf.uint8))
-        graph = traced.graph.as_graph_def()
+        images = tf.TensorSpec((None, *self.model.input.shape[1:]), tf.uint8)
+        graph = predict.get_concrete_function(images).graph.as_graph_def()
         for node in graph.node:
             node.name = _by_layer(node.name)
             node.input[:] = map(_by_layer, node.input)
@@ -144,11 +130,9 @@ class TensorBoard(keras.callbacks.Callback):
         # A copy: the state of the network's random draws must not change.
         layer = type(layer).from_config(layer.get_config())
         seen = layer(images[: _SIDE**2], training=True).numpy() + layer.mean
-        blank = np.full((_SIDE**2 - len(seen), *seen.shape[1:]), 255.0)
-        grid = np.concatenate([seen, blank]).reshape(
-            _SIDE, _SIDE, *seen.shape[1:]
-        )
-        rows = [np.concatenate(list(row), axis=1) for row in grid]
+        grid = np.full((_SIDE**2, *seen.shape[1:]), 255.0)
+        grid[: len(seen)] = seen
+        rows = [np.concatenate(row, axis=1) for row in np.split(grid, _SIDE)]
         return np.clip(np.concatenate(rows) / 255, 0, 1)
 
 

@@ -20,19 +20,11 @@ _FLOAT16_SCALE = 1024.0
 
 
 def build_trainer(
-    config: Config,
-    info: DatasetInfo,
-    devices: Devices,
-    *,
-    steps_per_epoch: int = 0,
+    config: Config, info: DatasetInfo, devices: Devices, *, steps_per_epoch=0
 ) -> keras.Model:
     """Builds and compiles the network for the devices of a run.
 
-    Args:
-        config: The settings.
-        info: Classes and statistics of the data set.
-        devices: The devices.
-        steps_per_epoch: Steps of an epoch, for --warmup_epochs.
+    `steps_per_epoch` is for --warmup_epochs.
     """
     with devices.strategy.scope():
         model = build_network(

@@ -16,7 +16,12 @@ from pathlib import Path
 import pytest
 
 from alexnet_tf.config.commands import find_command
-from alexnet_tf.config.flags import Config, check_flags, parse
+from alexnet_tf.config.flags import (
+    FORMER_NAMES,
+    Config,
+    check_flags,
+    parse,
+)
 from alexnet_tf.main import main
 
 
@@ -168,7 +173,8 @@ def test_command_lines_are_valid(path, arguments):
 def known_flags():
     names = {"help", "flagfile", *FOREIGN_FLAGS}
     for field in dataclasses.fields(Config):
-        spellings = {field.name, field.metadata["setting"].alias} - {""}
+        former = {old for old, n in FORMER_NAMES.items() if n == field.name}
+        spellings = {field.name, *former}
         names |= spellings
         if field.type is bool:
             names |= {f"no{spelling}" for spelling in spellings}
