@@ -48,33 +48,30 @@ def assert_equal(some, others):
         np.testing.assert_array_equal(labels, labels_2)
 
 
-def join_shards(split, steps, num_shards, **changed):
-    shards = [
-        batches(split, steps, shard=(index, num_shards), **changed)
-        for index in range(num_shards)
-    ]
-    return [
-        tuple(np.concatenate(arrays) for arrays in zip(*step, strict=True))
-        for step in zip(*shards, strict=True)
-    ]
-
-
-def test_shards_are_those_of_the_whole_batch(split, twelve, monkeypatch):
-    monkeypatch.setattr(shuffling, "_ROWS", 10)
-    assert_equal(twelve[1:7], join_shards(split, range(1, 7), 2))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rows", [128, 10])
-@pytest.mark.parametrize(("batch_size", "num_shards"), [(50, 2), (90, 3)])
-def test_shards_of_several_sizes_are_those_of_the_whole_batch(
+@pytest.mark.parametrize(
+    ("batch_size", "num_shards", "rows"),
+    [
+        (50, 2, 10),
+        pytest.param(50, 2, 128, marks=pytest.mark.slow),
+        pytest.param(90, 3, 10, marks=pytest.mark.slow),
+        pytest.param(90, 3, 128, marks=pytest.mark.slow),
+    ],
+)
+def test_shards_are_those_of_the_whole_batch(
     split, batch_size, num_shards, rows, monkeypatch
 ):
     steps = range(1, 7)  # Of several epochs.
     assert split.count // batch_size < 7
     whole = batches(split, steps, batch_size=batch_size)
     monkeypatch.setattr(shuffling, "_ROWS", rows)
-    joined = join_shards(split, steps, num_shards, batch_size=batch_size)
+    shards = [
+        batches(split, steps, batch_size=batch_size, shard=(index, num_shards))
+        for index in range(num_shards)
+    ]
+    joined = [
+        tuple(np.concatenate(arrays) for arrays in zip(*step, strict=True))
+        for step in zip(*shards, strict=True)
+    ]
     assert_equal(whole, joined)
 
 
@@ -114,16 +111,6 @@ def test_a_start_decodes_nothing_of_the_steps_before(split, twelve):
     counting = dataclasses.replace(split, load=counting_load)
     assert_equal(batches(counting, range(6, 8)), twelve[6:8])
     assert len(set(decoded)) == 100
-
-
-def test_labels_of_epochs_and_seeds_differ(split, twelve):
-    for others in (twelve[4:8], batches(split, range(4), seed=2)):
-        assert any(
-            np.any(labels != labels_2)
-            for (_, labels), (_, labels_2) in zip(
-                twelve[:4], others, strict=True
-            )
-        )
 
 
 def test_an_epoch_without_augmentation_has_the_images_of_evaluation(split):
