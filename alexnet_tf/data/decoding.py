@@ -20,13 +20,9 @@ from alexnet_tf.config.data import Geometry
 def decode_patch(
     encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
 ) -> tf.Tensor:
-    """Decodes one patch of an image.
+    """Decodes the patch at an offset (down, right) in the central square.
 
-    Args:
-        encoded: The image.
-        offset: Place (down, right) of the patch in the central square, from 0
-            to `geometry.offsets` - 1 [pixels].
-        geometry: The sizes.
+    Offsets are from 0 to `geometry.offsets` - 1 [pixels].
     """
 
     def from_other_format():
@@ -75,17 +71,10 @@ def decode_square_patch(
 
 
 def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
-    """Decodes a whole image and rescales it to the square.
+    """Decodes a whole image and rescales it to uint8 (size, size, 3).
 
     Unlike `decode_patch` it reads a file to its end, so that a truncated one
-    always is an error.
-
-    Args:
-        encoded: The image.
-        geometry: The sizes; a patch is the whole square.
-
-    Returns:
-        uint8 (image_size, image_size, 3).
+    always is an error. `geometry` has the whole square as its patch.
     """
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     square = _cut_out(image, (0, 0), geometry)
@@ -97,14 +86,9 @@ def ten_patches(
 ) -> tf.Tensor:
     """Decodes the patches that a prediction is averaged over (Sec. 4.1).
 
-    Args:
-        encoded: The image.
-        geometry: The sizes.
-        decode: `decode_patch`, or one of its faster substitutes.
-
-    Returns:
-        uint8 (10, crop_size, crop_size, 3): the center, the four corners, and
-        their mirror images in the same order.
+    Returns them as uint8 (10, crop_size, crop_size, 3): the center, the four
+    corners, and their mirror images in the same order. `decode` is
+    `decode_patch` or one of its faster substitutes.
     """
     offsets = [geometry.center, *geometry.corners]
     patches = tf.stack([decode(encoded, o, geometry) for o in offsets])
@@ -119,8 +103,8 @@ def draw_places(
     Args:
         count: Number of patches.
         geometry: The sizes.
-        crop: Whether offsets are random; if not, patches are center ones.
-        flip: Whether to mirror half of them.
+        crop: Whether offsets are random; if not, they are the center's.
+        flip: Whether to mirror half of the patches.
         seed: int64 (2,); the draws are a function of it.
 
     Returns:

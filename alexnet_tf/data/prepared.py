@@ -96,18 +96,10 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
     rows = [row for table in tables for row in table]
     names = np.array([row["name"] for row in rows])
     labels = np.array([row["label"] for row in rows], np.int64)
+    lengths = [np.array([r["bytes"] for r in t], np.int64) for t in tables]
     arrays = [np.load(file, mmap_mode="r") for file in files]
     is_raw = manifest["encoding"] == "raw"
-    if is_raw:
-        images = RawShards(arrays)
-    else:
-        images = JpegShards(
-            arrays,
-            [
-                np.array([row["bytes"] for row in table], np.int64)
-                for table in tables
-            ],
-        )
+    images = RawShards(arrays) if is_raw else JpegShards(arrays, lengths)
 
     def fetch(indices):
         example = {
@@ -129,21 +121,21 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
 
 
 class JpegShards:
-    """The images of a split as JPEG files.
+    """The JPEG files of a split.
 
     Args:
-        shards: Bytes of the images one after another, uint8 (n,).
-        lengths: Bytes of each image of a shard, int64 (images,).
+        shards: Each the bytes of some files, one after another, uint8 (bytes,).
+        lengths: For each shard the bytes of each file, int64 (files,).
     """
 
     def __init__(self, shards: list[np.ndarray], lengths: list[np.ndarray]):
         self.shards = shards
-        self.shard_of = _shard_of([len(images) for images in lengths])
+        self.shard_of = _shard_of(lengths)
         self.lengths = np.concatenate(lengths)
-        self.ends = np.concatenate([np.cumsum(images) for images in lengths])
+        self.ends = np.concatenate([np.cumsum(each) for each in lengths])
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
-        """Returns the files of n images, string (n,)."""
+        """Returns files, string (n,)."""
         files = tf.numpy_function(self._read, [indices], tf.string)
         return tf.ensure_shape(files, indices.shape)
 
@@ -162,32 +154,19 @@ class JpegShards:
 
 
 class RawShards:
-    """The decoded images of a split, of which patches are read.
+    """The decoded images of a split.
 
     Args:
-        shards: uint8 (n, image_size, image_size, 3).
+        shards: Each some images, uint8 (images, image_size, image_size, 3).
     """
 
     def __init__(self, shards: list[np.ndarray]):
         self.shards = shards
-        self.shard_of = _shard_of([len(shard) for shard in shards])
+        self.shard_of = _shard_of(shards)
         self.row_of = np.concatenate([np.arange(len(s)) for s in shards])
 
-    def read(
-        self,
-        indices: tf.Tensor,
-        offsets: tf.Tensor,
-        mirrored: tf.Tensor,
-        size: int,
-    ) -> tf.Tensor:
-        """Returns patches of n images, uint8 (n, size, size, 3).
-
-        Args:
-            indices: Indices of the images, (n,).
-            offsets: Places (down, right) of the patches, (n, 2) [pixels].
-            mirrored: Whether to mirror them, bool (n,).
-            size: Side of a patch [pixels].
-        """
+    def read(self, indices, offsets, mirrored, size: int) -> tf.Tensor:
+        """Returns patches, uint8 (n, size, size, 3), see `Examples.cut`."""
         patches = tf.numpy_function(
             self._read, [indices, offsets, mirrored, size], tf.uint8
         )
@@ -213,9 +192,9 @@ class RawShards:
         return patches
 
 
-def _shard_of(counts):
-    """Returns the number of the shard that each image is in."""
-    return np.repeat(np.arange(len(counts)), counts)
+def _shard_of(parts):
+    """Returns for each row of some arrays the number of its array."""
+    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def check_files(directory: Path, shards: list[dict]) -> None:
@@ -304,7 +283,7 @@ def _write_shard(file, images, rows):
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for (name, label), image in zip(rows, images, strict=True):
-        length = len(image) if isinstance(image, bytes) else image.nbytes
+        length = memoryview(image).nbytes
         writer.writerow((name.decode(errors="replace"), label, length))
     if images and isinstance(images[0], bytes):
         images = np.frombuffer(b"".join(images), np.uint8)

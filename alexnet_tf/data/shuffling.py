@@ -44,28 +44,29 @@ def shuffled_rows(
     # Chunks are numbered like the steps, over all shards.
     numbers = range(steps.start * per_batch, steps.stop * per_batch)
     if examples.fetch:
-        chunks = _index_chunks(examples, chunk_size, numbers, per_epoch, seed)
+        chunks = _indexed_chunks(examples, chunk_size, numbers, per_epoch, seed)
     else:
-        chunks = _record_chunks(
+        chunks = _buffered_chunks(
             examples, chunk_size, numbers, per_epoch, seed, shuffle_buffer
         )
 
-    def is_in_shard(number, rows):
+    def is_in_shard(number, _):
         return number % per_batch // per_shard == shard_index
 
-    def complete(number, rows):
+    def complete(number, indices_or_rows):
         step, chunk_of_batch = number // per_batch, number % per_batch
         first = chunk_of_batch * chunk_size
         positions = first + tf.range(chunk_size, dtype=tf.int64)
+        rows = indices_or_rows
         if examples.fetch:
-            rows = examples.fetch(rows)
+            rows = examples.fetch(indices_or_rows)
         return _seeds(seed, step), positions, rows
 
     return chunks.filter(is_in_shard).map(complete, num_parallel_calls=CORES)
 
 
-def _index_chunks(examples, chunk_size, numbers, per_epoch, seed):
-    """Returns chunks' numbers and the indices of their examples."""
+def _indexed_chunks(examples, chunk_size, numbers, per_epoch, seed):
+    """Returns (number, indices) of chunks of a split with random access."""
 
     def add_indices(number):
         epoch, chunk_of_epoch = number // per_epoch, number % per_epoch
@@ -79,10 +80,10 @@ def _index_chunks(examples, chunk_size, numbers, per_epoch, seed):
     return tf.data.Dataset.range(numbers.start, numbers.stop).map(add_indices)
 
 
-def _record_chunks(
+def _buffered_chunks(
     examples, chunk_size, numbers, per_epoch, seed, shuffle_buffer
 ):
-    """Returns chunks' numbers and their examples, read through a buffer."""
+    """Returns (number, rows) of chunks, shuffled in a buffer."""
 
     def read_epoch(epoch):
         first = epoch * per_epoch
@@ -101,8 +102,10 @@ def _record_chunks(
             .enumerate(start)
         )
 
-    first, last = numbers.start // per_epoch, -(-numbers.stop // per_epoch)
-    return tf.data.Dataset.range(first, last).flat_map(read_epoch)
+    epochs = tf.data.Dataset.range(
+        numbers.start // per_epoch, -(-numbers.stop // per_epoch)
+    )
+    return epochs.flat_map(read_epoch)
 
 
 def _seeds(seed, number):

@@ -26,7 +26,7 @@ def smooth_image(height, width):
 
 
 def slow_patch(image, offset, squash=False):
-    """The paper's words, step by step: rescale, central square, crop."""
+    """The paper's steps one by one: rescale, central square, crop."""
     height, width = image.shape[:2]
     scale = 256 / min(height, width)
     size = (round(height * scale), round(width * scale))
@@ -41,15 +41,15 @@ def slow_patch(image, offset, squash=False):
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("offset", [(0, 0), (16, 16), (32, 32), (5, 27)])
 @pytest.mark.parametrize("size", [(375, 500), (500, 375), (256, 256)])
-def test_a_patch_is_what_the_paper_says_it_is(size, offset, squash):
+def test_a_patch_is_the_papers(size, offset, squash):
     image = smooth_image(*size)
     encoded = tf.io.encode_jpeg(image, quality=100)
     patch = decode_patch(encoded, offset, Geometry(256, 224, squash))
     assert patch.shape == (224, 224, 3) and patch.dtype == tf.uint8
     whole = tf.io.decode_jpeg(encoded).numpy()
     difference = patch.numpy() - slow_patch(whole, offset, squash)
-    # Red and green grow by about one level a pixel: the grid lies at most
-    # about half a pixel elsewhere.
+    # Red and green grow by about one level a pixel: the grids differ by half
+    # a pixel at most.
     assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7
     assert np.abs(difference).max() < 5
 
@@ -103,7 +103,7 @@ def test_a_mirrored_patch_is_mirrored():
 
 
 @pytest.mark.parametrize("size", [(256, 300), (200, 240), (500, 460)])
-def test_both_decoders_make_the_same_patch(size):
+def test_both_decoders_give_the_same_patch(size):
     encoded = tf.io.encode_jpeg(smooth_image(*size))
     for offset in ((0, 0), (16, 16), (32, 5)):
         np.testing.assert_array_equal(
@@ -129,13 +129,13 @@ def test_a_stored_square_needs_no_rescaling():
         b"",
     ],
 )
-def test_what_is_not_usual_is_left_to_the_other_decoder(encoded):
+def test_the_fast_decoder_rejects_unusual_files(encoded):
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode_usual_patch(encoded, (0, 0), PAPER)
 
 
 def test_ten_patches_are_center_and_corners_and_their_mirror_images():
-    # A pixel's color tells its place.
+    # A pixel's color is its place.
     y, x = np.mgrid[0:256, 0:256]
     image = np.stack((y, x, 0 * x), axis=-1).astype(np.uint8)
     patches = ten_patches(tf.io.encode_png(image), PAPER).numpy()
@@ -160,7 +160,7 @@ def test_all_places_of_the_patch_are_drawn():
     }
 
 
-def test_color_noise_has_the_size_that_each_reading_gives_it():
+def test_the_size_of_color_noise_depends_on_the_reading():
     # ImageNet's components: standard deviations of RGB in 0..255.
     stddevs = np.array([19.72, 37.09, 121.78])
     covariance = np.diag(stddevs**2)

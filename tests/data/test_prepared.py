@@ -1,4 +1,4 @@
-"""Prepared sets: what is in them, killed, damaged, and trained on."""
+"""Prepared sets: their contents, interruption, damage, and training."""
 
 import json
 import shutil
@@ -16,11 +16,13 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import parse
 from alexnet_tf.data import pipeline, splits, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
+from alexnet_tf.data.prepared import JpegShards, RawShards
 from alexnet_tf.main import main
-from tests.data.test_bad_examples import GOOD, GREY, NO_IMAGE, in_a_folder
+from tests.data.image_files import GOOD, GRAY, NO_IMAGE, write_folder
 from tests.support import TINY
 
 GEOMETRY = Geometry(72, 64)
+SIZES = ("--image_size=72", "--crop_size=64")
 
 
 def prepare(directory, dataset, *flags):
@@ -29,8 +31,7 @@ def prepare(directory, dataset, *flags):
             "prepare",
             f"--dataset={dataset}",
             f"--prepared_dir={directory}",
-            "--image_size=72",
-            "--crop_size=64",
+            *SIZES,
             *flags,
         ]
     )
@@ -41,8 +42,7 @@ def open_prepared(directory, dataset, split, *flags):
         [
             f"--dataset={dataset}",
             f"--prepared_dir={directory}",
-            "--image_size=72",
-            "--crop_size=64",
+            *SIZES,
             *flags,
         ]
     )
@@ -51,7 +51,7 @@ def open_prepared(directory, dataset, split, *flags):
 
 @pytest.fixture(scope="module")
 def prepared_sets(tmp_path_factory, data_dir):
-    """shapes/tiny, prepared in both ways."""
+    """shapes/tiny, prepared in both formats."""
     root = tmp_path_factory.mktemp("prepared")
     for encoding in ("jpeg", "raw"):
         flags = (f"--prepared_format={encoding}", f"--data_dir={data_dir}")
@@ -80,15 +80,22 @@ def evaluation_images(split, tmp_path, **changed):
     return images.astype(float), labels
 
 
-@pytest.mark.parametrize("ten_crops", [False, True])
+@pytest.mark.parametrize(
+    ("name", "count", "ten_crops"),
+    [("train", 240, False), ("validation", 60, True)],
+)
 def test_both_formats_have_the_patches_of_the_data_set(
-    prepared_sets, data_dir, tmp_path, ten_crops
+    prepared_sets, data_dir, tmp_path, name, count, ten_crops
 ):
-    source = tfds_source.open_split("shapes/tiny", "train", data_dir=data_dir)
+    source = tfds_source.open_split("shapes/tiny", name, data_dir=data_dir)
     expected, labels = evaluation_images(source, tmp_path, ten_crops=ten_crops)
     for encoding in ("raw", "jpeg"):
-        split = open_prepared(prepared_sets / encoding, "shapes/tiny", "train")
-        assert split.count == 240
+        split = open_prepared(
+            prepared_sets / encoding,
+            "shapes/tiny",
+            "" if name == "validation" else name,
+        )
+        assert split.squares and split.count == count
         assert split.class_names == source.class_names
         found, found_labels = evaluation_images(
             split, tmp_path, ten_crops=ten_crops
@@ -100,11 +107,13 @@ def test_both_formats_have_the_patches_of_the_data_set(
 
 def test_squashed_images_are_prepared_squashed(data_dir, tmp_path):
     flags = ("--resize=squash", "--prepared_format=raw")
-    target, dataset = tmp_path / "set", "shapes/tiny"
-    assert prepare(target, dataset, *flags, f"--data_dir={data_dir}") == 0
-    split = open_prepared(target, dataset, "train", flags[0])
+    target, dataset, part = tmp_path / "set", "shapes/tiny", "train[:48]"
+    flags += (f"--train_split={part}", f"--data_dir={data_dir}")
+    assert prepare(target, dataset, *flags) == 0
+    split = open_prepared(target, dataset, part, *flags)
+    assert split.squares and split.count == 48
     found, _ = evaluation_images(split, tmp_path)
-    source = tfds_source.open_split(dataset, "train", data_dir=data_dir)
+    source = tfds_source.open_split(dataset, part, data_dir=data_dir)
     apart = [
         np.abs(evaluation_images(source, tmp_path, geometry=g)[0] - found)
         for g in (Geometry(72, 64, squash=True), GEOMETRY)
@@ -112,7 +121,7 @@ def test_squashed_images_are_prepared_squashed(data_dir, tmp_path):
     assert apart[0].mean() < 6 and apart[1].mean() > 2 * apart[0].mean()
 
 
-def test_sets_from_before_there_was_a_choice_are_read(prepared_sets, tmp_path):
+def test_sets_without_a_recorded_resize_are_read(prepared_sets, tmp_path):
     target = tmp_path / "old"
     shutil.copytree(prepared_sets / "raw", target)
     manifest = json.loads((target / "manifest.json").read_text())
@@ -123,29 +132,19 @@ def test_sets_from_before_there_was_a_choice_are_read(prepared_sets, tmp_path):
         open_prepared(target, "shapes/tiny", "train", "--resize=squash")
 
 
-def training(split, tmp_path, steps, **changed):
-    batches = pipeline.training_batches(
-        split,
-        Data(image_size=72, crop_size=64, **changed),
-        batch_size=60,
-        steps=steps,
-        seed=3,
-        bad=bad_examples(tmp_path),
-    )
-    return list(batches.as_numpy_iterator())
-
-
 @pytest.mark.parametrize(
     "changed", [{}, {"random_crop": False}, {"horizontal_flip": False}]
 )
 def test_raw_and_jpeg_give_the_same_batches(prepared_sets, tmp_path, changed):
     raw, jpeg = (
-        training(
+        pipeline.training_batches(
             open_prepared(prepared_sets / name, "shapes/tiny", "train"),
-            tmp_path,
-            range(2, 6),
-            **changed,
-        )
+            Data(image_size=72, crop_size=64, **changed),
+            batch_size=60,
+            steps=range(2, 6),
+            seed=3,
+            bad=bad_examples(tmp_path),
+        ).as_numpy_iterator()
         for name in ("raw", "jpeg")
     )
     for (images, labels), (others, other_labels) in zip(raw, jpeg, strict=True):
@@ -153,6 +152,34 @@ def test_raw_and_jpeg_give_the_same_batches(prepared_sets, tmp_path, changed):
         difference = images.astype(float) - others
         # JPEG of quality 95; mirrored they would differ by about 40.
         assert np.abs(difference).mean() < 5
+
+
+def test_images_are_read_from_the_right_shard():
+    """The one in the middle has none, as if all were bad."""
+    files = [b"a", b"bcd\0", b"ef"]
+    jpeg = JpegShards(
+        [np.frombuffer(f, np.uint8) for f in (b"abcd\0", b"", b"ef")],
+        [np.array(lengths, np.int64) for lengths in ([1, 4], [], [2])],
+    )
+    indices = tf.constant([2, 0, 1, 2], tf.int64)
+    assert jpeg.read(indices).numpy().tolist() == [
+        files[index] for index in indices
+    ]
+    images = np.random.default_rng(1).integers(0, 256, (3, 5, 5, 3), np.uint8)
+    raw = RawShards([images[:2], np.array([], np.uint8), images[2:]])
+    patches = raw.read(
+        indices,
+        tf.constant([(0, 0), (1, 2), (2, 1), (0, 2)]),
+        tf.constant([False, False, True, True]),
+        3,
+    )
+    expected = [
+        images[2, :3, :3],
+        images[0, 1:4, 2:],
+        images[1, 2:, 1:4][:, ::-1],
+        images[2, :3, 2:][:, ::-1],
+    ]
+    np.testing.assert_array_equal(patches, expected)
 
 
 def test_statistics_are_those_of_all_training_images(prepared_sets):
@@ -175,71 +202,55 @@ def test_statistics_are_those_of_all_training_images(prepared_sets):
     )
 
 
-def test_a_run_on_a_prepared_set(prepared_sets, data_dir, tmp_path, capsys):
+def test_a_run_on_a_prepared_set(prepared_sets, tmp_path, capsys):
     run_dir = tmp_path / "run"
-    flags = [*TINY, f"--run_dir={run_dir}", "--epochs=1"]
+    flags = [*TINY, "--virtual_devices=1", f"--run_dir={run_dir}", "--epochs=1"]
     flags += [f"--prepared_dir={prepared_sets}/raw", "--data_dir=/nowhere"]
     assert main(flags) == 0
-    told = capsys.readouterr().out
-    assert "on 60 images" in told
-    assert "Measuring" not in told  # The manifest has the statistics.
+    output = capsys.readouterr().out
+    assert "on 60 images" in output
+    assert "Measuring" not in output  # The manifest has the statistics.
     facts = json.loads((run_dir / "dataset.json").read_text())
     manifest = json.loads((prepared_sets / "raw/manifest.json").read_text())
     assert facts["mean_rgb"] == manifest["statistics"]["mean_rgb"]
     assert main(["evaluate", str(run_dir), "--ten_crops"]) == 0
 
 
-@pytest.mark.slow
-def test_a_run_can_do_without(data_dir, tmp_path, capsys):
-    config, _ = parse(
-        [
-            "--dataset=shapes/tiny",
-            f"--prepared_dir={tmp_path}/nothing",
-            f"--data_dir={data_dir}",
-        ]
-    )
-    assert not splits.open_split(config, "train").squares
-    flags = [*TINY, f"--data_dir={data_dir}", f"--run_dir={tmp_path}/run"]
-    flags += [f"--prepared_dir={tmp_path}/nothing", "--epochs=1"]
-    assert main(flags) == 0
-    assert (
-        f"--prepared_dir={tmp_path}/nothing has no" in capsys.readouterr().out
-    )
-
-
 def test_preparing_twice_checks_and_writes_nothing(prepared_sets, capsys):
     before = contents(prepared_sets / "jpeg")
     assert prepare(prepared_sets / "jpeg", "shapes/tiny") == 0
-    assert "checksums of all files match" in capsys.readouterr().out
+    assert "the checksums of all files match" in capsys.readouterr().out
     assert contents(prepared_sets / "jpeg") == before
 
 
-@pytest.fixture
-def many_files(tmp_path):
-    """A folder of 1,100 training images: three shards."""
-    root = tmp_path / "many"
+@pytest.fixture(scope="module")
+def three_shards(tmp_path_factory):
+    """A data set of 1,101 training images, and the prepared set."""
+    root = tmp_path_factory.mktemp("many")
     images = {
         "rgb": GOOD["rgb"],
-        "grey": GREY["grey"],
+        "gray": GRAY["gray"],
         "text": NO_IMAGE["text"],
     }
-    return in_a_folder(root, images, copies=367), tmp_path
+    write_folder(root / "files", images, copies=367)
+    write_folder(root / "files", {"x": GOOD["rgb"]}, split="validation")
+    dataset = f"folder:{root / 'files'}"
+    assert prepare(root / "prepared", dataset) == 0
+    return dataset, root / "prepared"
 
 
 @pytest.mark.parametrize(
     "after",
     ["manifest.json", pytest.param("train-00001.npy", marks=pytest.mark.slow)],
 )
-def test_killed_and_started_again_it_writes_the_same(many_files, after):
-    root, tmp_path = many_files
-    (root / "validation" / "a").mkdir(parents=True)
-    (root / "validation" / "a" / "x.jpg").write_bytes(GOOD["rgb"])
-    assert prepare(tmp_path / "whole", f"folder:{root}") == 0
+def test_killed_and_started_again_it_writes_the_same(
+    three_shards, tmp_path, after
+):
+    dataset, whole = three_shards
     target = tmp_path / "killed"
     process = subprocess.Popen(
-        [sys.executable, "-m", "alexnet_tf.main", "prepare"]
-        + ["--image_size=72", "--crop_size=64"]
-        + [f"--dataset=folder:{root}", f"--prepared_dir={target}"],
+        [sys.executable, "-m", "alexnet_tf.main", "prepare", *SIZES]
+        + [f"--dataset={dataset}", f"--prepared_dir={target}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -250,18 +261,18 @@ def test_killed_and_started_again_it_writes_the_same(many_files, after):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not json.loads(manifest.read_text())["finished"]
-    assert prepare(target, f"folder:{root}") == 0
-    assert contents(target) == contents(tmp_path / "whole")
+    assert prepare(target, dataset) == 0
+    assert contents(target) == contents(whole)
     bad = (target / "bad_examples.csv").read_text().splitlines()
     assert len(bad) == 1 + 367 == len(set(bad))
 
 
-def test_a_damaged_shard_is_named_and_mended(many_files, capsys):
-    root, tmp_path = many_files
-    (root / "validation" / "a").mkdir(parents=True)
-    (root / "validation" / "a" / "x.jpg").write_bytes(GOOD["rgb"])
-    target, dataset = tmp_path / "set", f"folder:{root}"
-    assert prepare(target, dataset) == 0
+def test_a_damaged_shard_is_named_and_written_again(
+    three_shards, tmp_path, capsys
+):
+    dataset, prepared = three_shards
+    target = tmp_path / "set"
+    shutil.copytree(prepared, target)
     whole = contents(target)
     shard = target / "train-00001.npy"
     altered = bytearray(shard.read_bytes())
@@ -269,7 +280,7 @@ def test_a_damaged_shard_is_named_and_mended(many_files, capsys):
     shard.write_bytes(altered)
     assert prepare(target, dataset) == 2
     assert f"{shard} is damaged" in capsys.readouterr().err
-    shard.write_bytes(altered[:-7])  # Shorter: training notices, too.
+    shard.write_bytes(altered[:-7])  # Training notices its length.
     flags = [*TINY, f"--dataset={dataset}", f"--prepared_dir={target}"]
     assert main([*flags, f"--run_dir={tmp_path}/run"]) == 2
     assert f"{shard} is damaged" in capsys.readouterr().err
@@ -282,7 +293,7 @@ def test_a_damaged_shard_is_named_and_mended(many_files, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--prepared_format=raw"], "was made with --prepared_format 'jpeg'"),
         (["--image_size=80"], "was made with --image_size 72"),
@@ -291,14 +302,14 @@ def test_a_damaged_shard_is_named_and_mended(many_files, capsys):
         (["--prepared_dir=tests"], "has other things in it"),
     ],
 )
-def test_what_does_not_fit_is_told(prepared_sets, capsys, flags, told):
+def test_other_settings_are_an_error(prepared_sets, capsys, flags, message):
     assert prepare(prepared_sets / "jpeg", "shapes/tiny", *flags) == 2
     error = capsys.readouterr().err
-    assert told in error and len(error.splitlines()) <= 3
+    assert message in error and len(error.splitlines()) <= 3
 
 
-def test_everything_bad_is_found_ahead(tmp_path, capsys):
-    root = in_a_folder(tmp_path / "set", GOOD | GREY | NO_IMAGE, copies=2)
+def test_prepare_finds_all_bad_examples(tmp_path, capsys):
+    root = write_folder(tmp_path / "set", GOOD | GRAY | NO_IMAGE, copies=2)
     (root / "train" / "empty").mkdir()
     (root / "train" / "a" / "folder.jpg").mkdir()  # Cannot be read.
     (root / "train" / "b" / "lost.jpg").symlink_to("nowhere")
@@ -307,14 +318,14 @@ def test_everything_bad_is_found_ahead(tmp_path, capsys):
     (root / "validation" / "b" / "x.jpg").write_bytes(GOOD["rgb"])
     target, dataset = tmp_path / "prepared", f"folder:{root}"
     assert prepare(target, dataset) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     left_out = 2 * len(NO_IMAGE) + 2
-    assert f"{left_out} were left out, see {target}/bad_examples.csv" in told
-    assert "Folders without images are no classes: empty" in told
+    assert f"{left_out} were left out, see {target}/bad_examples.csv" in output
+    assert "Folders without images are no classes: empty" in output
     split = open_prepared(target, dataset, "train")
     assert split.class_names == ("b", "c")
-    assert split.count == 2 * len(GOOD | GREY)
-    # Nothing is left to be noted.
+    assert split.count == 2 * len(GOOD | GRAY)
+    # Nothing is left to be listed.
     images, _ = evaluation_images(split, tmp_path)
     assert len(images) == split.count
     assert isinstance(split.fetch(tf.range(2, dtype=tf.int64)), dict)

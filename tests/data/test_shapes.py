@@ -1,4 +1,4 @@
-"""The shapes data set: the same each time, balanced, not solved cheaply."""
+"""The shapes data set: reproducible, balanced, and not trivial."""
 
 import concurrent.futures
 import itertools
@@ -25,11 +25,11 @@ def build(data_dir):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("shapes"))
+def tiny(data_dir):
+    return build(data_dir)
 
 
-def test_equal_seeds_give_equal_pictures_and_others_do_not():
+def test_pictures_are_a_function_of_their_seed():
     picture = draw("train", 5)
     np.testing.assert_array_equal(draw("train", 5), picture)
     assert not np.array_equal(draw("train", 17), picture)
@@ -48,19 +48,19 @@ def test_sizes_and_aspect_ratios_vary():
     assert 0.3 < np.mean(height < width) < 0.7
 
 
-def test_any_two_cues_settle_the_class_and_no_single_one_does():
+def test_any_two_cues_determine_the_class_and_no_single_one_does():
     cues = list(zip(*(name.split("_") for name in CLASS_NAMES), strict=True))
     for one, other in itertools.combinations(cues, 2):
         assert len(set(zip(one, other, strict=True))) == 12
     assert sorted(len(set(cue)) for cue in cues) == [3, 4, 4]
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_two_builds_are_the_same_on_disk(tiny, tmp_path, split):
+def test_two_builds_are_the_same_on_disk(tiny, tmp_path):
     def records(builder):
         # In their order on disk. TFDS writes the fields of an example in an
         # order that changes from process to process; here they are sorted.
-        files = [str(f) for f in builder.info.splits[split].filepaths]
+        splits = builder.info.splits
+        files = [str(f) for name in SPLITS for f in splits[name].filepaths]
         return [
             tf.train.Example.FromString(record).SerializeToString(
                 deterministic=True
@@ -72,9 +72,7 @@ def test_two_builds_are_the_same_on_disk(tiny, tmp_path, split):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_classes_are_balanced_and_examples_are_what_their_names_say(
-    tiny, split
-):
+def test_classes_are_balanced_and_names_tell_the_picture(tiny, split):
     names, labels = [], []
     for example in tiny.as_dataset(split=split).as_numpy_iterator():
         names.append(example["file_name"].decode())
@@ -142,7 +140,7 @@ def test_linear_error_is_small_where_the_class_shows():
 
 
 @pytest.mark.slow
-def test_neither_mean_color_nor_thumbnail_tells_the_class(thumbnails):
+def test_neither_mean_color_nor_thumbnail_shows_the_class(thumbnails):
     means = [pixels.mean(axis=(1, 2)) for pixels in thumbnails]
     flat = [pixels.reshape(len(pixels), -1) for pixels in thumbnails]
     errors = {"mean RGB": linear_error(*means), "16x16": linear_error(*flat)}

@@ -1,10 +1,10 @@
-"""Draws the pictures of the shapes data set, with NumPy alone.
+"""Renderer of the shapes data set, with NumPy alone.
 
 A picture shows one textured object on a cluttered ground. Its class is one of
-four outlines together with one of three relations between the object's hue
-and the ground's. The texture follows from both, so that any two of the three
-cues settle the class and no single one does. Hue, lightness, place, size and
-orientation by themselves say nothing about the class.
+four outlines together with one of three relations between the hues of object
+and ground. The texture follows from both: any two of the three cues determine
+the class, and no single one does. Hue, lightness, place, size and orientation
+alone carry no information about the class.
 """
 
 import functools
@@ -16,26 +16,26 @@ SHAPES = ("disc", "triangle", "star", "cross")
 TEXTURES = ("plain", "striped", "checked", "dotted")
 RELATIONS = ("similar", "opposite", "grey")
 
-# How hard the data set is. Lengths are relative to the picture's short side,
-# hues to a whole turn of the color circle, colors to full scale. A pair is
-# a range, drawn from uniformly.
-SHORT_SIDE = (200, 300)  # InputNormalization.
+# The difficulty of the data set. Lengths are relative to the picture's short
+# side, hues to a full turn of the color circle, colors to full scale. A pair
+# is the range of a uniform distribution.
+SHORT_SIDE = (200, 300)  # Pixels.
 ASPECT = (1.0, 1.6)
 RADIUS = (0.22, 0.4)  # Of the object.
 SQUEEZE = (0.8, 1.0)  # The narrower over the wider extent of an object.
-TILT = 0.07  # Of an outline, in turns; objects stand upright mostly.
+TILT = 0.07  # Of an outline, in turns: most objects stand upright.
 PERIOD = (0.09, 0.13)  # Of a texture.
 CONTRAST = (0.5, 0.7)  # Of a texture.
 CHROMA = (0.2, 0.3)
-DARK = (0.28, 0.42)  # Lightness of the object or else of the ground,
-LIGHT = (0.55, 0.7)  # and of the other one.
+DARK = (0.28, 0.42)  # Lightness of either the object or the ground,
+LIGHT = (0.55, 0.7)  # and of the other.
 HUE_SPREAD = 0.05  # Around "similar" and "opposite".
 CLUTTER = ((2, 0.2), (6, 0.12), (18, 0.08))  # Cells a side, amplitude.
 DISTRACTORS = (2, 5)
 DISTRACTOR_RADIUS = (0.05, 0.09)
-OCCLUDED = 0.5  # Share of the pictures.
-OCCLUDER = 0.07  # Its width over its length.
-GRADIENT = 0.2  # Of the light, from the center to a side.
+OCCLUDED = 0.5  # Fraction of the pictures.
+OCCLUDER = 0.07  # Width over length.
+GRADIENT = 0.2  # Of the light, from the center to an edge.
 BLUR = (1.0, 3.0)  # Width of an edge in pixels; 1 is sharp.
 NOISE = (0.01, 0.03)
 
@@ -48,15 +48,10 @@ CLASS_NAMES = tuple("_".join(cues) for cues in _CLASSES)
 
 
 def render(class_index: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws one picture.
+    """Returns a picture of a class, uint8 (height, width, 3), RGB in 0..255.
 
-    Args:
-        class_index: The class, an index into `CLASS_NAMES`.
-        rng: The source of everything else; equal states give equal pictures.
-
-    Returns:
-        The picture, uint8 of shape (height, width, 3) in 0..255, RGB. Its
-        size varies; the object lies mostly within the central square.
+    Its size varies; most of the object is within the central square. All else
+    is drawn from `rng`: equal states give equal pictures.
     """
     texture, shape, relation = _CLASSES[class_index]
     short = int(rng.integers(*SHORT_SIDE, endpoint=True))
@@ -77,7 +72,7 @@ def render(class_index: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _color(hue, chroma, lightness):
-    """Returns an RGB color, float32 of shape (3, 1, 1)."""
+    """Returns an RGB color, float32 (3, 1, 1)."""
     turns = hue - np.arange(3)[:, None, None] / 3
     color = lightness + chroma * np.cos(2 * np.pi * turns)
     return color.astype(np.float32)
@@ -117,7 +112,7 @@ def _resized(grid, size):
 
 
 def _paint(image, rng, *, place, radius, shape="", texture="", color=None):
-    """Paints into a (3, h, w) image; draws at random what is not given."""
+    """Paints an object into a (3, h, w) image, random where not given."""
     shape = shape or rng.choice(SHAPES)
     texture = texture or rng.choice(TEXTURES)
     if color is None:
@@ -141,18 +136,15 @@ def _paint(image, rng, *, place, radius, shape="", texture="", color=None):
 
 
 def _turned(x, y, unit, rng, *, tilt=0.5):
-    """Returns coordinates in the given unit, turned at random.
-
-    The turn is at most `tilt`, either way; 0.5 allows any.
-    """
+    """Returns coordinates in the given unit, rotated by up to `tilt` turns."""
     angle = 2 * np.pi * rng.uniform(-tilt, tilt)
     cos, sin = math.cos(angle) / unit, math.sin(angle) / unit
     return cos * x + sin * y, cos * y - sin * x
 
 
 def _distance(shape, x, y):
-    """Returns the distance to an outline, negative inside of it."""
-    # The sizes make the areas alike.
+    """Returns the signed distance to an outline, negative inside."""
+    # The sizes make the areas similar.
     if shape == "disc":
         return np.hypot(x, y) - 0.85
     if shape == "star":
@@ -170,7 +162,7 @@ def _distance(shape, x, y):
 
 
 def _wave(texture, u, v, steepness):
-    """Returns a pattern of values in about -1..1; u and v are phases."""
+    """Returns a pattern with values in about -1..1; u and v are phases."""
     if texture == "plain":
         return np.zeros_like(u)
     if texture == "striped":
@@ -180,12 +172,12 @@ def _wave(texture, u, v, steepness):
     else:
         wave = np.cos(u) + np.cos(v) - 0.7
     wave = np.clip(steepness * wave, -1, 1)
-    # No texture makes an object brighter or darker.
+    # So that no texture makes an object brighter or darker.
     return wave - wave.mean()
 
 
 def _photograph(image, rng):
-    """Lights a (3, h, w) image, adds noise and returns it in uint8."""
+    """Adds light and noise to a (3, h, w) image; returns uint8 (h, w, 3)."""
     _, height, width = image.shape
     a, b = rng.uniform(-GRADIENT, GRADIENT, 2)
     image *= np.linspace(1 - a, 1 + a, height, dtype=np.float32)[:, None]

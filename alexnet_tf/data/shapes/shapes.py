@@ -1,9 +1,8 @@
 """The shapes data set as a TFDS builder: `tfds.load("shapes")`.
 
-The examples have the features of `imagenet2012`, so that whatever trains on
-the one trains on the other. Nothing is downloaded: the pictures are drawn on
-the spot and come out the same each time, byte for byte. (On another kind of
-processor, NumPy may round a pixel differently.)
+Examples have the features of `imagenet2012`. Nothing is downloaded: the
+pictures are rendered, and are the same each time, byte for byte, except that
+NumPy may round a pixel differently on another kind of processor.
 """
 
 import collections
@@ -20,21 +19,16 @@ import tensorflow_datasets as tfds
 from alexnet_tf.data.shapes.render import CLASS_NAMES, render
 
 _JPEG_QUALITY = 90
-# NumPy lets go of the interpreter's lock in most of the work, not in all of
-# it: with more threads than two the time goes up again.
+# NumPy releases the interpreter's lock for most of the work, but not for all:
+# with more than two threads the time increases again.
 _THREADS = 2
-# Examples drawn or being drawn, and not yet written.
+# Examples rendered ahead of those that are written.
 _LOOKAHEAD = 64
 
 
 @dataclasses.dataclass(kw_only=True)
 class ShapesConfig(tfds.core.BuilderConfig):
-    """The size of the data set.
-
-    Attributes:
-        train: Number of training examples, a multiple of 12.
-        validation: Number of validation examples, a multiple of 12.
-    """
+    """Numbers of examples of both splits, multiples of 12."""
 
     train: int
     validation: int
@@ -43,10 +37,10 @@ class ShapesConfig(tfds.core.BuilderConfig):
 class Shapes(tfds.core.GeneratorBasedBuilder):
     """Builder of the shapes data set.
 
-    An example is a dictionary of `image` (uint8 of shape (height, width, 3)
-    in 0..255, kept as JPEG), `label` (int64 in 0..11) and `file_name`
-    (string, unique within its split). The splits are `train` and
-    `validation`; the classes have equally many examples in each.
+    An example is a dictionary of `image` (uint8 (height, width, 3) in 0..255,
+    stored as JPEG), `label` (int64 in 0..11) and `file_name` (string, unique
+    within its split). Classes have equal numbers of examples in both splits,
+    `train` and `validation`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -95,8 +89,8 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, split: str, count: int
     ) -> Iterator[tuple[str, dict]]:
-        # Processes would have to be forked from one that runs TensorFlow's
-        # threads, or need a main module that is guarded.
+        # Not processes: those would be forked from one with TensorFlow's
+        # threads, or need a guarded main module.
         with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
             futures = (pool.submit(_example, split, i) for i in range(count))
             pending = collections.deque(itertools.islice(futures, _LOOKAHEAD))
@@ -107,14 +101,14 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
 
 
 def _example(split: str, index: int) -> dict:
-    """Returns an example, a function of its arguments alone."""
+    """Returns an example, a function of nothing but its arguments."""
     label = index % len(CLASS_NAMES)
     rng = np.random.default_rng([split == "validation", index])
-    # A GPU has no part in this, and should not get the picture sent.
+    # Or TensorFlow may send the picture to a GPU.
     with tf.device("CPU"):
         jpeg = tf.io.encode_jpeg(render(label, rng), quality=_JPEG_QUALITY)
     return {
-        # TFDS would encode an array again; it copies a file.
+        # TFDS copies a file, but would encode an array again.
         "image": io.BytesIO(jpeg.numpy()),
         "label": label,
         "file_name": f"{split}_{index:05d}.jpeg",

@@ -1,0 +1,89 @@
+"""Data sets by name, and errors in names."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.data import tfds_source
+from alexnet_tf.data.shapes.render import CLASS_NAMES
+from alexnet_tf.main import main
+from tests.data.image_files import names_and_labels
+from tests.support import TINY
+
+
+def test_a_tfds_data_set_opens_by_name(data_dir):
+    train = tfds_source.open_split("shapes/tiny", "train", data_dir=data_dir)
+    validation = tfds_source.open_split("shapes/tiny", "", data_dir=data_dir)
+    assert train.class_names == CLASS_NAMES
+    names = set()
+    for split in (train, validation):
+        labels = names_and_labels(split)
+        assert len(labels) == split.count
+        counts = np.bincount(list(labels.values()))
+        assert len(counts) == 12 and len(set(counts)) == 1
+        assert not names & set(labels)
+        names |= set(labels)
+
+
+def test_a_part_of_a_split_is_a_split(data_dir):
+    part = tfds_source.open_split(
+        "shapes/tiny", "train[:25%]", data_dir=data_dir
+    )
+    assert part.count == 60 == len(names_and_labels(part))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "message"),
+    [
+        ("imagnet2012", "train", "imagnet2012 is not known.*imagenet2012"),
+        ("folder:/nowhere", "train", "no such folder: /nowhere"),
+        ("shapes/tiny", "dev", "'dev'.*train, validation"),
+        ("shapes/tiny", "train[:0%]", r"'train\[:0%\]' .* is empty"),
+        ("shapes/huge", "train", "BuilderConfig huge not found"),
+        ("shapes:9.9.9", "train", "cannot be loaded at version 9.9.9"),
+        ("two words", "train", "two words cannot be opened"),
+        ("", "train", "NAME:VERSION"),
+        ("coco", "train", "expected an image and a class label"),
+        ("imagenet2012", "train", "ILSVRC2012_img_train.tar .147.9 GB."),
+    ],
+)
+def test_what_does_not_exist_is_named(data_dir, dataset, split, message):
+    with pytest.raises(UserError, match=message) as caught:
+        tfds_source.open_split(dataset, split, data_dir=data_dir)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_classes_of_the_same_name_become_unique():
+    names = tfds_source.unique_names(("crane", "maillot", "crane"))
+    assert names == ("crane (0)", "maillot", "crane (2)")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("flip", "cut at a record"),
+        pytest.param("cut", marks=pytest.mark.slow),
+        pytest.param("empty", marks=pytest.mark.slow),
+    ],
+)
+def test_a_damaged_record_file_is_named(data_dir, tmp_path, capsys, damage):
+    root = tmp_path / "tfds"
+    shutil.copytree(data_dir, root)
+    (file,) = root.glob("**/tiny/*/shapes-train.tfrecord*")
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    elif damage == "cut":
+        content = content[:-10]
+    elif damage == "empty":
+        content = b""
+    else:  # 8 bytes of length and 8 of checksums surround a record.
+        first = 16 + int.from_bytes(content[:8], "little")
+        content = content[:first]
+    file.write_bytes(content)
+    flags = [*TINY, f"--data_dir={root}", f"--run_dir={tmp_path}/run"]
+    assert main([*flags, "--epochs=1", "--statistics_images=10"]) == 2
+    error = capsys.readouterr().err
+    assert f"{file} is damaged" in error and len(error.splitlines()) <= 3
