@@ -49,7 +49,7 @@ class Examples:
 
     def in_order(self, rows: int, start: int = 0) -> tf.data.Dataset:
         """Returns the examples from `start` on, `rows` at a time."""
-        if self.fetch is None:
+        if self.records is not None:
             return self.records.take(self.count).skip(start).batch(rows)
         indices = tf.data.Dataset.range(start, self.count).batch(rows)
         return indices.map(self.fetch)

@@ -54,12 +54,12 @@ def open_split(path: Path, split: str) -> Examples:
         print(f"Folders without images are no classes: {', '.join(unknown)}")
     # Not sorted by class: statistics are measured on the first ones.
     order = np.random.default_rng(0).permutation(len(files))
-    files, labels = np.array(files)[order], np.array(labels, np.int64)[order]
+    paths, numbers = np.array(files)[order], np.array(labels, np.int64)[order]
 
     def fetch(indices):
         # Gathered once, or the graph would contain all names twice.
-        chosen = tf.gather(files, indices)
-        label = tf.gather(labels, indices)
+        chosen = tf.gather(paths, indices)
+        label = tf.gather(numbers, indices)
         return {"image": chosen, "label": label, "name": chosen}
 
     return Examples(len(files), names, fetch=fetch, load=tf.io.read_file)

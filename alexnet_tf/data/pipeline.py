@@ -196,7 +196,7 @@ def evaluation_batches(
     """
     index, num_shards = shard
     rows_per_batch = batch_size // num_shards
-    shape = geometry.patch_shape
+    shape: tuple[int, ...] = geometry.patch_shape
     if ten_crops:
         shape = (10, *shape)
 

@@ -99,23 +99,22 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
     lengths = [np.array([r["bytes"] for r in t], np.int64) for t in tables]
     arrays = [np.load(file, mmap_mode="r") for file in files]
     is_raw = manifest["encoding"] == "raw"
-    images = RawShards(arrays) if is_raw else JpegShards(arrays, lengths)
+    cut = RawShards(arrays).read if is_raw else None
+    read = None if is_raw else JpegShards(arrays, lengths).read
 
     def fetch(indices):
-        example = {
+        return {
             "label": tf.gather(labels, indices),
             "name": tf.gather(names, indices),
+            **({"image": read(indices)} if read else {"index": indices}),
         }
-        if is_raw:
-            return example | {"index": indices}
-        return example | {"image": images.read(indices)}
 
     return Examples(
         len(rows),
         tuple(manifest["class_names"]),
         fetch=fetch,
         squares=True,
-        cut=images.read if is_raw else None,
+        cut=cut,
         check_files=lambda: check_files(directory, shards),
     )
 
@@ -240,7 +239,8 @@ def write_split(
         interval=0.2 if sys.stdout.isatty() else 60,
     )
     batches = _square_batches(examples, done, manifest, bad)
-    images, rows = [], []
+    images: list = []
+    rows: list = []
     for decoded, labels, names in batches.as_numpy_iterator():
         done += len(names)
         bar.update(done)

@@ -152,8 +152,9 @@ def describe_dataset(
     if run.dataset.exists():
         return read_dataset_info(run)
     mean_image = read_mean(config)
-    if training.squares:
-        measured = read_pixels(*find_prepared(config), config.geometry)
+    found = find_prepared(config) if training.squares else None
+    if found:
+        measured = read_pixels(*found, config.geometry)
     else:
         print("Measuring the mean and the colors of the training images...")
         measured = measure_pixels(

@@ -53,7 +53,7 @@ def measure_pixels(
     batches = evaluation_batches(
         sample, batch_size=_BATCH, geometry=geometry, bad=bad
     )
-    totals = {}
+    totals: dict = {}
     for sums in batches.map(_sums, num_parallel_calls=CORES):
         totals = {n: totals.get(n, 0) + sums[n].numpy() for n in sums}
         bad.check()
