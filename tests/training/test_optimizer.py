@@ -75,11 +75,11 @@ def test_fifty_steps_with_a_drop_of_the_rate(decay, momentum):
     np.testing.assert_allclose(variable.numpy(), expected, atol=50 * 2**-24)
 
 
-def lars_reference(w, gradients, rates, *, trust, decay):
+def lars_reference(w, gradients, rates, *, trust_coefficient, decay):
     v = np.zeros_like(w)
     for gradient, rate in zip(gradients, rates, strict=True):
         norms = np.linalg.norm(w), np.linalg.norm(gradient)
-        rate = rate * trust
+        rate = rate * trust_coefficient
         if all(norms):
             rate *= norms[0] / (norms[1] + decay * norms[0])
         v = 0.9 * v - rate * (gradient + decay * w)
