@@ -103,7 +103,9 @@ class Data:
         0.1, "Standard deviation of that Gaussian. Sec. 4.1.", lower=0.0
     )
     color_noise_shrink: bool = setting(
-        False, "After the noise, divide by 1 + color_noise_std (2012 source)."
+        False,
+        "Divide training images by 1 + color_noise_std after the noise, as in "
+        "the 2012 source.",
     )
     statistics_images: int = setting(
         2000,
@@ -118,7 +120,10 @@ class Data:
         upper=1.0,
     )
     shuffle_buffer: int = setting(
-        10000, "Shuffle buffer of sequential data sets [images].", lower=1
+        10000,
+        "Encoded training images in the shuffle buffer of a data set that can "
+        "only be read sequentially [images].",
+        lower=1,
     )
 
     @property

@@ -25,7 +25,9 @@ class Network:
         "Kernels of conv1 to conv5, over all towers; 0: no layer. Sec. 3.5.",
     )
     conv6: bool = setting(
-        False, "A 3x3 conv6, as wide as conv5, after the last pool. Sec. 6."
+        False,
+        "A 3x3 conv6, as wide as conv5, after the last pooling, for "
+        "pre-training. Sec. 6.",
     )
     factorized_conv2: bool = setting(
         False, "Two 3x3 convolutions in place of conv2's 5x5."
@@ -80,7 +82,10 @@ class Network:
         "as in the 2012 source but not in the paper; not with --lrn=off.",
     )
     pool_size: int = setting(
-        3, "Pooling size at stride 2 [pixels]. Sec. 3.4.", lower=2, upper=3
+        3,
+        "Pooling size at stride 2: 3 overlaps, 2 does not [pixels]. Sec. 3.4.",
+        lower=2,
+        upper=3,
     )
     dropout_rate: float = setting(
         0.5, "Dropout in fc6 and fc7. Sec. 4.2.", lower=0.0, upper=0.99

@@ -23,7 +23,10 @@ class Training:
         choices=("momentum", "lars"),
     )
     lars_trust: float = setting(
-        0.001, "LARS's step, relative to the kernel, at rate 1.", lower=1e-9
+        0.001,
+        "With --optimizer=lars: a step's size relative to the kernel, at a "
+        "learning rate of 1.",
+        lower=1e-9,
     )
     learning_rate: float = setting(
         0.01, "Learning rate at the start. Sec. 5.", lower=0.0
@@ -36,7 +39,10 @@ class Training:
         lower=0,
     )
     warmup_epochs: float = setting(
-        0.0, "Linear warm-up of the rate [epochs].", lower=0.0, upper=10_000.0
+        0.0,
+        "Linear warm-up of the learning rate, for large batches [epochs].",
+        lower=0.0,
+        upper=10_000.0,
     )
     momentum: float = setting(
         0.9, "Momentum, below 1. Sec. 5.", lower=0.0, upper=0.9999
@@ -45,7 +51,9 @@ class Training:
         0.0005, "Weight decay, inside the momentum. Sec. 5.", lower=0.0
     )
     decay_biases: bool = setting(
-        True, "Decay biases, too; the 2012 source and Caffe do not. Sec. 5."
+        True,
+        "Decay biases too, as the paper's text implies; the 2012 source and "
+        "Caffe do not. Sec. 5.",
     )
     bias_learning_rate: float = setting(
         1.0,
