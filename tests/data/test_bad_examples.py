@@ -27,7 +27,7 @@ from tests.data.image_files import (
     NO_IMAGE,
     write_folder,
 )
-from tests.support import TINY
+from tests.support import ONE_TOWER
 
 GEOMETRY = Geometry(72, 64)
 
@@ -149,7 +149,7 @@ def test_a_batch_of_odd_size_has_neighbors_too(tmp_path):
 def train(root, run_dir, *flags):
     return main(
         [
-            *TINY,
+            *ONE_TOWER,
             "--virtual_devices=1",
             "--width=0.04",
             f"--dataset=folder:{root}",

@@ -19,7 +19,7 @@ from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.prepared import JpegShards, RawShards
 from alexnet_tf.main import main
 from tests.data.image_files import GOOD, GRAY, NO_IMAGE, write_folder
-from tests.support import TINY
+from tests.support import ONE_TOWER, TINY
 
 GEOMETRY = Geometry(72, 64)
 SIZES = ("--image_size=72", "--crop_size=64")
@@ -204,7 +204,7 @@ def test_statistics_are_those_of_all_training_images(prepared_sets):
 
 def test_a_run_on_a_prepared_set(prepared_sets, tmp_path, capsys):
     run_dir = tmp_path / "run"
-    flags = [*TINY, "--virtual_devices=1", f"--run_dir={run_dir}", "--epochs=1"]
+    flags = [*ONE_TOWER, f"--run_dir={run_dir}", "--epochs=1"]
     flags += [f"--prepared_dir={prepared_sets}/raw", "--data_dir=/nowhere"]
     assert main(flags) == 0
     output = capsys.readouterr().out
