@@ -16,11 +16,9 @@ BAD_LABEL = -1
 
 
 class BadExamples:
-    """The bad examples of a run, listed once each in its bad_examples.csv.
+    """The bad examples of a run, each listed once in `file`, if given.
 
-    Args:
-        file: The file, which may exist already; None to write none.
-        limit: More bad examples than this end the run.
+    The file may exist already. More than `limit` bad examples end the run.
     """
 
     def __init__(self, file: Path | None = None, *, limit: float = math.inf):
@@ -30,9 +28,8 @@ class BadExamples:
         self._lock = threading.Lock()
         if file and file.exists():
             with file.open(newline="") as lines:
-                self.reasons = {
-                    row["name"]: row["reason"] for row in csv.DictReader(lines)
-                }
+                rows = csv.DictReader(lines)
+                self.reasons = {row["name"]: row["reason"] for row in rows}
 
     def add(self, name: str, reason: str) -> None:
         """Adds an example, unless it is listed already."""
@@ -42,13 +39,10 @@ class BadExamples:
             self.reasons[name] = reason
             if not self.file:
                 return
-            is_new_file = not self.file.exists()
+            header = [] if self.file.exists() else [("name", "reason")]
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", newline="") as lines:
-                writer = csv.writer(lines)
-                if is_new_file:
-                    writer.writerow(("name", "reason"))
-                writer.writerow((name, reason))
+                csv.writer(lines).writerows([*header, (name, reason)])
 
     def check(self) -> None:
         """Raises a `UserError` if there are more than `limit`."""
@@ -63,19 +57,13 @@ class BadExamples:
 
 
 def decode_rows(
-    decode: Callable[..., tf.Tensor],
-    columns: Sequence[tf.Tensor],
-    placeholder: tf.Tensor,
+    decode: Callable, columns: Sequence[tf.Tensor], placeholder: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes images inside a graph, where errors cannot be caught.
 
-    Args:
-        decode: Makes a tensor of a row of `columns`.
-        columns: Tensors of n rows.
-        placeholder: Stands for an image that cannot be decoded.
-
-    Returns:
-        The n decoded images, and which of them could be decoded, (n,) bool.
+    `decode` makes an image of a row of `columns`, tensors of n rows each.
+    Returns the n images, the placeholder for those that cannot be decoded, and
+    which ones could be, (n,) bool.
     """
     num_rows = tf.size(columns[0], tf.int64)
     # Without the rows that fail, but with the placeholder at the end.
@@ -92,19 +80,15 @@ def decode_rows(
     chosen = tf.tensor_scatter_nd_update(
         tf.fill([num_rows], last), rows[:-1, None], tf.range(last)
     )
+    all_ok = last == num_rows
     images = tf.cond(
-        last == num_rows,
-        lambda: images[:-1],
-        lambda: tf.gather(images, chosen),
+        all_ok, lambda: images[:-1], lambda: tf.gather(images, chosen)
     )
     return images, chosen < last
 
 
 def decode_with_fallback(
-    fast: Callable[..., tf.Tensor],
-    careful: Callable[..., tf.Tensor],
-    columns: Sequence[tf.Tensor],
-    placeholder: tf.Tensor,
+    fast: Callable, careful: Callable, columns: Sequence, placeholder: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Does the same, with a second decoder for the rows that `fast` fails on.
 
@@ -117,30 +101,19 @@ def decode_with_fallback(
         failed = tf.where(~ok)
         rest = [tf.gather_nd(column, failed) for column in columns]
         more, more_ok = decode_rows(careful, rest, placeholder)
-        return (
-            tf.tensor_scatter_nd_update(images, failed, more),
-            tf.tensor_scatter_nd_update(ok, failed, more_ok),
-        )
+        all_images = tf.tensor_scatter_nd_update(images, failed, more)
+        return all_images, tf.tensor_scatter_nd_update(ok, failed, more_ok)
 
     return tf.cond(tf.reduce_all(ok), lambda: (images, ok), retry)
 
 
 def report_failures(
-    examples: Examples,
-    rows: dict[str, tf.Tensor],
-    ok: tf.Tensor,
-    bad: BadExamples,
+    examples: Examples, rows: dict, ok: tf.Tensor, bad: BadExamples
 ) -> tf.Tensor:
     """Adds the examples to `bad` that have no image or no label of a class.
 
-    Args:
-        examples: The split.
-        rows: Examples of it, n rows.
-        ok: Whether their images were decoded, (n,) bool.
-        bad: The bad examples.
-
-    Returns:
-        The n labels, with `BAD_LABEL` for bad examples.
+    `rows` are n examples of the split; `ok`, (n,) bool, says which images were
+    decoded. Returns the n labels, with `BAD_LABEL` for bad examples.
     """
     labels = rows["label"]
     num_classes = len(examples.class_names)
@@ -163,12 +136,7 @@ def report_failures(
 
 
 def decoding_error(image: tf.Tensor, load: Callable = tf.identity) -> str:
-    """Returns why an image cannot be used.
-
-    Args:
-        image: Scalar string.
-        load: Maps it to the bytes of an image file.
-    """
+    """Returns why `load(image)`, the bytes of a file, cannot be used."""
     try:
         tf.io.decode_image(load(image), channels=3, expand_animations=False)
     except tf.errors.OpError as error:
@@ -185,21 +153,15 @@ def replace_bad(
 
     Those at the start become the first good one. A batch without any good
     example stays as it is, with labels of 0.
-
-    Args:
-        images: (batch, ...).
-        labels: (batch,), `BAD_LABEL` for a bad example.
     """
 
     def replaced():
         is_good = labels >= 0
         first_good = tf.argmax(tf.cast(is_good, tf.int32))
         good = tf.where(is_good, tf.range(tf.size(labels, tf.int64)), -1)
-        preceding = tf.scan(tf.maximum, good)
-        chosen = tf.maximum(preceding, first_good)
+        chosen = tf.maximum(tf.scan(tf.maximum, good), first_good)
         return tf.gather(images, chosen), tf.gather(labels, chosen)
 
-    images, labels = tf.cond(
-        tf.reduce_all(labels >= 0), lambda: (images, labels), replaced
-    )
+    all_good = tf.reduce_all(labels >= 0)
+    images, labels = tf.cond(all_good, lambda: (images, labels), replaced)
     return images, tf.maximum(labels, 0)

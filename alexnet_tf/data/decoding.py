@@ -11,6 +11,7 @@ Bytes that cannot be decoded raise `tf.errors.InvalidArgumentError`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import tensorflow as tf
 
@@ -24,16 +25,11 @@ def decode_patch(
 
     Offsets are from 0 to `geometry.offsets` - 1 [pixels].
     """
-
-    def from_other_format():
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        return _cut_out(image, offset, geometry)
-
     size = geometry.crop_size
     pixels = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: _decode_part(encoded, offset, geometry),
-        from_other_format,
+        lambda: _decode_and_cut(encoded, offset, geometry),
     )  # (side, side, 3)
     return tf.cond(
         _is_bilinear(pixels, size),
@@ -52,10 +48,9 @@ def decode_usual_patch(
     size = geometry.crop_size
     pixels = _decode_part(encoded, offset, geometry)
     # Not tf.debugging's assertion, which is a branch.
-    is_usual = tf.raw_ops.Assert(
-        condition=_is_bilinear(pixels, size), data=["a large image"]
-    )
-    with tf.control_dependencies([is_usual]):
+    is_usual = _is_bilinear(pixels, size)
+    check = tf.raw_ops.Assert(condition=is_usual, data=["a large image"])
+    with tf.control_dependencies([check]):
         return _rescale(pixels, size, "bilinear")
 
 
@@ -63,10 +58,8 @@ def decode_square_patch(
     encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
 ) -> tf.Tensor:
     """Does the same for JPEG files of the central square itself."""
-    size = [geometry.crop_size, geometry.crop_size]
-    patch = tf.image.decode_and_crop_jpeg(
-        encoded, tf.concat((offset, size), axis=0), channels=3
-    )
+    window = tf.concat((offset, geometry.patch_shape[:2]), axis=0)
+    patch = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
     return tf.ensure_shape(patch, geometry.patch_shape)
 
 
@@ -76,8 +69,7 @@ def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     Unlike `decode_patch` it reads a file to its end, so that a truncated one
     always is an error. `geometry` has the whole square as its patch.
     """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    square = _cut_out(image, (0, 0), geometry)
+    square = _decode_and_cut(encoded, (0, 0), geometry)
     return _rescale(square, geometry.image_size, "area")
 
 
@@ -86,9 +78,9 @@ def ten_patches(
 ) -> tf.Tensor:
     """Decodes the patches that a prediction is averaged over (Sec. 4.1).
 
-    Returns them as uint8 (10, crop_size, crop_size, 3): the center, the four
-    corners, and their mirror images in the same order. `decode` is
-    `decode_patch` or one of its faster substitutes.
+    These are the center, the four corners, and their mirror images in the same
+    order, uint8 (10, crop_size, crop_size, 3). `decode` is `decode_patch` or
+    one of its faster substitutes.
     """
     offsets = [geometry.center, *geometry.corners]
     patches = tf.stack([decode(encoded, o, geometry) for o in offsets])
@@ -100,15 +92,8 @@ def draw_places(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws the offsets of patches, and which are mirrored (Sec. 4.1).
 
-    Args:
-        count: Number of patches.
-        geometry: The sizes.
-        crop: Whether offsets are random; if not, they are the center's.
-        flip: Whether to mirror half of the patches.
-        seed: int64 (2,); the draws are a function of it.
-
-    Returns:
-        Offsets, int32 (count, 2), and whether to mirror, bool (count,).
+    Returns int32 (count, 2) and bool (count,), a function of `seed`, int64
+    (2,). Offsets are the center's without `crop`; `flip` mirrors half.
     """
     uniform = tf.random.stateless_uniform((count, 3), seed)  # In [0, 1).
     offsets = tf.cast(uniform[:, :2] * geometry.offsets, tf.int32)
@@ -128,11 +113,11 @@ def _decode_part(encoded, offset, geometry):
     return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
 
 
-def _cut_out(image, offset, geometry):
-    """Returns the part of a decoded image that a patch comes from."""
-    top, left, height, width = tf.unstack(
-        _window(tf.shape(image), offset, geometry)
-    )
+def _decode_and_cut(encoded, offset, geometry):
+    """Does the same for a file of any format."""
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    window = _window(tf.shape(image), offset, geometry)
+    top, left, height, width = tf.unstack(window)
     return image[top : top + height, left : left + width]
 
 
@@ -162,10 +147,8 @@ def _is_bilinear(pixels, size):
 
 def _rescale(pixels, size, method):
     # The bare operations: what tf.image.resize adds takes time, too.
-    if method == "area":
-        rescaled = tf.raw_ops.ResizeArea(images=pixels[None], size=[size, size])
-    else:
-        rescaled = tf.raw_ops.ResizeBilinear(
-            images=pixels[None], size=[size, size], half_pixel_centers=True
-        )
+    resize = tf.raw_ops.ResizeArea
+    if method == "bilinear":
+        resize = partial(tf.raw_ops.ResizeBilinear, half_pixel_centers=True)
+    rescaled = resize(images=pixels[None], size=[size, size])
     return tf.cast(tf.reshape(rescaled, (size, size, 3)) + 0.5, tf.uint8)

@@ -17,34 +17,27 @@ class Examples:
     An example is a dictionary of `label` (int64), `name` (string), and either
     `image`, from which `load` makes the bytes of an image file, or, if the
     split is stored decoded, `index`, from which `cut` makes patches.
-
-    Args:
-        count: Number of examples.
-        class_names: Names in the order of the labels.
-        records: Dataset of examples, for a split that is read in order.
-        fetch: Maps indices, int64 (n,), to examples with tensors of n rows,
-            for a split with random access. A split has either this or
-            `records`.
-        load: Maps `image` to a scalar string, the bytes of an image file.
-        squares: Whether images already are the central squares, so that
-            patches need no rescaling.
-        cut: Maps indices (n,), offsets of patches (n, 2), whether to mirror
-            them (n,), and their size to patches, uint8 (n, size, size, 3).
-        check_files: Reads the split's files; raises a `UserError` that names
-            a damaged one.
     """
 
-    count: int
-    class_names: tuple[str, ...]
+    count: int  # Number of examples.
+    class_names: tuple[str, ...]  # In the order of the labels.
+    # Examples of a split that is read in order.
     records: tf.data.Dataset | None = None
+    # Otherwise, for random access: maps indices, int64 (n,), to examples with
+    # tensors of n rows.
     fetch: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
+    # Maps `image` to a scalar string, the bytes of an image file.
     load: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+    # Whether images already are the central squares: patches need no rescaling.
     squares: bool = False
+    # Maps indices (n,), offsets of patches (n, 2), whether to mirror them (n,),
+    # and their size to patches, uint8 (n, size, size, 3).
     cut: Callable[..., tf.Tensor] | None = None
+    # Reads the split's files; raises a `UserError` that names a damaged one.
     check_files: Callable[[], None] = lambda: None
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Returns the number of full batches in an epoch."""
+        """Number of full batches in an epoch."""
         return self.count // batch_size
 
     def in_order(self, rows: int, start: int = 0) -> tf.data.Dataset:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.examples import Examples
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
 # Without a validation folder every tenth image is held out.
 _HELD_OUT = 10
 
@@ -16,13 +16,9 @@ _HELD_OUT = 10
 def open_split(path: Path, split: str) -> Examples:
     """Opens PATH/CLASS/IMAGE, or PATH/SPLIT/CLASS/IMAGE.
 
-    In the latter case the training folder may be missing if nothing is
-    trained.
-
-    Args:
-        path: The folder.
-        split: "train" or "validation"; "" is the latter. Without folders for
-            them every tenth image of a class is for validation.
+    The splits are "train" and "validation"; "" is the latter. Without folders
+    for them every tenth image of a class is for validation. The training
+    folder may be missing if nothing is trained.
     """
     split = split or "validation"
     if split not in ("train", "validation"):
@@ -33,16 +29,15 @@ def open_split(path: Path, split: str) -> Examples:
     names = class_names(path)
     has_splits = _home_of_classes(path) != path
     root = path / split if has_splits else path
-    part = "all" if has_splits else split
     unknown = sorted({f.name for f in _folders(root)} - set(names))
     if has_splits and any(_images_in(root / name, "all") for name in unknown):
+        listed = ", ".join(unknown[:3])
         raise UserError(
-            f"{root} has classes without training images: "
-            f"{', '.join(unknown[:3])}."
+            f"{root} has classes without training images: {listed}."
         )
     files, labels = [], []
     for label, name in enumerate(names):
-        found = _images_in(root / name, part)
+        found = _images_in(root / name, "all" if has_splits else split)
         files += found
         labels += [label] * len(found)
     if not files:
@@ -59,8 +54,8 @@ def open_split(path: Path, split: str) -> Examples:
     def fetch(indices):
         # Gathered once, or the graph would contain all names twice.
         chosen = tf.gather(paths, indices)
-        label = tf.gather(numbers, indices)
-        return {"image": chosen, "label": label, "name": chosen}
+        labels = tf.gather(numbers, indices)
+        return {"image": chosen, "label": labels, "name": chosen}
 
     return Examples(len(files), names, fetch=fetch, load=tf.io.read_file)
 
@@ -95,14 +90,11 @@ def _images_in(folder, part):
     """Returns the files of a class: "all", "validation" or "train"."""
     if not folder.is_dir():
         return []
-    found = sorted(
-        str(file)
-        for file in folder.iterdir()
-        if file.suffix.lower() in _IMAGE_SUFFIXES
-    )
-    if part == "all":
-        return found
-    held_out = found[_HELD_OUT - 1 :: _HELD_OUT]
+    files = [f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES]
+    names = sorted(map(str, files))
+    held_out = slice(_HELD_OUT - 1, None, _HELD_OUT)
     if part == "validation":
-        return held_out
-    return sorted(set(found) - set(held_out))
+        return names[held_out]
+    if part == "train":
+        del names[held_out]
+    return names

@@ -6,19 +6,12 @@ from functools import partial
 import tensorflow as tf
 
 from alexnet_tf.config.data import Data, Geometry
+from alexnet_tf.data import decoding
 from alexnet_tf.data.bad_examples import (
     BadExamples,
     decode_with_fallback,
     replace_bad,
     report_failures,
-)
-from alexnet_tf.data.decoding import (
-    decode_patch,
-    decode_square_patch,
-    decode_usual_patch,
-    draw_places,
-    mirror,
-    ten_patches,
 )
 from alexnet_tf.data.examples import CORES, Examples, pipeline_options
 from alexnet_tf.data.shuffling import shuffled_rows
@@ -34,12 +27,7 @@ class InputClock:
         self._ready = {}
 
     def watch(self, batches: tf.data.Dataset, first: int) -> tf.data.Dataset:
-        """Returns the same dataset of (images, labels), with times recorded.
-
-        Args:
-            batches: The dataset.
-            first: Number of its first batch.
-        """
+        """Returns the same batches, with times recorded from number `first`."""
 
         def record(number, batch):
             recorded = tf.py_function(self._record, [number], ())
@@ -54,9 +42,8 @@ class InputClock:
     def waited(self, number: int, since: float) -> float:
         """Returns the seconds from `since` until a batch was ready, at least 0.
 
-        Args:
-            number: Number of the batch; its time is then discarded.
-            since: When the batch was needed, by `time.perf_counter`.
+        `since` is when it was needed, by `time.perf_counter`. The batch's time
+        is then discarded.
         """
         return max(0.0, self._ready.pop(number, since) - since)
 
@@ -75,7 +62,8 @@ def training_batches(
     """Returns the training batches of some steps.
 
     Each batch is a function of the seed and the step, so that a resumed run
-    sees the same batches as an uninterrupted one.
+    sees the same batches as an uninterrupted one. The preceding good example
+    replaces a bad one.
 
     Args:
         examples: The training split.
@@ -84,55 +72,39 @@ def training_batches(
             full: the remainder of an epoch is dropped.
         steps: The steps, counted from the start of the run.
         seed: Seed of the order and of the patches.
-        bad: Records the examples that cannot be used; by default they are
-            left out without a record.
+        bad: Records the examples that cannot be used; default: no record.
         clock: Records when batches are ready.
         shard: Index and number of the equal parts into which the workers
             divide each batch.
 
     Returns:
         Dataset of (images, labels): uint8 (batch_size, crop_size, crop_size,
-        3) and int64 (batch_size,), or the given part of that. The preceding
-        good example replaces a bad one.
+        3) and int64 (batch_size,), or the given part of that.
     """
     geometry, bad = data.geometry, bad or BadExamples()
+    shape = geometry.patch_shape
 
     def patch(decode, encoded, offset, mirrored):
-        return mirror(decode(encoded, offset, geometry), mirrored)
+        return decoding.mirror(decode(encoded, offset, geometry), mirrored)
 
     def random_patches(seeds, positions, rows):
-        offsets, mirrored = draw_places(
-            batch_size,
-            geometry,
-            crop=data.random_crop,
-            flip=data.horizontal_flip,
-            seed=seeds,
+        crop, flip = data.random_crop, data.horizontal_flip
+        places = decoding.draw_places(
+            batch_size, geometry, crop=crop, flip=flip, seed=seeds
         )
-        offsets = tf.gather(offsets, positions)
-        mirrored = tf.gather(mirrored, positions)
+        offsets, mirrored = (tf.gather(each, positions) for each in places)
         if examples.cut:
             size = geometry.crop_size
             images = examples.cut(rows["index"], offsets, mirrored, size)
             return images, rows["label"]
         return _decode_views(
-            patch,
-            examples,
-            rows,
-            offsets,
-            mirrored,
-            shape=geometry.patch_shape,
-            bad=bad,
+            patch, examples, rows, shape, bad, offsets, mirrored
         )
 
     batches = (
         # 1. A few examples at a time, in a new order each epoch.
         shuffled_rows(
-            examples,
-            batch_size=batch_size,
-            steps=steps,
-            shuffle_buffer=data.shuffle_buffer,
-            seed=seed,
-            shard=shard,
+            examples, batch_size, steps, data.shuffle_buffer, seed, shard
         )
         # 2. A random patch of each: bytes -> uint8 (rows, crop, crop, 3).
         .map(random_patches, num_parallel_calls=CORES)
@@ -153,18 +125,10 @@ def names_of_step(
     examples: Examples, data: Data, *, batch_size: int, step: int, seed: int
 ) -> list[str]:
     """Returns the names of a step's examples, see `training_batches`."""
-    chunks = shuffled_rows(
-        examples,
-        batch_size=batch_size,
-        steps=range(step, step + 1),
-        shuffle_buffer=data.shuffle_buffer,
-        seed=seed,
-    )
-    return [
-        name.decode(errors="replace")
-        for *_, rows in chunks
-        for name in rows["name"].numpy()
-    ]
+    steps, buffer = range(step, step + 1), data.shuffle_buffer
+    chunks = shuffled_rows(examples, batch_size, steps, buffer, seed)
+    names = [n for *_, rows in chunks for n in rows["name"].numpy()]
+    return [name.decode(errors="replace") for name in names]
 
 
 def evaluation_batches(
@@ -178,46 +142,32 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Returns the center patch, or ten patches, of each example, exactly once.
 
-    Black patches with the label PADDING_LABEL fill up the last batch: a
-    replica without examples fails in TensorFlow's convolutions.
-
-    Args:
-        examples: The split.
-        batch_size: Examples in a batch.
-        geometry: Sizes of the patches.
-        bad: Records the examples that cannot be used.
-        ten_crops: Whether to return `decoding.ten_patches`.
-        shard: As for `training_batches`.
-
-    Returns:
-        As for `training_batches`; with ten crops the images have the shape
-        (batch_size, 10, crop_size, crop_size, 3). The label of a bad example
-        is BAD_LABEL.
+    Batches and shards are as in `training_batches`; with `ten_crops` images are
+    (batch_size, 10, crop_size, crop_size, 3), see `decoding.ten_patches`. The
+    label of a bad example is BAD_LABEL. Black patches with the label
+    PADDING_LABEL fill up the last batch: a replica without examples fails in
+    TensorFlow's convolutions.
     """
     index, num_shards = shard
     rows_per_batch = batch_size // num_shards
-    shape: tuple[int, ...] = geometry.patch_shape
-    if ten_crops:
-        shape = (10, *shape)
+    shape = (10, *geometry.patch_shape) if ten_crops else geometry.patch_shape
 
     def view(decode, encoded):
         if ten_crops:
-            return ten_patches(encoded, geometry, decode)
+            return decoding.ten_patches(encoded, geometry, decode)
         return decode(encoded, geometry.center, geometry)
 
     def views(rows):
         if examples.cut:
             return _cut_views(examples, rows, geometry, shape), rows["label"]
-        return _decode_views(view, examples, rows, shape=shape, bad=bad)
+        return _decode_views(view, examples, rows, shape, bad)
 
     def pad(images, labels):
         missing = rows_per_batch - tf.size(labels)
         labels = tf.pad(labels, [[0, missing]], constant_values=PADDING_LABEL)
         images = tf.pad(images, [[0, missing], *([[0, 0]] * len(shape))])
-        return (
-            tf.ensure_shape(images, (rows_per_batch, *shape)),
-            tf.ensure_shape(labels, (rows_per_batch,)),
-        )
+        images = tf.ensure_shape(images, (rows_per_batch, *shape))
+        return images, tf.ensure_shape(labels, (rows_per_batch,))
 
     # The last shards may have nothing left in the last batch.
     empty = tf.zeros((0, *shape), tf.uint8), tf.zeros((0,), tf.int64)
@@ -235,21 +185,23 @@ def evaluation_batches(
     )
 
 
-def _decode_views(view, examples, rows, *arguments, shape, bad):
+def _decode_views(view, examples, rows, shape, bad, *columns):
     """Returns views of some examples, uint8 (n, *shape), and their labels.
 
     `view` makes one from a decoder such as `decode_patch`, an encoded image,
-    and a row of each of `arguments`.
+    and a row of `columns`.
     """
 
     def load_and_view(decode, image, *values):
         return view(decode, examples.load(image), *values)
 
-    fast = decode_square_patch if examples.squares else decode_usual_patch
+    fast = decoding.decode_usual_patch
+    if examples.squares:
+        fast = decoding.decode_square_patch
     images, ok = decode_with_fallback(
         partial(load_and_view, fast),
-        partial(load_and_view, decode_patch),
-        (rows["image"], *arguments),
+        partial(load_and_view, decoding.decode_patch),
+        (rows["image"], *columns),
         tf.zeros(shape, tf.uint8),
     )
     return images, report_failures(examples, rows, ok, bad)
@@ -257,16 +209,13 @@ def _decode_views(view, examples, rows, *arguments, shape, bad):
 
 def _cut_views(examples, rows, geometry, shape):
     """Cuts the center patches, or the ten, out of decoded squares."""
-    if len(shape) == 3:
-        offsets, mirrored = [geometry.center], [False]
-    else:
+    offsets, mirrored = [geometry.center], [False]
+    if len(shape) > 3:
         offsets = 2 * [geometry.center, *geometry.corners]
         mirrored = 5 * [False] + 5 * [True]
     count = tf.size(rows["index"])
-    patches = examples.cut(
-        tf.repeat(rows["index"], len(offsets)),
-        tf.tile(offsets, (count, 1)),
-        tf.tile(mirrored, (count,)),
-        geometry.crop_size,
-    )
+    indices = tf.repeat(rows["index"], len(offsets))
+    offsets = tf.tile(offsets, (count, 1))
+    mirrored = tf.tile(mirrored, (count,))
+    patches = examples.cut(indices, offsets, mirrored, geometry.crop_size)
     return tf.reshape(patches, (-1, *shape))

@@ -16,6 +16,7 @@ import csv
 import io
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -48,7 +49,6 @@ _FLAGS = {
     "encoding": "--prepared_format",
     "source_splits": "--train_split and --validation_split",
 }
-_COLUMNS = ("name", "label", "bytes")
 # Examples that one core works on at a time, and those of a shard.
 _ROWS = 32
 _SHARD = 16 * _ROWS
@@ -85,46 +85,38 @@ def read_manifest(directory: Path) -> dict:
 def open_split(directory: Path, manifest: dict, split: str) -> Examples:
     """Opens "train" or "validation"; checks the lengths of its files."""
     shards = manifest["splits"][split]
+    _check(directory, shards, "bytes", lambda file: file.stat().st_size)
+    arrays, lengths, rows = [], [], []
     for shard in shards:
-        for file, length in shard["bytes"].items():
-            _check(directory / file, length, lambda f: f.stat().st_size)
-    files = [directory / shard["file"] for shard in shards]
-    tables = [
-        list(csv.DictReader(io.StringIO(file.with_suffix(".csv").read_text())))
-        for file in files
-    ]
-    rows = [row for table in tables for row in table]
+        file = directory / shard["file"]
+        arrays.append(np.load(file, mmap_mode="r"))
+        table = io.StringIO(file.with_suffix(".csv").read_text())
+        added = list(csv.DictReader(table))
+        lengths.append(np.array([row["bytes"] for row in added], np.int64))
+        rows += added
     names = np.array([row["name"] for row in rows])
     labels = np.array([row["label"] for row in rows], np.int64)
-    lengths = [np.array([r["bytes"] for r in t], np.int64) for t in tables]
-    arrays = [np.load(file, mmap_mode="r") for file in files]
     is_raw = manifest["encoding"] == "raw"
     cut = RawShards(arrays).read if is_raw else None
     read = None if is_raw else JpegShards(arrays, lengths).read
 
     def fetch(indices):
-        return {
-            "label": tf.gather(labels, indices),
-            "name": tf.gather(names, indices),
-            **({"image": read(indices)} if read else {"index": indices}),
-        }
+        image = {"image": read(indices)} if read else {"index": indices}
+        label, name = tf.gather(labels, indices), tf.gather(names, indices)
+        return {"label": label, "name": name, **image}
 
+    count, classes = len(rows), tuple(manifest["class_names"])
+    check = partial(check_files, directory, shards)
     return Examples(
-        len(rows),
-        tuple(manifest["class_names"]),
-        fetch=fetch,
-        squares=True,
-        cut=cut,
-        check_files=lambda: check_files(directory, shards),
+        count, classes, fetch=fetch, squares=True, cut=cut, check_files=check
     )
 
 
 class JpegShards:
     """The JPEG files of a split.
 
-    Args:
-        shards: Each the bytes of some files, one after another, uint8 (bytes,).
-        lengths: For each shard the bytes of each file, int64 (files,).
+    Each shard is the bytes of some files, one after another, uint8 (bytes,),
+    and has the lengths of these files in bytes, int64 (files,).
     """
 
     def __init__(self, shards: list[np.ndarray], lengths: list[np.ndarray]):
@@ -139,15 +131,10 @@ class JpegShards:
         return tf.ensure_shape(files, indices.shape)
 
     def _read(self, indices):
-        files = [
-            self.shards[shard][end - length : end].tobytes()
-            for shard, end, length in zip(
-                self.shard_of[indices],
-                self.ends[indices],
-                self.lengths[indices],
-                strict=True,
-            )
-        ]
+        files = []
+        for index in indices:
+            shard, end = self.shards[self.shard_of[index]], self.ends[index]
+            files.append(shard[end - self.lengths[index] : end].tobytes())
         # Objects: NumPy's own strings lose zeros at their end.
         return np.array(files, object)
 
@@ -155,8 +142,7 @@ class JpegShards:
 class RawShards:
     """The decoded images of a split.
 
-    Args:
-        shards: Each some images, uint8 (images, image_size, image_size, 3).
+    Each shard is some images, uint8 (images, image_size, image_size, 3).
     """
 
     def __init__(self, shards: list[np.ndarray]):
@@ -173,15 +159,10 @@ class RawShards:
 
     def _read(self, indices, offsets, mirrored, size):
         patches = np.empty((len(indices), size, size, 3), np.uint8)
-        for patch, shard, row, (down, right), is_mirrored in zip(
-            patches,
-            self.shard_of[indices],
-            self.row_of[indices],
-            offsets,
-            mirrored,
-            strict=True,
-        ):
-            part = self.shards[shard][row, down:, right:][:size, :size]
+        places = zip(patches, indices, offsets, mirrored, strict=True)
+        for patch, index, (down, right), is_mirrored in places:
+            shard, row = self.shards[self.shard_of[index]], self.row_of[index]
+            part = shard[row, down:, right:][:size, :size]
             if is_mirrored:
                 # NumPy is faster at mirroring one channel than three.
                 for channel in range(3):
@@ -198,19 +179,20 @@ def _shard_of(parts):
 
 def check_files(directory: Path, shards: list[dict]) -> None:
     """Compares the files of shards with their checksums."""
-    for shard in shards:
-        for file, expected in shard["sha256"].items():
-            _check(directory / file, expected, checksum)
+    _check(directory, shards, "sha256", checksum)
 
 
-def _check(file, expected, measure):
-    found = measure(file) if file.exists() else "no such file"
-    if found != expected:
-        raise UserError(
-            f"{file} is damaged: {found} instead of {expected}.\nRemove it "
-            "and run prepare again with the same flags: it writes what is "
-            "missing."
-        )
+def _check(directory, shards, entry, measure):
+    files = {name: value for s in shards for name, value in s[entry].items()}
+    for name, expected in files.items():
+        file = directory / name
+        found = measure(file) if file.exists() else "no such file"
+        if found != expected:
+            raise UserError(
+                f"{file} is damaged: {found} instead of {expected}.\nRemove it "
+                "and run prepare again with the same flags: it writes what is "
+                "missing."
+            )
 
 
 def write_split(
@@ -222,32 +204,25 @@ def write_split(
 ) -> None:
     """Writes the shards of a split that the manifest does not have yet.
 
-    Args:
-        directory: The prepared set.
-        manifest: Its manifest, which is rewritten after each shard.
-        split: "train" or "validation".
-        examples: What to write, always in the same order.
-        bad: Records the examples that cannot be used; they are left out.
+    The manifest is rewritten after each shard. The order of `examples` must
+    always be the same; those that cannot be used are recorded and left out.
     """
     shards = manifest["splits"].setdefault(split, [])
-    done = len(shards) * _SHARD
-    print(f"{split}: {examples.count:,} images", flush=True)
-    bar = keras.utils.Progbar(
-        examples.count,
-        unit_name="image",
-        # A moving bar on a screen, a line a minute in a log file.
-        interval=0.2 if sys.stdout.isatty() else 60,
-    )
-    batches = _square_batches(examples, done, manifest, bad)
+    done, count = len(shards) * _SHARD, examples.count
+    print(f"{split}: {count:,} images", flush=True)
+    # A moving bar on a screen, a line a minute in a log file.
+    interval = 0.2 if sys.stdout.isatty() else 60
+    bar = keras.utils.Progbar(count, unit_name="image", interval=interval)
     images: list = []
     rows: list = []
+    batches = _square_batches(examples, done, manifest, bad)
     for decoded, labels, names in batches.as_numpy_iterator():
         done += len(names)
         bar.update(done)
         good = labels >= 0
         images += list(decoded[good])
         rows += zip(names[good], labels[good], strict=True)
-        if done % _SHARD == 0 or done == examples.count:
+        if done % _SHARD == 0 or done == count:
             file = f"{split}-{len(shards):05d}.npy"
             shards.append(_write_shard(directory / file, images, rows))
             write_json(directory / "manifest.json", manifest)
@@ -281,7 +256,7 @@ def _write_shard(file, images, rows):
     """Writes both files of a shard and returns its entry in the manifest."""
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    writer.writerow(("name", "label", "bytes"))
     for (name, label), image in zip(rows, images, strict=True):
         length = memoryview(image).nbytes
         writer.writerow((name.decode(errors="replace"), label, length))
@@ -289,10 +264,8 @@ def _write_shard(file, images, rows):
         images = np.frombuffer(b"".join(images), np.uint8)
     array = io.BytesIO()
     np.save(array, np.asarray(images, np.uint8))
-    files = {
-        file: array.getvalue(),
-        file.with_suffix(".csv"): table.getvalue().encode(),
-    }
+    csv_file, csv_bytes = file.with_suffix(".csv"), table.getvalue().encode()
+    files = {file: array.getvalue(), csv_file: csv_bytes}
     for path, content in files.items():
         write_whole(path, content)
     return {
@@ -306,13 +279,10 @@ def _write_shard(file, images, rows):
 def finish(directory: Path, manifest: dict, bad: BadExamples) -> None:
     """Adds the statistics of all training images to a set with all shards."""
     print("Measuring the mean and the colors of all training images...")
-    size = manifest["image_size"]
+    whole = Geometry(manifest["image_size"], manifest["image_size"])
     training = open_split(directory, manifest, "train")
     measured = measure_pixels(
-        training,
-        num_images=training.count,
-        geometry=Geometry(size, size),
-        bad=bad,
+        training, num_images=training.count, geometry=whole, bad=bad
     )
     eigenvalues, eigenvectors = np.linalg.eigh(measured.covariance_rgb)
     manifest["statistics"] = {
@@ -322,8 +292,7 @@ def finish(directory: Path, manifest: dict, bad: BadExamples) -> None:
         # In columns, as NumPy returns them.
         "eigenvectors": eigenvectors.tolist(),
     }
-    write_array(
-        directory / "mean_image.npy", measured.mean_image.astype(np.float32)
-    )
+    mean_image = measured.mean_image.astype(np.float32)
+    write_array(directory / "mean_image.npy", mean_image)
     manifest["finished"] = True
     write_json(directory / "manifest.json", manifest)

@@ -10,7 +10,6 @@ _ROWS = 128
 
 def shuffled_rows(
     examples: Examples,
-    *,
     batch_size: int,
     steps: range,
     shuffle_buffer: int,
@@ -21,22 +20,15 @@ def shuffled_rows(
 
     Each epoch has another order and drops what does not fill a batch. The
     order is a permutation of the split if that has random access. Otherwise a
-    buffer is shuffled, which is the same if it holds the whole split.
-
-    Args:
-        examples: The training split.
-        batch_size: Examples in a step.
-        steps: The steps, counted from the start of the run.
-        shuffle_buffer: Examples in the buffer.
-        seed: Seed of the order.
-        shard: Index and number of the equal parts of each batch.
+    buffer is shuffled, which is the same if it holds the whole split. Steps
+    count from the start of the run; `shard` is as for `training_batches`.
 
     Returns:
         Dataset of chunks, (seeds, positions, rows): int64 (2,), the seed of
         the step's random draws; int64 (n,), the examples' positions in the
         whole batch; and n examples. All chunks are equal parts of a shard.
     """
-    shard_index, num_shards = shard
+    index, num_shards = shard
     shard_size = batch_size // num_shards
     chunk_size = max(n for n in range(1, _ROWS + 1) if shard_size % n == 0)
     per_shard, per_batch = shard_size // chunk_size, batch_size // chunk_size
@@ -50,50 +42,42 @@ def shuffled_rows(
             examples, chunk_size, numbers, per_epoch, seed, shuffle_buffer
         )
 
-    def is_in_shard(number, _):
-        return number % per_batch // per_shard == shard_index
-
-    def complete(number, indices_or_rows):
-        step, chunk_of_batch = number // per_batch, number % per_batch
-        first = chunk_of_batch * chunk_size
+    def complete(number, rows):
+        first = number % per_batch * chunk_size
         positions = first + tf.range(chunk_size, dtype=tf.int64)
-        rows = indices_or_rows
         if examples.fetch:
-            rows = examples.fetch(indices_or_rows)
-        return _seeds(seed, step), positions, rows
+            rows = examples.fetch(rows)  # They were indices.
+        return _seeds(seed, number // per_batch), positions, rows
 
-    return chunks.filter(is_in_shard).map(complete, num_parallel_calls=CORES)
+    chunks = chunks.filter(lambda n, _: n % per_batch // per_shard == index)
+    return chunks.map(complete, num_parallel_calls=CORES)
 
 
 def _indexed_chunks(examples, chunk_size, numbers, per_epoch, seed):
     """Returns (number, indices) of chunks of a split with random access."""
 
     def add_indices(number):
-        epoch, chunk_of_epoch = number // per_epoch, number % per_epoch
-        first = chunk_of_epoch * chunk_size
+        first = number % per_epoch * chunk_size
         return number, tf.random.experimental.index_shuffle(
             first + tf.range(chunk_size, dtype=tf.int64),
-            _seeds(seed, epoch),
+            _seeds(seed, number // per_epoch),
             max_index=tf.constant(examples.count - 1, tf.int64),
         )
 
     return tf.data.Dataset.range(numbers.start, numbers.stop).map(add_indices)
 
 
-def _buffered_chunks(
-    examples, chunk_size, numbers, per_epoch, seed, shuffle_buffer
-):
+def _buffered_chunks(examples, chunk_size, numbers, per_epoch, seed, buffer):
     """Returns (number, rows) of chunks, shuffled in a buffer."""
 
     def read_epoch(epoch):
         first = epoch * per_epoch
         start = tf.maximum(first, numbers.start)
         stop = tf.minimum(first + per_epoch, numbers.stop)
+        epoch_seed = seed + epoch * 1_000_003
         return (
             examples.records.shuffle(
-                shuffle_buffer,
-                seed=seed + epoch * 1_000_003,
-                reshuffle_each_iteration=False,
+                buffer, epoch_seed, reshuffle_each_iteration=False
             )
             .batch(chunk_size, drop_remainder=True)
             # Skipped before they are decoded.
@@ -102,10 +86,8 @@ def _buffered_chunks(
             .enumerate(start)
         )
 
-    epochs = tf.data.Dataset.range(
-        numbers.start // per_epoch, -(-numbers.stop // per_epoch)
-    )
-    return epochs.flat_map(read_epoch)
+    first, stop = numbers.start // per_epoch, -(-numbers.stop // per_epoch)
+    return tf.data.Dataset.range(first, stop).flat_map(read_epoch)
 
 
 def _seeds(seed, number):

@@ -12,12 +12,7 @@ from alexnet_tf.data import prepared, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.statistics import measure_pixels, read_pixels
-from alexnet_tf.storage import caffe_format
-from alexnet_tf.storage.dataset_info import (
-    DatasetInfo,
-    read_dataset_info,
-    write_dataset_info,
-)
+from alexnet_tf.storage import caffe_format, dataset_info
 from alexnet_tf.storage.run_dir import RunDir
 
 
@@ -40,7 +35,13 @@ def open_run_splits(
         read_mean(config)  # Before a data set is made.
     train_split = open_split(config, config.train_split)
     val_split = open_split(config, config.validation_split)
-    check_splits(config, train_split, val_split)
+    check_classes(config, train_split, val_split)
+    if train_split.count < config.batch_size:
+        raise UserError(
+            f"--train_split={config.train_split} of {config.dataset} has "
+            f"{train_split.count} images, less than one batch; use a "
+            f"--batch_size of at most {train_split.count}."
+        )
     if config.prepared_dir and not train_split.squares:
         print(
             f"--prepared_dir={config.prepared_dir} has no {config.train_split} "
@@ -48,29 +49,23 @@ def open_run_splits(
         )
     if run_dir.dataset.exists():
         check_run_classes(run_dir, train_split)
-        _check_run_sizes(run_dir, train_split, val_split)
+        info = dataset_info.read_dataset_info(run_dir)
+        before = (info.train_examples, info.validation_examples)
+        now = (train_split.count, val_split.count)
+        if before != now:
+            raise UserError(
+                f"{run_dir.path} was started on {before[0]} training and "
+                f"{before[1]} validation images; its data set now has {now[0]} "
+                f"and {now[1]}.\nRestore the data set, or start a new run with "
+                f"--init_from={run_dir.path}."
+            )
     return train_split, val_split
-
-
-def _check_run_sizes(run_dir, train_split, val_split):
-    """Checks that the splits are as large as at the first start of a run."""
-    info = read_dataset_info(run_dir)
-    before = (info.train_examples, info.validation_examples)
-    now = (train_split.count, val_split.count)
-    if before != now:
-        raise UserError(
-            f"{run_dir.path} was started on {before[0]} training and "
-            f"{before[1]} validation images; its data set now has {now[0]} "
-            f"and {now[1]}.\nRestore the data set, or start a new run with "
-            f"--init_from={run_dir.path}."
-        )
 
 
 def open_source(config: Config, split: str) -> Examples:
     """Opens a split of the data set itself."""
-    return tfds_source.open_split(
-        config.dataset, split, data_dir=config.data_dir
-    )
+    data_dir = config.data_dir
+    return tfds_source.open_split(config.dataset, split, data_dir=data_dir)
 
 
 def find_prepared(config: Config) -> tuple[Path, dict] | None:
@@ -78,35 +73,19 @@ def find_prepared(config: Config) -> tuple[Path, dict] | None:
 
     It must be finished and made of the same data with the same settings.
     """
-    if not config.prepared_dir:
-        return None
     directory = Path(config.prepared_dir)
-    manifest = prepared.read_manifest(directory)
+    manifest = prepared.read_manifest(directory) if config.prepared_dir else {}
     if not manifest:
         return None
     names = ("dataset", "image_size", "resize")
-    prepared.check_source(
-        directory, manifest, {name: getattr(config, name) for name in names}
-    )
+    source = {name: getattr(config, name) for name in names}
+    prepared.check_source(directory, manifest, source)
     if not manifest["finished"]:
         raise UserError(
             f"--prepared_dir={directory} is not finished; run prepare again "
             "to finish it, or leave out --prepared_dir."
         )
     return directory, manifest
-
-
-def check_splits(
-    config: Config, training: Examples, validation: Examples
-) -> None:
-    """Checks that there is a batch and that both splits have equal classes."""
-    check_classes(config, training, validation)
-    if training.count < config.batch_size:
-        raise UserError(
-            f"--train_split={config.train_split} of {config.dataset} has "
-            f"{training.count} images, less than one batch; use a "
-            f"--batch_size of at most {training.count}."
-        )
 
 
 def check_classes(
@@ -117,14 +96,14 @@ def check_classes(
         differing = set(training.class_names) ^ set(validation.class_names)
         raise UserError(
             f"the training and validation images of {config.dataset} have "
-            f"different classes: only one of them has "
+            "different classes: only one of them has "
             f"{', '.join(sorted(differing)[:3])}."
         )
 
 
 def check_run_classes(run: RunDir, examples: Examples) -> None:
     """Checks that a run was trained on the classes of a split."""
-    trained = read_dataset_info(run).class_names
+    trained = dataset_info.read_dataset_info(run).class_names
     now = list(examples.class_names)
     # The run's names may be longer: "n02123045 tabby cat" for "n02123045".
     same = len(trained) == len(now) and all(
@@ -147,25 +126,23 @@ def describe_dataset(
     training: Examples,
     validation: Examples,
     bad: BadExamples,
-) -> DatasetInfo:
+) -> dataset_info.DatasetInfo:
     """Returns a run's dataset info, which its first start measures."""
     if run.dataset.exists():
-        return read_dataset_info(run)
-    mean_image = read_mean(config)
+        return dataset_info.read_dataset_info(run)
+    mean_image, geometry = read_mean(config), config.geometry
     found = find_prepared(config) if training.squares else None
     if found:
-        measured = read_pixels(*found, config.geometry)
+        measured = read_pixels(*found, geometry)
     else:
         print("Measuring the mean and the colors of the training images...")
+        count = config.statistics_images
         measured = measure_pixels(
-            training,
-            num_images=config.statistics_images,
-            geometry=config.geometry,
-            bad=bad,
+            training, num_images=count, geometry=geometry, bad=bad
         )
     if config.mean == "image":
         mean_image = measured.mean_image.astype(np.float32)
-    info = DatasetInfo(
+    info = dataset_info.DatasetInfo(
         class_names=list(training.class_names),
         mean_rgb=measured.mean_rgb.tolist(),
         covariance_rgb=measured.covariance_rgb.tolist(),
@@ -173,7 +150,7 @@ def describe_dataset(
         validation_examples=validation.count,
         mean_image=mean_image,
     )
-    write_dataset_info(run, info)
+    dataset_info.write_dataset_info(run, info)
     return info
 
 

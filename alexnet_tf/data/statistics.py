@@ -18,38 +18,22 @@ _BATCH = 32
 
 @dataclasses.dataclass(frozen=True)
 class PixelStatistics:
-    """Means and colors in 0..255, of center patches or of whole squares.
+    """Means and colors in 0..255, of center patches or of whole squares."""
 
-    Args:
-        mean_image: Mean of each pixel, (crop_size, crop_size, 3).
-        mean_rgb: Mean color, (3,).
-        covariance_rgb: Covariance of the colors of pixels, (3, 3).
-    """
-
-    mean_image: np.ndarray
-    mean_rgb: np.ndarray
-    covariance_rgb: np.ndarray
+    mean_image: np.ndarray  # Mean of each pixel, (crop_size, crop_size, 3).
+    mean_rgb: np.ndarray  # Mean color, (3,).
+    covariance_rgb: np.ndarray  # Covariance of the colors of pixels, (3, 3).
 
 
 def measure_pixels(
-    examples: Examples,
-    *,
-    num_images: int,
-    geometry: Geometry,
-    bad: BadExamples,
+    examples: Examples, *, num_images: int, geometry: Geometry, bad: BadExamples
 ) -> PixelStatistics:
-    """Measures the means and the covariance of RGB pixels.
+    """Measures the first images of a training split.
 
-    Args:
-        examples: The training split.
-        num_images: Images to measure, the first ones of the split.
-        geometry: Sizes of the patches. The colors are those of every fourth
-            pixel along both axes.
-        bad: Records the examples that cannot be used.
+    The colors are those of every fourth pixel along both axes.
     """
-    sample = dataclasses.replace(
-        examples, count=min(num_images, examples.count)
-    )
+    count = min(num_images, examples.count)
+    sample = dataclasses.replace(examples, count=count)
     batches = evaluation_batches(
         sample, batch_size=_BATCH, geometry=geometry, bad=bad
     )
@@ -59,23 +43,18 @@ def measure_pixels(
         bad.check()
     if not totals["images"]:
         raise UserError(
-            f"none of the first {sample.count} training images can be used; "
+            f"none of the first {count} training images can be used; "
             f"{bad.file} lists the reasons."
         )
     mean = totals["colors"] / totals["pixels"]
-    return PixelStatistics(
-        mean_image=totals["image"] / totals["images"],
-        mean_rgb=mean,
-        covariance_rgb=totals["products"] / totals["pixels"]
-        - np.outer(mean, mean),
-    )
+    covariance = totals["products"] / totals["pixels"] - np.outer(mean, mean)
+    return PixelStatistics(totals["image"] / totals["images"], mean, covariance)
 
 
 def _sums(images, labels):
     """Returns sums of integers, which are exact in any order."""
     images = tf.boolean_mask(images, labels >= 0)
-    colors = tf.reshape(images[:, ::4, ::4], (-1, 3))
-    colors = tf.cast(colors, tf.float64)
+    colors = tf.cast(tf.reshape(images[:, ::4, ::4], (-1, 3)), tf.float64)
     return {
         "images": tf.shape(images, tf.int64)[0],
         "image": tf.reduce_sum(tf.cast(images, tf.int64), axis=0),
@@ -88,17 +67,8 @@ def _sums(images, labels):
 def read_pixels(
     directory: Path, manifest: dict, geometry: Geometry
 ) -> PixelStatistics:
-    """Returns what `prepare` measured on all training images.
-
-    Args:
-        directory: The prepared set; its colors are those of whole squares.
-        manifest: Its manifest.
-        geometry: Sizes of the patches.
-    """
-    mean_image = np.load(directory / "mean_image.npy")
+    """Returns `prepare`'s statistics: all images, colors of whole squares."""
+    mean_image = geometry.cut_center(np.load(directory / "mean_image.npy"))
     colors = manifest["statistics"]
-    return PixelStatistics(
-        mean_image=geometry.cut_center(mean_image),
-        mean_rgb=np.array(colors["mean_rgb"]),
-        covariance_rgb=np.array(colors["covariance_rgb"]),
-    )
+    mean, covariance = colors["mean_rgb"], colors["covariance_rgb"]
+    return PixelStatistics(mean_image, np.array(mean), np.array(covariance))

@@ -3,6 +3,7 @@
 import collections
 import difflib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
@@ -13,6 +14,8 @@ from alexnet_tf.data import folders
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.shapes import shapes  # noqa: F401 Registers it.
 
+# TFDS's names of the features of an example.
+_FEATURES = {"image": "image", "label": "label", "name": "tfds_id"}
 # Files that TFDS cannot download, and their bytes.
 _MANUAL_FILES = {
     "imagenet2012": (
@@ -25,12 +28,10 @@ _MANUAL_FILES = {
 def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
     """Opens a split; generates or downloads the data set if it is missing.
 
-    Args:
-        dataset: TFDS name or "folder:PATH".
-        split: A TFDS split expression, such as "train[:90%]"; of a folder
-            "train" or "validation". "" is the validation split, or the test
-            split of a set that has no other.
-        data_dir: TFDS's directory; empty for its default.
+    `dataset` is a TFDS name or "folder:PATH". `split` is a TFDS expression such
+    as "train[:90%]", or of a folder "train" or "validation"; "" is the
+    validation split, or the test split of a set that has no other. `data_dir`
+    is TFDS's directory, "" its default.
     """
     if dataset.startswith("folder:"):
         return folders.open_split(Path(dataset.removeprefix("folder:")), split)
@@ -50,19 +51,10 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
         split,
         decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(add_tfds_id=True, try_autocache=False),
-    ).map(
-        lambda example: {
-            "image": example["image"],
-            "label": example["label"],
-            "name": example["tfds_id"],
-        }
-    )
-    return Examples(
-        count,
-        unique_names(builder.info.features["label"].names),
-        records,
-        check_files=lambda: _check_records(builder, split),
-    )
+    ).map(lambda example: {k: example[v] for k, v in _FEATURES.items()})
+    names = unique_names(builder.info.features["label"].names)
+    check = partial(_check_records, builder, split)
+    return Examples(count, names, records, check_files=check)
 
 
 def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
@@ -99,12 +91,9 @@ def _open_builder(dataset, data_dir):
             f"--dataset={dataset} cannot be opened: {reason[:150]}\n"
             "TFDS names are NAME, NAME/CONFIG or NAME:VERSION."
         ) from error
-    features = builder.info.features
-    kinds = {name: type(feature) for name, feature in features.items()}
-    if (kinds.get("image"), kinds.get("label")) != (
-        tfds.features.Image,
-        tfds.features.ClassLabel,
-    ):
+    features = dict(builder.info.features.items())
+    kinds = [type(features.get(name)) for name in ("image", "label")]
+    if kinds != [tfds.features.Image, tfds.features.ClassLabel]:
         raise UserError(
             f"--dataset={dataset} has {', '.join(features)}; expected an "
             "image and a class label, as for image classification."
@@ -113,14 +102,13 @@ def _open_builder(dataset, data_dir):
 
 
 def _prepare(builder):
-    """Downloads or generates a data set that does not exist yet."""
+    """Downloads or generates a data set if it does not exist yet."""
     if builder.data_path.exists():
         return
     manual_dir = Path(builder.data_dir_root) / "downloads" / "manual"
-    wanted = _MANUAL_FILES.get(builder.name, ())
     missing = [
         f"{name} ({size / 1e9:.1f} GB)"
-        for name, size in wanted
+        for name, size in _MANUAL_FILES.get(builder.name, ())
         if not (manual_dir / name).exists()
     ]
     if missing:

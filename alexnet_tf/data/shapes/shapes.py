@@ -10,7 +10,6 @@ import concurrent.futures
 import dataclasses
 import io
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -59,36 +58,27 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
         ),
     ]
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=CLASS_NAMES),
+            "file_name": tfds.features.Text(),
+        }
         return self.dataset_info_from_configs(
             description=(
                 "Drawings of one textured object each, in twelve classes: a "
                 "small stand-in for photographs."
             ),
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(names=CLASS_NAMES),
-                    "file_name": tfds.features.Text(),
-                }
-            ),
+            features=tfds.features.FeaturesDict(features),
             supervised_keys=("image", "label"),
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[str, dict]]]:
-        config = self.builder_config
-        return {
-            "train": self._generate_examples("train", config.train),
-            "validation": self._generate_examples(
-                "validation", config.validation
-            ),
-        }
+    def _split_generators(self, dl_manager):
+        splits = ("train", "validation")
+        return {split: self._generate_examples(split) for split in splits}
 
-    def _generate_examples(
-        self, split: str, count: int
-    ) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, split):
+        count = getattr(self.builder_config, split)
         # Not processes: those would be forked from one with TensorFlow's
         # threads, or need a guarded main module.
         with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -100,7 +90,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
                 yield example["file_name"], example
 
 
-def _example(split: str, index: int) -> dict:
+def _example(split, index):
     """Returns an example, a function of nothing but its arguments."""
     label = index % len(CLASS_NAMES)
     rng = np.random.default_rng([split == "validation", index])
