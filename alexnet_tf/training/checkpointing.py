@@ -174,6 +174,7 @@ class Checkpointer(keras.callbacks.Callback):
         for name, part in self.parts.items():
             part.set_state(state["parts"][name])
         self.totals.read(checkpoint)
+        self._last_saved = None  # After a rollback, steps are saved again.
         return checkpoint
 
     def on_train_begin(self, logs=None):
@@ -235,6 +236,6 @@ class StopOnRequest(keras.callbacks.Callback):
         """Ends the process if a stop is requested."""
         if self.request.is_made():
             self.checkpointer.save()
-            # Not before the chief has saved, who needs the others for it.
+            # Not before the chief has saved, which needs the other workers.
             self.checkpointer.workers.wait()
             self.request.exit(self.checkpointer.progress.step)

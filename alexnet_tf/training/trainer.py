@@ -64,7 +64,7 @@ def freeze(model: keras.Model, names: str) -> None:
     layers = collections.defaultdict(list)
     for layer in model.layers:
         if layer.trainable_variables:
-            layers[layer.name.split("_tower")[0]].append(layer)
+            layers[layer.figure_name].append(layer)
     for name in filter(None, names.split(",")):
         if name not in layers:
             raise UserError(

@@ -32,11 +32,9 @@ class Error(keras.callbacks.Callback):
         logs["val_loss"] = 1.0
 
 
-def train(directory, *, bad=(), every=0, max_rollbacks=3):
-    """Trains two epochs of a linear model; returns weights and messages."""
+def make_model():
+    """Returns a compiled linear model, which turns NaN into zero."""
     keras.utils.set_random_seed(1)
-    x = X.copy()
-    x[list(bad), 0, 0] = np.nan
     inputs = keras.Input((3,))
     outputs = keras.layers.Dense(2)(keras.ops.relu(inputs))
     model = keras.Model(inputs, outputs)
@@ -45,15 +43,11 @@ def train(directory, *, bad=(), every=0, max_rollbacks=3):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     model.optimizer.build(model.trainable_variables)
-    seen = []
+    return model
 
-    def batches(steps):
-        def noted(n):
-            tf.py_function(lambda n: seen.append(int(n)), [n], ())
-            return tf.gather(x, n), tf.gather(Y, n)
 
-        return tf.data.Dataset.range(steps.start, steps.stop).map(noted)
-
+def make_checkpointer(directory, *, every=0, from_start=False):
+    """Returns a checkpointer, its progress and metric totals, and workers."""
     workers = Workers(tf.distribute.get_strategy())
     progress, totals = Progress(STEPS), MetricTotals(workers)
     checkpointer = Checkpointer(
@@ -64,7 +58,26 @@ def train(directory, *, bad=(), every=0, max_rollbacks=3):
         {},
         keep=2,
         every_steps=every,
-        from_start=max_rollbacks > 0,
+        from_start=from_start,
+    )
+    return checkpointer, progress, totals, workers
+
+
+def train(directory, *, bad=(), every=0, max_rollbacks=3):
+    """Trains two epochs of a linear model; returns weights and messages."""
+    x = X.copy()
+    x[list(bad), 0, 0] = np.nan
+    model, seen = make_model(), []
+
+    def batches(steps):
+        def noted(n):
+            tf.py_function(lambda n: seen.append(int(n)), [n], ())
+            return tf.gather(x, n), tf.gather(Y, n)
+
+        return tf.data.Dataset.range(steps.start, steps.stop).map(noted)
+
+    checkpointer, progress, totals, workers = make_checkpointer(
+        directory, every=every, from_start=max_rollbacks > 0
     )
     fit_to_end(
         model,
@@ -143,3 +156,18 @@ def test_without_rollbacks_the_first_bad_batch_ends_the_run(tmp_path):
 def test_nothing_is_read_twice_unless_a_batch_is_bad(tmp_path):
     _, seen = train(tmp_path)
     assert seen == list(range(2 * STEPS))
+
+
+def test_a_restored_step_can_be_saved_again(tmp_path):
+    """As after a rollback past a checkpoint that is damaged."""
+    checkpointer, progress, *_ = make_checkpointer(tmp_path)
+    checkpointer.set_model(make_model())
+    progress.step, progress.logs = 3, {"loss": 1.0}
+    checkpointer.save()
+    checkpointer.save()  # Nothing is new.
+    names = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert names == ["step-00000003"]
+    checkpointer.restore(checkpointer.model)
+    checkpointer.save()
+    names = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert names == ["step-00000003-2"]
