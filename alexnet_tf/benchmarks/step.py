@@ -1,7 +1,6 @@
 """Training steps: this network, stock Keras layers, the machine's limit."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -15,6 +14,7 @@ from alexnet_tf.data.examples import pipeline_options
 from alexnet_tf.distribution import iterators
 from alexnet_tf.distribution.devices import Devices, local
 from alexnet_tf.distribution.placement import DeviceLayout
+from alexnet_tf.models.paper_facts import count_multiply_adds
 from alexnet_tf.storage.dataset_info import placeholder_info
 from alexnet_tf.training.trainer import build_trainer
 
@@ -128,13 +128,7 @@ def count_flops(model: keras.Model) -> float:
     gradient of the inputs and that of the weights. conv1's gradient of its
     inputs is included, although no step computes it.
     """
-    forward = 0
-    for layer in model.layers:
-        for variable in layer.trainable_variables:
-            if variable.name == "kernel":
-                places = math.prod(layer.output.shape[1:-1])
-                forward += 2 * places * math.prod(variable.shape)
-    return 3 * forward
+    return 6.0 * count_multiply_adds(model)
 
 
 def make_stock_network(crop_size: int) -> keras.Model:

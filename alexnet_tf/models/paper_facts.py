@@ -70,6 +70,15 @@ def count_facts(model: keras.Model, geometry: Geometry) -> list[PaperFact]:
     return facts
 
 
+def count_multiply_adds(model: keras.Model) -> int:
+    """Returns a forward pass's multiplications by a weight, per image."""
+    return sum(
+        math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
+        for layer in model.layers
+        if getattr(layer, "kernel", None) is not None
+    )
+
+
 def _count(model, offsets):
     """Returns the counts, formatted, by what is counted."""
     # The towers' parts of each learned layer.
@@ -78,12 +87,9 @@ def _count(model, offsets):
         if isinstance(layer, OnTower) and layer.count_params():
             layers[layer.figure_name].append(layer)
     parameters = model.count_params()
-    convolutions = neurons = multiply_adds = 0
+    convolutions = neurons = 0
     of_layers = {}
     for name, parts in layers.items():
-        for part in parts:
-            positions = math.prod(part.output.shape[1:-1])
-            multiply_adds += positions * math.prod(part.kernel.shape)
         *window, inputs, outputs = parts[0].kernel.shape
         if window:
             convolutions += 1
@@ -104,7 +110,7 @@ def _count(model, offsets):
         "parameters": f"{parameters:,}",
         "neurons": f"{neurons:,}",
         "input numbers": f"{math.prod(model.input_shape[1:]):,}",
-        "multiply-adds an image": f"{multiply_adds:,}",
+        "multiply-adds an image": f"{count_multiply_adds(model):,}",
         "patches of an image": patches,
         "bits of a label": f"{math.log2(model.output_shape[-1]):.2f}",
         **of_layers,

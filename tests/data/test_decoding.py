@@ -13,7 +13,6 @@ from alexnet_tf.data.decoding import (
     mirror,
     ten_patches,
 )
-from alexnet_tf.models.layers import color_noise_basis
 
 PAPER = Geometry(256, 224)
 
@@ -158,22 +157,3 @@ def test_all_places_of_the_patch_are_drawn():
     assert {tuple(offset) for offset in offsets.numpy().tolist()} == {
         (i, j) for i in range(4) for j in range(4)
     }
-
-
-def test_the_size_of_color_noise_depends_on_the_reading():
-    # ImageNet's components: standard deviations of RGB in 0..255.
-    stddevs = np.array([19.72, 37.09, 121.78])
-    covariance = np.diag(stddevs**2)
-
-    def noise(reading):
-        basis = np.array(
-            color_noise_basis(covariance, reading=reading, std=0.1)
-        )
-        return np.sqrt((basis**2).sum(axis=0))
-
-    np.testing.assert_allclose(noise("code_2012"), 0.1 * stddevs)
-    np.testing.assert_allclose(noise("paper"), 0.1 * stddevs**2 / 255)
-    assert noise("code_2012").max() == pytest.approx(12.2, abs=0.1)
-    assert noise("paper").max() == pytest.approx(5.8, abs=0.1)
-    assert color_noise_basis(covariance, reading="off", std=0.1) is None
-    assert color_noise_basis(covariance, reading="paper", std=0) is None

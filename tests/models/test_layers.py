@@ -10,7 +10,11 @@ import tensorflow as tf
 from alexnet_tf.distribution.devices import local
 from alexnet_tf.distribution.placement import place
 from alexnet_tf.models.convolution import CoveringConv2D, relu
-from alexnet_tf.models.layers import Dropout, InputNormalization
+from alexnet_tf.models.layers import (
+    Dropout,
+    InputNormalization,
+    color_noise_basis,
+)
 from alexnet_tf.models.normalization import LocalResponseNormalization
 
 
@@ -221,3 +225,22 @@ def test_color_noise_is_one_draw_an_image_of_the_given_covariance():
     covariance = np.cov(noise[:, 0, 0].T)
     np.testing.assert_allclose(covariance, basis.T @ basis, rtol=0.15, atol=2)
     assert not layer(black, training=False).numpy().any()
+
+
+def test_the_size_of_color_noise_depends_on_the_reading():
+    # ImageNet's components: standard deviations of RGB in 0..255.
+    stddevs = np.array([19.72, 37.09, 121.78])
+    covariance = np.diag(stddevs**2)
+
+    def noise(reading):
+        basis = np.array(
+            color_noise_basis(covariance, reading=reading, std=0.1)
+        )
+        return np.sqrt((basis**2).sum(axis=0))
+
+    np.testing.assert_allclose(noise("code_2012"), 0.1 * stddevs)
+    np.testing.assert_allclose(noise("paper"), 0.1 * stddevs**2 / 255)
+    assert noise("code_2012").max() == pytest.approx(12.2, abs=0.1)
+    assert noise("paper").max() == pytest.approx(5.8, abs=0.1)
+    assert color_noise_basis(covariance, reading="off", std=0.1) is None
+    assert color_noise_basis(covariance, reading="paper", std=0) is None
