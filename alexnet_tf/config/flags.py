@@ -173,7 +173,8 @@ def _read(arguments):
 class _FlagValues(flags.FlagValues):
     """Flags whose --flagfile also takes the names of the project's files."""
 
-    # Reads the files of the command line and those that flag files name.
+    # Private to absl, which calls it for the files of the command line and for
+    # those that flag files name.
     def _get_flag_file_lines(self, filename, parsed_file_stack=None):
         file = _find_flag_file(filename)
         return super()._get_flag_file_lines(file, parsed_file_stack)

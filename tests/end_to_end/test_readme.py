@@ -41,7 +41,7 @@ PIECES = [
 FOREIGN_FLAGS = {
     *("logdir", "ignore", "check", "kill-on-bad-exit"),
     *("require-hashes", "no-deps", "upgrade", "upgrade-package"),
-    *("from", "pyproject", "target", "rm", "gpus"),
+    *("from", "pyproject", "rm", "build-arg"),
 }
 # Files of a run, which are not part of the repository.
 RUN_FILES = {"flags.cfg"}
