@@ -2,5 +2,6 @@
 
 import time
 
+__version__ = "0.2.0"
 # Before TensorFlow is imported, which takes seconds.
 STARTED = time.perf_counter()

@@ -2,6 +2,8 @@
 
     python -m alexnet_tf.main [COMMAND] [WORDS] --flagfile=FILE --flag=value
 
+The installed program `alexnet` is the same.
+
 Only the command imports TensorFlow, so that --help and user errors are
 answered at once.
 """
@@ -14,14 +16,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from alexnet_tf.config.commands import COMMANDS, find_command, usage
 from alexnet_tf.config.errors import LostWorkerError, UserError
-from alexnet_tf.config.flags import check_flags, flag_help, parse
+from alexnet_tf.config.flags import FLAG_FILES, check_flags, flag_help, parse
 from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.signals import ending_on_signals
 
-_FLAGS = Path(__file__).parents[1] / "flags"
 _HELP = {"--help", "-help", "-h"}
 _DEBUG = {"--debug", "-debug", "--debug=true", "--debug=True", "--debug=1"}
 
@@ -69,7 +71,7 @@ def _run(arguments):
     if command.settings == "run":
         config = _settings_of_run(config, arguments)
     if command.flag_file:
-        config = _settings_over(_FLAGS / command.flag_file, arguments)
+        config = _settings_over(FLAG_FILES / command.flag_file, arguments)
     module = "train" if name == "train" else f"commands.{name}"
     run = importlib.import_module(f"alexnet_tf.{module}").run
     if command.settings == "each run":
@@ -103,6 +105,11 @@ def _settings_over(file, arguments):
     return parse([f"--flagfile={file}", *arguments])[0]
 
 
-if __name__ == "__main__":
+def command_line() -> NoReturn:
+    """Runs the command of this process's arguments and exits with its code."""
     with ending_on_signals():
         sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    command_line()

@@ -13,8 +13,9 @@ from alexnet_tf.config.training import Training
 
 _CALL = "python -m alexnet_tf.main"
 _FLAG_FILES = """\
---flagfile=FILE reads flags from a file; if a flag is given twice, the last one
-counts: --flagfile=flags/paper.cfg --batch_size=256
+--flagfile=FILE reads flags from a file: a path, or the name of one of this
+project's, with or without flags/ and .cfg, from any directory. If a flag is
+given twice, the last one counts: --flagfile=flags/paper.cfg --batch_size=256
 """
 
 

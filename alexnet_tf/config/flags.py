@@ -7,6 +7,7 @@ command line describes; nothing else in the package uses flags.
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
@@ -17,6 +18,8 @@ from alexnet_tf.config.network import Network
 from alexnet_tf.config.runtime import Hardware, Output
 from alexnet_tf.config.training import Training
 
+# In a checkout, a link to the flags/ next to the package.
+FLAG_FILES = Path(__file__).parents[1] / "flags"
 GROUPS = (Data, Network, Training, Hardware, Output, CommandOptions)
 # Former spellings, in files written by earlier versions.
 FORMER_NAMES = {
@@ -167,9 +170,41 @@ def _read(arguments):
         raise UserError(f"{error}\nSee --help.") from error
 
 
+class _FlagValues(flags.FlagValues):
+    """Flags whose --flagfile also takes the names of the project's files."""
+
+    # Private to absl, which calls it for the files of the command line and for
+    # those that flag files name.
+    def _get_flag_file_lines(self, filename, parsed_file_stack=None):
+        file = _find_flag_file(filename)
+        return super()._get_flag_file_lines(file, parsed_file_stack)
+
+
+def _find_flag_file(name):
+    """Returns the path of a local file, or else of one in `FLAG_FILES`.
+
+    The name may lack flags/ and .cfg; a directory is not a flag file.
+    """
+    for path in map(Path, (name, f"{name}.cfg")):
+        if path.exists() and not path.is_dir():
+            return str(path)
+    known = {
+        str(path.relative_to(FLAG_FILES).with_suffix("")): path
+        for pattern in ("*.cfg", "ablations/*.cfg")
+        for path in sorted(FLAG_FILES.glob(pattern))
+    }
+    short = name.removeprefix("flags/").removesuffix(".cfg")
+    if short not in known:
+        raise UserError(
+            f"--flagfile={name} is not a file; give the path of a flag file, "
+            f"or one of {', '.join(known)}."
+        )
+    return str(known[short])
+
+
 def _flag_values():
     """Makes new flags, so that parsing has no side effects."""
-    flag_values = flags.FlagValues()
+    flag_values = _FlagValues()
     flag_values.set_gnu_getopt(True)  # Flags and words in any order.
     for group in GROUPS:
         for field in dataclasses.fields(group):

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from alexnet_tf import __version__
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.storage.files import write_whole
 
@@ -144,6 +145,7 @@ def describe_environment(
 ) -> dict:
     """Returns the content of environment.json."""
     return {
+        "alexnet_tf": __version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "machine": platform.platform(),
@@ -156,10 +158,15 @@ def describe_environment(
 
 
 def _git_commit():
-    """Returns the commit of this source code, None outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """Returns the commit of this source code, None outside its repository.
+
+    An installed package may lie in a repository of something else.
+    """
+    file = Path(__file__)
+    command = ["git", "-C", str(file.parent), "rev-parse", "HEAD"]
+    command += [f"HEAD:./{file.name}"]  # Fails unless the commit has the file.
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.split()[0] if done.returncode == 0 else None

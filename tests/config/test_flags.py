@@ -106,6 +106,46 @@ def test_flag_files_of_the_project_are_valid(file):
     assert command in file.read_text()
 
 
+@pytest.mark.parametrize("file", FLAG_FILES, ids=str)
+def test_flag_files_of_the_project_are_found_from_any_directory(
+    file, tmp_path, monkeypatch
+):
+    config, _ = parse([f"--flagfile={file}"])
+    monkeypatch.chdir(tmp_path)
+    short = file.relative_to("flags")
+    nested = tmp_path / "nested.cfg"
+    nested.write_text(f"--flagfile={file}")
+    for name in (file, short, short.with_suffix(""), nested):
+        assert parse([f"--flagfile={name}"])[0] == config
+        assert parse(["--flagfile", str(name)])[0] == config
+
+
+@pytest.mark.parametrize("name", ["paper", "paper.cfg", "flags/paper.cfg"])
+def test_a_local_flag_file_wins(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("paper").mkdir()  # A directory does not.
+    assert parse([f"--flagfile={name}"])[0].run_dir == "runs/paper"
+    Path("flags").mkdir()
+    file = "paper.cfg" if name == "paper" else name
+    Path(file).write_text("--run_dir=mine")
+    assert parse([f"--flagfile={name}"])[0].run_dir == "mine"
+
+
+@pytest.mark.parametrize("name", ["papre", "flags", "no_lrn.cfg", ""])
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_unknown_flag_file_lists_those_of_the_project(
+    name, nested, tmp_path
+):
+    file = tmp_path / "nested.cfg"
+    file.write_text(f"--flagfile={name}")
+    with pytest.raises(UserError, match=f"--flagfile={name} ") as caught:
+        parse([f"--flagfile={file if nested else name}"])
+    listed = str(caught.value).splitlines()[0].split("one of ")[1][:-1]
+    assert sorted(f"flags/{name}.cfg" for name in listed.split(", ")) == [
+        str(path) for path in FLAG_FILES
+    ]
+
+
 def test_the_paper_flag_file_states_what_the_defaults_are():
     config, _ = parse(["--flagfile=flags/paper.cfg"])
     changed = dataclasses.replace(

@@ -29,9 +29,7 @@ def read(*paths):
     return {path: path.read_text() for path in paths if path.is_file()}
 
 
-PAGES = read(
-    Path("README.md"), Path("BUILD.md"), *sorted(Path("docs").glob("*.md"))
-)
+PAGES = read(*sorted(Path().glob("*.md")), *sorted(Path("docs").glob("*.md")))
 EXAMPLES = read(*sorted(Path("examples").iterdir()))
 FLAG_FILES = read(*sorted(Path("flags").rglob("*.cfg")))
 PIECES = [
@@ -39,8 +37,12 @@ PIECES = [
     for text in PAGES.values()
     for piece in re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
 ]
-# Flags of tensorboard, pytest, ruff and srun.
-FOREIGN_FLAGS = {"logdir", "ignore", "check", "kill-on-bad-exit"}
+# Flags of other programs than ours.
+FOREIGN_FLAGS = {
+    *("logdir", "ignore", "check", "kill-on-bad-exit"),
+    *("require-hashes", "no-deps", "upgrade", "upgrade-package"),
+    *("from", "pyproject", "rm", "build-arg"),
+}
 # Files of a run, which are not part of the repository.
 RUN_FILES = {"flags.cfg"}
 
@@ -149,10 +151,10 @@ def command_lines():
 def arguments_in(path, text):
     lines = text.replace("\\\n", " ").splitlines()
     for line in lines:
-        _, program, rest = line.partition("python -m alexnet_tf.main ")
-        if program:
+        found = re.match(r"(?:.*python -m alexnet_tf\.main|alexnet) (.*)", line)
+        if found:
             # S is a seed.
-            arguments = re.sub(r"--seed=S\b", "--seed=1", rest)
+            arguments = re.sub(r"--seed=S\b", "--seed=1", found[1])
             yield path, shlex.split(arguments, comments=True)
 
 
