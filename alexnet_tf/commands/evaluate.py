@@ -6,6 +6,7 @@ import numpy as np
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
+from alexnet_tf.data.labels import run_labels
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.evaluation import error_report
 from alexnet_tf.evaluation.predictor import (
@@ -63,7 +64,7 @@ def run(config: Config, runs: list[Config]) -> int:
 
 
 def _check(runs):
-    """Returns the runs' class names; checks that they can be averaged."""
+    """Returns the runs' labels; checks that they can be averaged."""
     first = runs[0]
     names = read_dataset_info(open_run(first.run_dir)).class_names
     for settings in runs:
@@ -82,7 +83,7 @@ def _check(runs):
                     f"has {theirs}; give --{name} to measure both on the same "
                     "images."
                 )
-    return names
+    return run_labels(first, open_run(first.run_dir))
 
 
 def _predict(settings):

@@ -57,7 +57,6 @@ def shuffled_rows(
 
 def _indexed_chunks(examples, chunk_size, numbers, per_epoch, seed):
     """Returns (number, indices) of chunks of a split with random access."""
-
     last = tf.constant(examples.count - 1, tf.int64)
 
     def add_indices(number):

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
+from alexnet_tf.data.labels import run_labels
 from alexnet_tf.data.pipeline import training_batches
 from alexnet_tf.evaluation.inference import fc7_outputs
 from alexnet_tf.evaluation.plots import COLORS, make_figure
@@ -18,7 +19,6 @@ from alexnet_tf.evaluation.predictor import (
     top_k_errors,
 )
 from alexnet_tf.models.build import load_best
-from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import open_run
 
 # `images`, (n, side, side, 3) uint8; `labels`, (n,) integers; `logits`,
@@ -39,8 +39,8 @@ _LONGEST = 28  # No title is wider than its picture [characters].
 def draw_run(config: Config) -> dict[str, Figure]:
     """Draws `kernels` (Figure 3), `answers` and `neighbors` (Figure 4)."""
     run_dir = open_run(config.run_dir)
+    names = run_labels(config, run_dir)
     model, _ = load_best(config, run_dir)
-    names = read_dataset_info(run_dir).class_names
     outputs = {"logits": model.output, "features": fc7_outputs(model)}
     network = keras.Model(model.input, outputs)
     tested = _predict(network, config, config.validation_split, _TESTED)
