@@ -10,6 +10,7 @@ import keras
 
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
+from alexnet_tf.data.labels import run_labels
 from alexnet_tf.data.pipeline import (
     InputClock,
     names_of_step,
@@ -21,7 +22,7 @@ from alexnet_tf.evaluation.inference import make_signatures, save_signatures
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
 from alexnet_tf.models.build import best_checkpoint, load_best
 from alexnet_tf.storage import checkpoints
-from alexnet_tf.storage.dataset_info import DatasetInfo, read_dataset_info
+from alexnet_tf.storage.dataset_info import DatasetInfo
 from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import (
     RunDir,
@@ -253,9 +254,9 @@ def _finish(
         return
     measured = measure(predicted["center"], predicted["labels"])
     network, best = load_best(config, run_dir)
-    names = read_dataset_info(run_dir).class_names
+    labels = run_labels(config, run_dir)
     save_signatures(
-        make_signatures(network, names, config.geometry), run_dir.saved_model
+        make_signatures(network, labels, config.geometry), run_dir.saved_model
     )
     result = {
         **measured,

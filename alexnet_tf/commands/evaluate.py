@@ -6,11 +6,13 @@ import numpy as np
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
+from alexnet_tf.data.labels import run_labels
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.evaluation import error_report
 from alexnet_tf.evaluation.predictor import (
     SplitPredictor,
     bar_verbosity,
+    log_probabilities,
     measure,
 )
 from alexnet_tf.models.build import best_checkpoint, load_best
@@ -30,7 +32,7 @@ def run(config: Config, runs: list[Config]) -> int:
     # All of them before the first is measured, which may take long.
     names = _check(runs)
     results: dict[str, dict] = {}
-    sums: dict[str, np.ndarray] = {}
+    sums: dict[str, np.ndarray] = {}  # Logarithms of sums of probabilities.
     labels: list[np.ndarray] = []
     for settings in runs:
         predicted, title = _predict(settings)
@@ -44,16 +46,17 @@ def run(config: Config, runs: list[Config]) -> int:
             )
         errors = _report(title, predicted, labels[0])
         results[settings.run_dir] = errors
-        for crops, probabilities in predicted.items():
-            sums[crops] = sums.get(crops, 0) + probabilities
-    means = {crops: total / len(runs) for crops, total in sums.items()}
+        for crops, logits in predicted.items():
+            sums[crops] = np.logaddexp(
+                sums.get(crops, -np.inf), log_probabilities(logits)
+            )
     if len(runs) > 1:
-        errors = _report(f"average of {len(runs)} runs", means, labels[0])
+        errors = _report(f"average of {len(runs)} runs", sums, labels[0])
     print("published: ILSVRC-2012 validation, ten crops, Table 2")
     print(error_report.format_errors(error_report.PUBLISHED))
-    *_, probabilities = means.values()  # Of ten crops, if there are any.
-    classes = error_report.class_errors(probabilities, labels[0], names)
-    pairs = error_report.confused_pairs(probabilities, labels[0], names)
+    *_, logits = sums.values()  # Of ten crops, if there are any.
+    classes = error_report.class_errors(logits, labels[0], names)
+    pairs = error_report.confused_pairs(logits, labels[0], names)
     print(f"\n{error_report.format_details(classes, pairs)}")
     details = {"classes": classes, "confused": pairs, "runs": results}
     write_report(config.json, {**errors, **details})
@@ -61,7 +64,7 @@ def run(config: Config, runs: list[Config]) -> int:
 
 
 def _check(runs):
-    """Returns the runs' class names; checks that they can be averaged."""
+    """Returns the runs' labels; checks that they can be averaged."""
     first = runs[0]
     names = read_dataset_info(open_run(first.run_dir)).class_names
     for settings in runs:
@@ -80,7 +83,7 @@ def _check(runs):
                     f"has {theirs}; give --{name} to measure both on the same "
                     "images."
                 )
-    return names
+    return run_labels(first, open_run(first.run_dir))
 
 
 def _predict(settings):
@@ -113,7 +116,7 @@ def _predict(settings):
 
 def _report(title, predicted, labels):
     """Prints and returns the errors for the center crop and for ten."""
-    errors = {crops: measure(p, labels) for crops, p in predicted.items()}
+    errors = {crops: measure(x, labels) for crops, x in predicted.items()}
     rows = {_TITLES[crops]: errors[crops] for crops in errors}
     print(f"{title}, {len(labels)} images")
     print(error_report.format_errors(rows))

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
+from alexnet_tf.data.labels import run_labels
 from alexnet_tf.evaluation import inference
 from alexnet_tf.models.build import load_best
-from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import open_run
 
 
@@ -26,8 +26,8 @@ def run(config: Config) -> int:
             ".keras."
         )
     model, _ = load_best(config, run_dir)
-    names = read_dataset_info(run_dir).class_names
-    signatures = inference.make_signatures(model, names, config.geometry)
+    labels = run_labels(config, run_dir)
+    signatures = inference.make_signatures(model, labels, config.geometry)
     inference.save_signatures(signatures, run_dir.saved_model)
     reloaded = inference.load_signatures(run_dir.saved_model)
     difference = _largest_difference(signatures, reloaded, config.crop_size)

@@ -9,6 +9,7 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config, to_flagfile
 from alexnet_tf.data import splits
 from alexnet_tf.data import tfds_source as sources
+from alexnet_tf.data.labels import read_lines
 from alexnet_tf.models import caffe_weights
 from alexnet_tf.models.build import build_network
 from alexnet_tf.storage import checkpoints
@@ -83,15 +84,7 @@ def _describe_dataset(config, layers):
 def _class_names(config):
     if not config.labels:
         return sources.class_names(config.dataset, data_dir=config.data_dir)
-    try:
-        lines = Path(config.labels).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"--labels={config.labels} cannot be read: {error}. Give a text "
-            "file with one class name a line."
-        ) from error
-    names = [line.strip() for line in lines if line.strip()]
-    return sources.unique_names(names)
+    return sources.unique_names(read_lines(config.labels))
 
 
 def _write(config, run_dir, info, model, sha1):

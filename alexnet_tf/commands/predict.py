@@ -9,9 +9,9 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import decoding_error
+from alexnet_tf.data.labels import class_labels, run_labels
 from alexnet_tf.evaluation.inference import load_signatures, make_signatures
 from alexnet_tf.models.build import load_best
-from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.files import write_report
 from alexnet_tf.storage.run_dir import open_run
 
@@ -66,9 +66,9 @@ def _expand(word):
 def _open_signatures(config):
     if not config.saved_model:
         run_dir = open_run(config.run_dir)
+        labels = run_labels(config, run_dir)
         network, _ = load_best(config, run_dir)
-        names = read_dataset_info(run_dir).class_names
-        return make_signatures(network, names, config.geometry)
+        return make_signatures(network, labels, config.geometry)
     if not tf.saved_model.contains_saved_model(config.saved_model):
         raise UserError(
             f"--saved_model={config.saved_model} is not a SavedModel; give "
@@ -91,7 +91,8 @@ def _classify(signatures, files):
         outputs["labels"].numpy(), outputs["scores"].numpy(), strict=True
     )
     for index, (labels, scores) in enumerate(rows):
-        names = [label.decode() for label in labels]
+        # Models of earlier versions may have WordNet ids only.
+        names = class_labels([label.decode() for label in labels])
         best = list(zip(names, scores.tolist(), strict=True))
         if names[0]:
             yield files[index], best, ""

@@ -73,8 +73,9 @@ class CommandOptions:
     caffemodel: str = setting("", "The .caffemodel file to import.")
     labels: str = setting(
         "",
-        "Text file with one class name per line, in the order of the outputs; "
-        "empty: the classes of --dataset.",
+        "Text file with one line per class: CLASS LABEL in any order, or LABEL "
+        "in the order of the outputs. Empty: the labels of the run; ImageNet's "
+        "classes (n01440764) have some anyway.",
     )
     keras_file: str = setting("", "Also save the network to this .keras file.")
     prepared_format: str = setting(
@@ -136,7 +137,10 @@ COMMANDS = {
             "--flagfile=flags/quickstart.cfg",
             "--flagfile=flags/paper.cfg --run_dir=runs/paper",
         ),
-        flags=("distribution", "startup_timeout", "override_learning_rate"),
+        flags=(
+            *("distribution", "startup_timeout", "override_learning_rate"),
+            "labels",
+        ),
         groups=_TRAINING_GROUPS,
     ),
     "launch": Command(
@@ -149,7 +153,7 @@ COMMANDS = {
         ("launch --workers=2 --flagfile=flags/quickstart.cfg",),
         flags=(
             *("workers", "max_restarts"),
-            *("startup_timeout", "override_learning_rate"),
+            *("startup_timeout", "override_learning_rate", "labels"),
         ),
         groups=_TRAINING_GROUPS,
     ),
@@ -160,7 +164,7 @@ COMMANDS = {
         "them. Mean and classes are the run's.",
         ("evaluate runs/a runs/b --json=errors.json",),
         words="RUN_DIR...",
-        flags=("split", "ten_crops", "json"),
+        flags=("split", "ten_crops", "labels", "json"),
         groups=(Data, Hardware),
         settings="each run",
     ),
@@ -174,7 +178,7 @@ COMMANDS = {
             "predict a.jpg --saved_model=runs/a/saved_model --json_lines",
         ),
         words="FILE...",
-        flags=("saved_model", "json_lines", "json"),
+        flags=("saved_model", "labels", "json_lines", "json"),
         groups=(Output,),
         settings="run",
     ),
@@ -199,7 +203,7 @@ COMMANDS = {
         "The SavedModel is saved_model in the run directory. It is reloaded "
         "and compared; the exit code is 1 if its answers differ.",
         ("export --run_dir=runs/quickstart --keras_file=alexnet.keras",),
-        flags=("keras_file",),
+        flags=("keras_file", "labels"),
         groups=(Output,),
         settings="run",
     ),
@@ -246,7 +250,7 @@ COMMANDS = {
         "Settings come from each run's flags.cfg.",
         ("figures runs/quickstart runs/no_lrn --figures_dir=figures",),
         words="RUN_DIR...",
-        flags=("curves_only", "figures_dir"),
+        flags=("curves_only", "labels", "figures_dir"),
         settings="each run",
     ),
 }

@@ -97,6 +97,11 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 f"--saved_model={self.saved_model} and "
                 f"--run_dir={self.run_dir} both name a model; give one."
             )
+        if self.saved_model and self.labels:
+            raise UserError(
+                f"--saved_model={self.saved_model} contains labels; leave out "
+                "--labels, or export the run again with it."
+            )
 
 
 def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:

@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from alexnet_tf.data.examples import CORES, Examples
 
+# Recorded in checkpoints; a change of the order changes it.
+ORDER_VERSION = 2
 # Examples in a chunk, at most.
 _ROWS = 128
 
@@ -55,14 +57,20 @@ def shuffled_rows(
 
 def _indexed_chunks(examples, chunk_size, numbers, per_epoch, seed):
     """Returns (number, indices) of chunks of a split with random access."""
+    last = tf.constant(examples.count - 1, tf.int64)
 
     def add_indices(number):
         first = number % per_epoch * chunk_size
-        return number, tf.random.experimental.index_shuffle(
-            first + tf.range(chunk_size, dtype=tf.int64),
-            _seeds(seed, number // per_epoch),
-            max_index=tf.constant(examples.count - 1, tf.int64),
-        )
+        indices = first + tf.range(chunk_size, dtype=tf.int64)
+        # Of each word of its key, a shuffle of up to 65,537 examples uses only
+        # the lowest 8 bits: with the seed and the epoch as its key it would
+        # repeat itself every 256 of them. Two hashed keys have 48 such bits.
+        keys = _random_bits(seed, number // per_epoch, (2, 3), tf.uint32)
+        for key in tf.unstack(keys):
+            indices = tf.raw_ops.RandomIndexShuffle(
+                index=indices, seed=key, max_index=last, rounds=4
+            )
+        return number, indices
 
     return tf.data.Dataset.range(numbers.start, numbers.stop).map(add_indices)
 
@@ -74,7 +82,7 @@ def _buffered_chunks(examples, chunk_size, numbers, per_epoch, seed, buffer):
         first = epoch * per_epoch
         start = tf.maximum(first, numbers.start)
         stop = tf.minimum(first + per_epoch, numbers.stop)
-        epoch_seed = seed + epoch * 1_000_003
+        epoch_seed = _random_bits(seed, epoch, (), tf.int64)
         return (
             examples.records.shuffle(
                 buffer, epoch_seed, reshuffle_each_iteration=False
@@ -90,5 +98,11 @@ def _buffered_chunks(examples, chunk_size, numbers, per_epoch, seed, buffer):
     return tf.data.Dataset.range(first, stop).flat_map(read_epoch)
 
 
+def _random_bits(seed, epoch, shape, dtype):
+    return tf.random.stateless_uniform(
+        shape, _seeds(seed, epoch), minval=None, maxval=None, dtype=dtype
+    )
+
+
 def _seeds(seed, number):
-    return tf.stack((tf.constant(seed, tf.int64), number))
+    return tf.stack((tf.cast(seed, tf.int64), number))

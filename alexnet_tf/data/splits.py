@@ -1,6 +1,7 @@
 """From a `Config` to the splits of its data set, and checks of them."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from alexnet_tf.config.flags import Config
 from alexnet_tf.data import prepared, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples
+from alexnet_tf.data.labels import class_labels
 from alexnet_tf.data.statistics import measure_pixels, read_pixels
 from alexnet_tf.storage import caffe_format, dataset_info
 from alexnet_tf.storage.run_dir import RunDir
@@ -127,9 +129,19 @@ def describe_dataset(
     validation: Examples,
     bad: BadExamples,
 ) -> dataset_info.DatasetInfo:
-    """Returns a run's dataset info, which its first start measures."""
+    """Returns a run's dataset info, which its first start measures.
+
+    Any start may add or replace its labels.
+    """
+    names, labels = training.class_names, None
+    if config.labels:
+        labels = class_labels(names, config.labels)
     if run.dataset.exists():
-        return dataset_info.read_dataset_info(run)
+        info = dataset_info.read_dataset_info(run)
+        if labels and labels != info.labels:
+            info = dataclasses.replace(info, labels=labels)
+            dataset_info.write_dataset_info(run, info)
+        return info
     mean_image, geometry = read_mean(config), config.geometry
     found = find_prepared(config) if training.squares else None
     if found:
@@ -143,12 +155,13 @@ def describe_dataset(
     if config.mean == "image":
         mean_image = measured.mean_image.astype(np.float32)
     info = dataset_info.DatasetInfo(
-        class_names=list(training.class_names),
+        class_names=list(names),
         mean_rgb=measured.mean_rgb.tolist(),
         covariance_rgb=measured.covariance_rgb.tolist(),
         train_examples=training.count,
         validation_examples=validation.count,
         mean_image=mean_image,
+        labels=labels,
     )
     dataset_info.write_dataset_info(run, info)
     return info

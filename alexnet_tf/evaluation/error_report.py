@@ -1,6 +1,6 @@
 """Errors of runs and classes, and confused pairs, as rows and tables.
 
-Probabilities are (n, classes) arrays, labels (n,) integers.
+Logits are (n, classes) arrays, as `measure` takes them, labels (n,) integers.
 """
 
 import collections
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from alexnet_tf.evaluation.predictor import measure
+from alexnet_tf.evaluation.predictor import measure, top_k_errors
 from alexnet_tf.evaluation.tables import format_table
 
 # Validation errors of ILSVRC-2012, ten crops (Table 2). Networks with a star
@@ -24,25 +24,27 @@ _ROWS = 12
 
 
 def class_errors(
-    probabilities: np.ndarray, labels: np.ndarray, names: list[str]
+    logits: np.ndarray, labels: np.ndarray, names: list[str]
 ) -> list[dict]:
     """Returns the errors of each class that has examples, worst first."""
     rows = []
     for label in np.unique(labels):
         members = labels == label
-        errors = measure(probabilities[members], labels[members])
+        errors = measure(logits[members], labels[members])
         del errors["loss"]
         rows.append({"class": names[label], **errors})
     return sorted(rows, key=lambda row: -row["top1_error"])
 
 
 def confused_pairs(
-    probabilities: np.ndarray, labels: np.ndarray, names: list[str]
+    logits: np.ndarray, labels: np.ndarray, names: list[str]
 ) -> list[dict]:
     """Returns how often a class was taken for another, most frequent first."""
-    best = probabilities.argmax(axis=1)
-    wrong = best != labels
-    pairs = zip(labels[wrong].tolist(), best[wrong].tolist(), strict=True)
+    wrong = np.flatnonzero(top_k_errors(labels, logits, 1))
+    labels, others = labels[wrong], logits[wrong]
+    # Of a tie, the other class.
+    others[range(len(wrong)), labels] = -np.inf
+    pairs = zip(labels.tolist(), others.argmax(axis=1).tolist(), strict=True)
     counts = collections.Counter(sorted(pairs))
     return [
         {"class": names[label], "taken_for": names[other], "times": times}

@@ -9,15 +9,19 @@ from matplotlib.figure import Figure
 
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
+from alexnet_tf.data.labels import run_labels
 from alexnet_tf.data.pipeline import training_batches
 from alexnet_tf.evaluation.inference import fc7_outputs
 from alexnet_tf.evaluation.plots import COLORS, make_figure
-from alexnet_tf.evaluation.predictor import bar_verbosity
+from alexnet_tf.evaluation.predictor import (
+    bar_verbosity,
+    log_probabilities,
+    top_k_errors,
+)
 from alexnet_tf.models.build import load_best
-from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import open_run
 
-# `images`, (n, side, side, 3) uint8; `labels`, (n,) integers; `probabilities`,
+# `images`, (n, side, side, 3) uint8; `labels`, (n,) integers; `logits`,
 # (n, classes); `features`, (n, neurons).
 Predictions = Mapping[str, np.ndarray]
 
@@ -35,12 +39,9 @@ _LONGEST = 28  # No title is wider than its picture [characters].
 def draw_run(config: Config) -> dict[str, Figure]:
     """Draws `kernels` (Figure 3), `answers` and `neighbors` (Figure 4)."""
     run_dir = open_run(config.run_dir)
+    names = run_labels(config, run_dir)
     model, _ = load_best(config, run_dir)
-    names = read_dataset_info(run_dir).class_names
-    outputs = {
-        "probabilities": keras.ops.softmax(model.output),
-        "features": fc7_outputs(model),
-    }
+    outputs = {"logits": model.output, "features": fc7_outputs(model)}
     network = keras.Model(model.input, outputs)
     tested = _predict(network, config, config.validation_split, _TESTED)
     pool = _predict(network, config, config.train_split, _POOL)
@@ -115,9 +116,9 @@ def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
 
     Correct predictions come first; up to half are wrong ones.
     """
-    correct = tested["probabilities"].argmax(axis=1) == tested["labels"]
-    wrong = np.flatnonzero(~correct)[: _SHOWN // 2]
-    chosen = [*np.flatnonzero(correct)[: _SHOWN - len(wrong)], *wrong]
+    wrong = np.array(top_k_errors(tested["labels"], tested["logits"], 1))
+    last = np.flatnonzero(wrong)[: _SHOWN // 2]
+    chosen = [*np.flatnonzero(~wrong)[: _SHOWN - len(last)], *last]
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
     title = "Images and their five most probable classes; "
@@ -130,15 +131,16 @@ def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
     for place, index in enumerate(chosen):
         row, column = divmod(place, columns)
         label = tested["labels"][index]
-        mark = "\N{CHECK MARK}" if correct[index] else "\N{BALLOT X}"
+        mark = "\N{BALLOT X}" if wrong[index] else "\N{CHECK MARK}"
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
         _show(picture, tested["images"][index], f"{mark} {names[label]}")
-        _draw_bars(bars, tested["probabilities"][index], label, names)
+        _draw_bars(bars, tested["logits"][index], label, names)
     return figure
 
 
-def _draw_bars(axes, probabilities, label, names):
-    for place, best in enumerate(np.argsort(-probabilities)[:_BEST]):
+def _draw_bars(axes, logits, label, names):
+    probabilities = np.exp(log_probabilities(logits))
+    for place, best in enumerate(np.argsort(-logits)[:_BEST]):
         color = _CORRECT if best == label else _OTHER
         axes.barh(place, probabilities[best], color=color, height=0.9)
         text = axes.text(0.02, place, names[best], verticalalignment="center")

@@ -45,9 +45,6 @@ def make_signatures(
     images = tf.TensorSpec([None, *geometry.patch_shape], tf.uint8, "images")
     fc7 = keras.Model(model.input, fc7_outputs(model))
 
-    def probabilities_of(patches):
-        return tf.nn.softmax(model(patches, training=False))
-
     @tf.function(input_signature=[image_bytes])
     def classify(image_bytes):
         patches, good = decode_rows(
@@ -57,14 +54,18 @@ def make_signatures(
         )
         patches = tf.ensure_shape(patches, images.shape)
         best = min(_BEST, len(class_names))
-        scores, classes = tf.math.top_k(probabilities_of(patches), k=best)
+        logits = model(patches, training=False)
+        # Not by their probabilities, of which small ones round to zero.
+        classes = tf.math.top_k(logits, k=best).indices
+        scores = tf.gather(tf.nn.softmax(logits), classes, batch_dims=1)
         labels = tf.where(good[:, None], tf.gather(names, classes), "")
         scores = tf.where(good[:, None], scores, 0.0)
         return {"labels": labels, "scores": scores}
 
     @tf.function(input_signature=[images])
     def probabilities(images):
-        return {"probabilities": probabilities_of(images)}
+        logits = model(images, training=False)
+        return {"probabilities": tf.nn.softmax(logits)}
 
     @tf.function(input_signature=[images])
     def features(images):

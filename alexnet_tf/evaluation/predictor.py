@@ -1,5 +1,6 @@
 """Predictions for a whole split, and their errors (Sec. 2 and 4.1)."""
 
+import math
 import sys
 from collections.abc import Callable
 
@@ -64,8 +65,9 @@ class SplitPredictor:
 
         Returns:
             `labels`, (n,) int64, in the split's order; `center`, (n, classes)
-            float32, the probabilities of the center patch; and with ten crops
-            `ten_crop`, the average of the probabilities of the ten patches.
+            float32, the logits of the center patch; and with ten crops
+            `ten_crop`, the logarithms of the mean probabilities of the ten
+            patches.
 
         Raises:
             RuntimeError: if an example was not seen exactly once.
@@ -97,14 +99,25 @@ def _make_predictor(model, views):
     shape = patch if views == 1 else (views, *patch)
     images = keras.Input(shape, dtype="uint8", name="images")
     labels = keras.Input((), dtype="int64", name="labels")
-    logits = model(keras.ops.reshape(images, (-1, *patch)))
-    probabilities = keras.ops.reshape(
-        keras.ops.softmax(logits), (-1, views, model.output_shape[-1])
+    logits = keras.ops.reshape(
+        model(keras.ops.reshape(images, (-1, *patch))),
+        (-1, views, model.output_shape[-1]),
     )
-    outputs = {"labels": labels, "center": probabilities[:, 0]}
+    outputs = {"labels": labels, "center": logits[:, 0]}
     if views > 1:
-        outputs["ten_crop"] = keras.ops.mean(probabilities, axis=1)
+        sums = keras.ops.logsumexp(log_probabilities(logits), axis=1)
+        mean = sums - math.log(views)
+        outputs["ten_crop"] = keras.ops.cast(mean, "float32")
     return keras.Model({"images": images, "labels": labels}, outputs)
+
+
+def log_probabilities(logits):
+    """Returns the logarithm of softmax(logits) over the last axis, in float64.
+
+    Not that of their softmax in float32, where the probabilities of logits
+    more than 103 below the highest are zero, and all equal.
+    """
+    return keras.ops.log_softmax(keras.ops.cast(logits, "float64"))
 
 
 def bar_verbosity() -> int:
@@ -112,29 +125,49 @@ def bar_verbosity() -> int:
     return int(sys.stdout.isatty())
 
 
-def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Returns the loss and the errors of predictions.
 
     Args:
-        probabilities: (n, classes).
+        logits: (n, classes), or the logarithms of probabilities, of which
+            small ones must not be rounded to zero.
         labels: (n,) integers.
 
     Returns:
         `loss`, the mean cross-entropy [nats]; `top1_error` and `top5_error`,
         the fractions of examples whose label is not among the one or five
-        most probable classes (Sec. 2); `num_examples`.
+        most probable classes (Sec. 2), see `top_k_errors`; `num_examples`.
     """
-    of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    better = (probabilities > of_label).sum(axis=1)
-    # Nothing is greater than NaN; a network that predicts it is wrong.
-    better[np.isnan(of_label[:, 0])] = probabilities.shape[1]
-    smallest = np.finfo(np.float32).tiny
+    losses = keras.ops.sparse_categorical_crossentropy(
+        labels, logits.astype(np.float64), from_logits=True
+    )
     return {
-        "loss": float(-np.log(np.maximum(of_label, smallest)).mean()),
-        "top1_error": float((better >= 1).mean()),
-        "top5_error": float((better >= 5).mean()),
+        "loss": float(np.mean(losses)),
+        "top1_error": float(np.mean(top_k_errors(labels, logits, 1))),
+        "top5_error": float(np.mean(top_k_errors(labels, logits, 5))),
         "num_examples": len(labels),
     }
+
+
+def top_k_errors(labels, logits, k: int):
+    """Returns which examples, (n,) bool, are wrong.
+
+    An example is right if fewer than k other classes have the logit of its
+    label or a higher one: a tie is no hit, and neither is NaN. (Keras counts
+    ties as hits, so a network whose logits are all zero has no errors.)
+
+    Args:
+        labels: (n,) integers.
+        logits: (n, classes).
+        k: Number of classes that may contain the label.
+    """
+    logits = keras.ops.convert_to_tensor(logits)
+    labels = keras.ops.cast(labels, "int32")[:, None]
+    of_label = keras.ops.take_along_axis(logits, labels, axis=1)
+    # Negated, so that NaN is not below; the label's own class is among them.
+    not_below = keras.ops.logical_not(logits < of_label)
+    rank = keras.ops.sum(keras.ops.cast(not_below, "int32"), axis=1)
+    return (rank > k) | keras.ops.isnan(of_label[:, 0])
 
 
 def top_k_error(k: int) -> keras.metrics.Metric:
@@ -143,10 +176,8 @@ def top_k_error(k: int) -> keras.metrics.Metric:
     Each example counts once, in batches of any size.
     """
     name = f"top{k}_error"
-    return keras.metrics.MeanMetricWrapper(_top_k_errors, name=name, k=k)
+    return keras.metrics.MeanMetricWrapper(_errors, name=name, k=k)
 
 
-def _top_k_errors(labels, logits, k):
-    return 1.0 - keras.metrics.sparse_top_k_categorical_accuracy(
-        labels, logits, k=k
-    )
+def _errors(labels, logits, k):
+    return keras.ops.cast(top_k_errors(labels, logits, k), "float32")

@@ -25,6 +25,7 @@ class DatasetInfo:
     train_examples: int
     validation_examples: int
     mean_image: np.ndarray | None = None
+    labels: list[str] | None = None  # Of --labels, see `data.labels`.
 
 
 def placeholder_info(class_names: Sequence[str]) -> DatasetInfo:

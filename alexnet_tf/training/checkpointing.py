@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from alexnet_tf.data.shuffling import ORDER_VERSION
 from alexnet_tf.distribution.workers import Workers
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.run_dir import RunDir
@@ -175,7 +176,20 @@ class Checkpointer(keras.callbacks.Callback):
             part.set_state(state["parts"][name])
         self.totals.read(checkpoint)
         self._last_saved = None  # After a rollback, steps are saved again.
+        # The first checkpoints do not record it.
+        if state.get("order_version", 1) != ORDER_VERSION:
+            self._report_other_order()
         return checkpoint
+
+    def _report_other_order(self):
+        text = "An earlier version of this program shuffled the images of this "
+        text += "run in another order. It continues in the new one"
+        if self.progress.steps_in_epoch:
+            text += (
+                f": the rest of epoch {self.progress.epochs_done + 1} may "
+                "repeat images of its\nbeginning, and leave out others"
+            )
+        print(f"{text}.")
 
     def on_train_begin(self, logs=None):
         """Saves a run that may have to roll back to its start."""
@@ -208,6 +222,7 @@ class Checkpointer(keras.callbacks.Callback):
             return
         state = {
             **self.progress.get_state(),
+            "order_version": ORDER_VERSION,
             "val_top1_error": logs["val_top1_error"] if logs else None,
             "val_loss": logs["val_loss"] if logs else None,
             "parts": {n: part.get_state() for n, part in self.parts.items()},

@@ -13,6 +13,7 @@ from alexnet_tf.data.decoding import decode_patch
 from alexnet_tf.evaluation.inference import load_signatures
 from alexnet_tf.main import main
 from alexnet_tf.models.build import load_best
+from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.run_dir import RunDir
 from tests.support import TINY
 
@@ -28,7 +29,8 @@ def probabilities_of(run_dir, split):
                 example["image"], offset, config.geometry
             ).numpy()
             views += [patch, patch[:, ::-1]]
-    logits = model.predict(np.array(views), verbose=0).astype(np.float64)
+    # Extended: probabilities down to 1e-4951 are not zero.
+    logits = model.predict(np.array(views), verbose=0).astype(np.longdouble)
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     of_views = exponentials / exponentials.sum(axis=1, keepdims=True)
     return of_views.reshape(-1, 10, 12)
@@ -157,6 +159,70 @@ def test_ten_crops_and_runs_are_averaged_by_their_probabilities(
             loss = -np.log(of_label).mean()
             assert found[crops]["loss"] == pytest.approx(loss, rel=1e-4)
             assert found[crops]["num_examples"] == 23
+
+
+@pytest.fixture
+def certain_run(finished_run, tmp_path):
+    """A run with logits so far apart that softmax is zero for most classes."""
+    copy = shutil.copytree(finished_run, tmp_path / "certain")
+    newest = checkpoints.best(copy / "checkpoints")
+    state = checkpoints.read_state(newest)
+    with np.load(newest / "variables.npz") as file:
+        values = {
+            name: file[name] * (5e3 if name.startswith("fc8") else 1)
+            for name in file
+        }
+    shutil.rmtree(copy / "checkpoints")
+    checkpoints.save(copy / "checkpoints", values, state)
+    return copy
+
+
+def test_a_network_that_is_certain_is_measured(
+    certain_run, finished_run, data_dir, tmp_path
+):
+    """Its crops' and runs' probabilities have means, none of them zero."""
+    runs, file = [certain_run, finished_run], tmp_path / "evaluation.json"
+    flags = ["--split=train[:50]", "--batch_size=20", f"--json={file}"]
+    assert main(["evaluate", *map(str, runs), *flags]) == 0
+    measured = json.loads(file.read_text())
+    split = sources.open_split("shapes/tiny", "train[:50]", data_dir=data_dir)
+    labels = np.array([e["label"] for e in split.records.as_numpy_iterator()])
+    views = [probabilities_of(run, split) for run in runs]
+    assert (views[0] < 1e-50).mean() > 0.5
+    for found, of_views in [
+        (measured["runs"][str(certain_run)], views[0]),
+        (measured, np.mean(views, axis=0)),
+    ]:
+        for crops, probabilities in [
+            ("center", of_views[:, 0]),
+            ("ten_crop", of_views.mean(axis=1)),
+        ]:
+            top1, top5 = errors_of(probabilities, labels)
+            assert found[crops]["top1_error"] == pytest.approx(top1)
+            assert found[crops]["top5_error"] == pytest.approx(top5)
+            loss = -np.log(probabilities[np.arange(50), labels]).mean()
+            assert found[crops]["loss"] == pytest.approx(float(loss), rel=1e-4)
+    wrong = sum(pair["times"] for pair in measured["confused"])
+    assert wrong / 50 == pytest.approx(measured["ten_crop"]["top1_error"])
+
+
+def test_the_labels_of_a_network_that_is_certain_are_in_order(
+    certain_run, image_files, data_dir, tmp_path
+):
+    """Even those with a probability of zero."""
+    file = tmp_path / "predictions.json"
+    words = [*map(str, image_files), f"--run_dir={certain_run}"]
+    assert main(["predict", *words, f"--json={file}"]) == 0
+    split = sources.open_split(
+        "shapes/tiny", "validation[:5]", data_dir=data_dir
+    )
+    center = probabilities_of(certain_run, split)[:, 0]
+    expected = np.argsort(-center, axis=1)[:, :5]
+    found = list(json.loads(file.read_text()).values())
+    for best, classes in zip(found, expected, strict=True):
+        labels = [label for label, _ in best]
+        assert labels == [split.class_names[number] for number in classes]
+    assert any(best[-1][1] == 0 for best in found)
 
 
 def test_runs_on_other_images_are_not_averaged(

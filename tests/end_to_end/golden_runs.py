@@ -3,9 +3,10 @@
     python -m tests.end_to_end.golden_runs [--old_run]
 
 records them again in tests/golden/, after a change that alters the numbers on
-purpose; the commit says why. With --old_run it also replaces golden/run, a
+purpose; the commit says why. With --old_run it first replaces golden/run, a
 finished run as an earlier version left it, which every later version must
-resume, evaluate and export, and golden/alexnet.keras, which it must load.
+resume, evaluate and export, and golden/alexnet.keras, which it must load. How
+that run ends when it is resumed is recorded, too ("resumed").
 """
 
 import csv
@@ -50,6 +51,13 @@ def commands(run_dir, layout):
     )
 
 
+def reopen_old_run(copy):
+    """Copies the old run and returns the command line that resumes it."""
+    shutil.copytree(OLD_RUN, copy)
+    (copy / "result.json").unlink()
+    return commands(copy, "1x1")[0]
+
+
 def outcome(run_dir):
     """Returns the result of a run.
 
@@ -80,11 +88,11 @@ def outcome(run_dir):
     return found, variables
 
 
-def recorded(layout):
-    """Returns what was recorded, as `outcome` does."""
-    with np.load(GOLDEN / f"{layout}.npz") as file:
-        variables = {name: file[name] for name in file}
-    return json.loads((GOLDEN / f"{layout}.json").read_text()), variables
+def recorded(name):
+    """Returns what was recorded of a layout or "resumed", as `outcome` does."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        variables = {path: file[path] for path in file}
+    return json.loads((GOLDEN / f"{name}.json").read_text()), variables
 
 
 def images():
@@ -97,6 +105,14 @@ def probabilities(saved_model):
     signatures = tf.saved_model.load(str(saved_model)).signatures
     answer = signatures["probabilities"](images=tf.constant(images()))
     return answer["probabilities"].numpy()
+
+
+def _record(name, run_dir):
+    found, variables = outcome(run_dir)
+    text = json.dumps(found, indent=1)
+    (GOLDEN / f"{name}.json").write_text(text + "\n")
+    np.savez_compressed(GOLDEN / f"{name}.npz", **variables)
+    print(name, found["digest"])
 
 
 def _record_old_run():
@@ -126,18 +142,17 @@ def _call(arguments):
 
 def main():
     """Records the golden runs, and the old run with --old_run."""
+    if "--old_run" in sys.argv:
+        _record_old_run()
     with tempfile.TemporaryDirectory() as directory:
         for layout in LAYOUTS:
             run_dir = Path(directory) / layout
             for arguments in commands(run_dir, layout):
                 _call(arguments)
-            found, variables = outcome(run_dir)
-            text = json.dumps(found, indent=1)
-            (GOLDEN / f"{layout}.json").write_text(text + "\n")
-            np.savez_compressed(GOLDEN / f"{layout}.npz", **variables)
-            print(layout, found["digest"])
-    if "--old_run" in sys.argv:
-        _record_old_run()
+            _record(layout, run_dir)
+        run_dir = Path(directory) / "resumed"
+        _call(reopen_old_run(run_dir))
+        _record("resumed", run_dir)
 
 
 if __name__ == "__main__":

@@ -10,33 +10,34 @@ import tensorflow as tf
 
 import alexnet_tf.models.alexnet  # noqa: F401 Registers its layers.
 from alexnet_tf.main import main
+from alexnet_tf.storage import checkpoints
 from tests.end_to_end import golden_runs
 
 # On another processor sums round differently.
 TOLERANCE = 1e-6
 
 
-def check(found, variables, layout, capsys):
+def check(found, variables, name, capsys):
     """Compares a run with a golden one: bits, or values within 1e-6."""
-    expected, expected_variables = golden_runs.recorded(layout)
+    expected, expected_variables = golden_runs.recorded(name)
     if found["digest"] == expected["digest"]:
         assert found["history"] == expected["history"]
         return
     assert variables.keys() == expected_variables.keys()
     with capsys.disabled():
-        print(f"\n{layout}: not the recorded bits; values are compared")
-    for name, value in variables.items():
+        print(f"\n{name}: not the recorded bits; values are compared")
+    for path, value in variables.items():
         np.testing.assert_allclose(
             value.astype(float),
-            expected_variables[name],
+            expected_variables[path],
             rtol=TOLERANCE,
             atol=TOLERANCE,
-            err_msg=name,
+            err_msg=path,
         )
     for row, other in zip(found["history"], expected["history"], strict=True):
-        for name in other:
-            assert float(row[name]) == pytest.approx(
-                float(other[name]), rel=1e-4, abs=1e-4
+        for column in other:
+            assert float(row[column]) == pytest.approx(
+                float(other[column]), rel=1e-4, abs=1e-4
             )
 
 
@@ -56,12 +57,32 @@ def old_run(tmp_path):
     return shutil.copytree(golden_runs.OLD_RUN, tmp_path / "run")
 
 
-def test_an_old_run_resumes_to_the_same_bits(old_run, capsys):
-    (old_run / "result.json").unlink()
-    arguments, _ = golden_runs.commands(old_run, "1x1")
+def test_an_old_run_resumes_to_the_same_bits(tmp_path, capsys):
+    """In the new order: not to the bits of a run that began with it."""
+    run_dir = tmp_path / "run"
+    assert main(golden_runs.reopen_old_run(run_dir)) == 0
+    printed = capsys.readouterr().out
+    assert "with 3 epochs done" in printed
+    assert "in another order. It continues in the new one.\n" in printed
+    check(*golden_runs.outcome(run_dir), "resumed", capsys)
+
+
+def test_an_old_run_continues_within_an_epoch(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    arguments = golden_runs.reopen_old_run(run_dir)
+    last = checkpoints.newest(run_dir / "checkpoints")
+    state = checkpoints.read_state(last) | {"step": 14}
+    with np.load(last / "variables.npz") as values:
+        checkpoints.save(run_dir / "checkpoints", dict(values), state)
     assert main(arguments) == 0
-    assert "with 3 epochs done" in capsys.readouterr().out
-    check(*golden_runs.outcome(old_run), "1x1", capsys)
+    printed = capsys.readouterr().out
+    assert "after step 14, with 3 epochs done" in printed
+    assert "the rest of epoch 4 may repeat images" in printed
+    assert len(golden_runs.outcome(run_dir)[0]["history"]) == 5
+    # From its next checkpoint on, it is a run of this version.
+    (run_dir / "result.json").unlink()
+    assert main(arguments) == 0
+    assert "order" not in capsys.readouterr().out
 
 
 def test_an_old_run_is_evaluated(old_run, tmp_path):

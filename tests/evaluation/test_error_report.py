@@ -10,9 +10,9 @@ NAMES = ["cat", "dog", "owl", "ant"]
 def some_predictions():
     """Cats 1 of 3 right, two taken for dogs; owls 1 of 2; the dog right."""
     answers = [0, 1, 1, 1, 2, 0]
-    probabilities = np.full((6, 4), 0.1)
-    probabilities[range(6), answers] = 0.7
-    return probabilities, np.array([0, 0, 0, 1, 2, 2])
+    logits = np.zeros((6, 4))
+    logits[range(6), answers] = 2.0
+    return logits, np.array([0, 0, 0, 1, 2, 2])
 
 
 def test_classes_with_examples_come_worst_first():
@@ -30,11 +30,21 @@ def test_the_most_frequent_pairs_come_first():
     ]
 
 
+def test_a_tie_is_taken_for_the_other_class():
+    logits = np.array([[0.0, 3.0, 3.0, 1.0], [1.0, 1.0, 0.0, 2.0]])
+    labels = np.array([1, 3])
+    assert error_report.confused_pairs(logits, labels, NAMES) == [
+        {"class": "dog", "taken_for": "owl", "times": 1}
+    ]
+    rows = error_report.class_errors(logits, labels, NAMES)
+    assert [row["top1_error"] for row in rows] == [1, 0]
+
+
 def test_no_pairs_have_no_table():
     labels = np.array([3, 2])
-    probabilities = np.eye(4)[labels]
-    assert error_report.confused_pairs(probabilities, labels, NAMES) == []
-    rows = error_report.class_errors(probabilities, labels, NAMES)
+    logits = np.eye(4)[labels]
+    assert error_report.confused_pairs(logits, labels, NAMES) == []
+    rows = error_report.class_errors(logits, labels, NAMES)
     text = error_report.format_details(rows, [])
     assert "confused" not in text and "owl" in text
 
@@ -42,9 +52,9 @@ def test_no_pairs_have_no_table():
 def test_a_hundred_classes_take_a_few_lines():
     names = [f"class {number}" for number in range(100)]
     labels = np.arange(100)
-    probabilities = np.eye(100)[(labels + 1) % 100]
-    rows = error_report.class_errors(probabilities, labels, names)
-    pairs = error_report.confused_pairs(probabilities, labels, names)
+    logits = np.eye(100)[(labels + 1) % 100]
+    rows = error_report.class_errors(logits, labels, names)
+    pairs = error_report.confused_pairs(logits, labels, names)
     text = error_report.format_details(rows, pairs)
     assert len(rows) == len(pairs) == 100
     assert len(text.splitlines()) < 40 and "88 better classes" in text

@@ -28,12 +28,12 @@ def test_answers_show_the_probabilities():
     tested = {
         "images": np.zeros((2, 8, 8, 3), np.uint8),
         "labels": np.array([0, 0]),
-        "probabilities": np.array([[0.4, 0.6], [0.7, 0.3]]),
+        "logits": np.log([[0.4, 0.6], [0.7, 0.3]]),
     }
     figure = gallery.draw_answers(tested, NAMES)
     bars = [axes for axes in figure.axes if axes.patches]
     widths = [[bar.get_width() for bar in axes.patches] for axes in bars]
-    assert widths == [[0.7, 0.3], [0.6, 0.4]]
+    np.testing.assert_allclose(widths, [[0.7, 0.3], [0.6, 0.4]])
     colors = [[bar.get_facecolor() for bar in axes.patches] for axes in bars]
     assert colors[0][0] == colors[1][1] != colors[0][1]
     names = [[text.get_text() for text in axes.texts] for axes in bars]
