@@ -11,6 +11,16 @@ from alexnet_tf.config.network import Network
 from alexnet_tf.config.runtime import Hardware, Output
 from alexnet_tf.config.training import Training
 
+# Formats of export: the name of the file in the run directory, and the packages
+# in requirements-export.txt that write and read it.
+EXPORT_FORMATS = {
+    "saved_model": ("saved_model", ()),
+    "keras": ("alexnet.keras", ()),
+    "onnx": ("alexnet.onnx", ("onnx", "tf2onnx", "onnxruntime")),
+    "tflite": ("alexnet.tflite", ("ai_edge_litert",)),
+    "tflite_int8": ("alexnet_int8.tflite", ("ai_edge_litert",)),
+    "safetensors": ("alexnet.safetensors", ("safetensors",)),
+}
 _CALL = "python -m alexnet_tf.main"
 _FLAG_FILES = """\
 --flagfile=FILE reads flags from a file; if a flag is given twice, the last one
@@ -75,6 +85,10 @@ class CommandOptions:
         "Text file with one class name per line, in the order of the outputs; "
         "empty: the classes of --dataset.",
     )
+    format: str = setting(
+        "saved_model",
+        f"Formats to write, separated by commas: {', '.join(EXPORT_FORMATS)}.",
+    )
     keras_file: str = setting("", "Also save the network to this .keras file.")
     prepared_format: str = setting(
         "jpeg",
@@ -106,6 +120,17 @@ class CommandOptions:
     )
     json: str = setting("", "Also write the results to this JSON file.")
     debug: bool = setting(False, "Show the stack trace of a user error.")
+
+    def export_formats(self) -> list[str]:
+        """Returns the names in --format."""
+        names = [name.strip() for name in self.format.split(",")]
+        for name in names:
+            if name not in EXPORT_FORMATS:
+                raise UserError(
+                    f"--format={self.format}: {name!r} is not a format; give "
+                    f"some of {','.join(EXPORT_FORMATS)}."
+                )
+        return list(dict.fromkeys(names))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,12 +219,17 @@ COMMANDS = {
         groups=(Data, Network, Training, Hardware),
     ),
     "export": Command(
-        "save --run_dir's best weights as a SavedModel, and as --keras_file",
-        "The SavedModel is saved_model in the run directory. It is reloaded "
-        "and compared; the exit code is 1 if its answers differ.",
-        ("export --run_dir=runs/quickstart --keras_file=alexnet.keras",),
-        flags=("keras_file",),
-        groups=(Output,),
+        "save --run_dir's best weights in each --format, and a model card",
+        "The files are in the run directory. Each is reloaded and compared "
+        "with the run on 50 validation images; the exit code is 1 if the "
+        "probabilities of one differ by more than 1e-4. (tflite_int8 is "
+        "approximate; its validation errors are shown.)",
+        (
+            "export --run_dir=runs/quickstart --format=onnx,tflite",
+            "export --run_dir=runs/quickstart --keras_file=alexnet.keras",
+        ),
+        flags=("format", "keras_file"),
+        groups=(Data, Output),
         settings="run",
     ),
     "import_caffe": Command(
