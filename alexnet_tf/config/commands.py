@@ -80,6 +80,9 @@ class CommandOptions:
     )
     json_lines: bool = setting(False, "Print one JSON object per file.")
     caffemodel: str = setting("", "The .caffemodel file to import.")
+    safetensors: str = setting(
+        "", "The .safetensors file of torchvision's AlexNet to import."
+    )
     labels: str = setting(
         "",
         "Text file with one class name per line, in the order of the outputs; "
@@ -146,7 +149,8 @@ class Command:
     # "run" puts the flags.cfg of --run_dir under the flags; "each run" does
     # the same for each run directory among the words.
     settings: str = "flags"
-    flag_file: str = ""  # File in flags/ that comes under the flags.
+    # Files in flags/ that come under the flags if a flag is given.
+    flag_files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 _TRAINING_GROUPS = (Data, Network, Training, Hardware, Output)
@@ -232,17 +236,23 @@ COMMANDS = {
         groups=(Data, Output),
         settings="run",
     ),
-    "import_caffe": Command(
-        "convert --caffemodel, an AlexNet or CaffeNet with weights, to a run",
-        "Settings are those of flags/caffe_alexnet.cfg unless given. evaluate, "
-        "predict, figures, export and train --init_from accept the run.",
+    "import_weights": Command(
+        "convert --caffemodel, Caffe's AlexNet or CaffeNet with weights, or "
+        "--safetensors, torchvision's AlexNet, to a run",
+        "Settings are those of flags/caffe_alexnet.cfg or "
+        "flags/torchvision.cfg unless given. evaluate, predict, figures, "
+        "export and train --init_from accept the run.",
         (
-            "import_caffe --caffemodel=bvlc_alexnet.caffemodel "
+            "import_weights --caffemodel=bvlc_alexnet.caffemodel "
             "--mean=imagenet_mean.binaryproto --run_dir=runs/caffe_alexnet",
+            "import_weights --safetensors=alexnet.safetensors",
         ),
-        flags=("caffemodel", "labels"),
+        flags=("caffemodel", "safetensors", "labels"),
         groups=(Data, Network, Output),
-        flag_file="caffe_alexnet.cfg",
+        flag_files={
+            "caffemodel": "caffe_alexnet.cfg",
+            "safetensors": "torchvision.cfg",
+        },
     ),
     "inspect": Command(
         "show layers, parameters, memory and devices without training",
@@ -279,6 +289,9 @@ COMMANDS = {
         settings="each run",
     ),
 }
+
+# Former names of commands.
+FORMER_COMMANDS = {"import_caffe": "import_weights"}
 
 
 def owners(flag: str) -> list[str]:

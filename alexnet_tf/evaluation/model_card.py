@@ -77,9 +77,7 @@ def _read(file):
 
 def _describe_data(info, result):
     if "imported_from" in result:
-        return (
-            f"Not known here: the weights come from {result['imported_from']}."
-        )
+        return f"Unknown; the weights come from {result['imported_from']}."
     return (
         f"{info.train_examples:,} training and {info.validation_examples:,} "
         "validation images."
