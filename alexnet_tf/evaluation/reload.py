@@ -23,14 +23,14 @@ def reload(name: str, file: Path, patches: np.ndarray) -> dict[str, np.ndarray]:
 
     Returns:
         `probabilities`, (n, classes) float32, of uint8 patches (n, crop_size,
-        crop_size, 3); of safetensors each tensor, by its name.
+        crop_size, 3); of safetensors each array, by its name.
     """
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # On CPUs: this process has the GPUs' memory.
+    env = {"PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as directory:
         given, results = Path(directory, "in.npy"), Path(directory, "out.npz")
         np.save(given, patches)
-        # On CPUs: this process has the GPUs' memory.
-        env = {"PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(
             [sys.executable, "-m", __name__, name, file, given, results],
             env=os.environ | env,
@@ -47,57 +47,66 @@ def reload(name: str, file: Path, patches: np.ndarray) -> dict[str, np.ndarray]:
             return dict(found)
 
 
-def _read_onnx(file, patches):
+def _open_onnx(file):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(file)
-    (probabilities,) = session.run(["probabilities"], {"images": patches})
-    return {"probabilities": probabilities}
+    session, names = onnxruntime.InferenceSession(file), ["probabilities"]
+    return lambda patches: dict(
+        zip(names, session.run(names, {"images": patches}), strict=True)
+    )
 
 
-def _read_tflite(file, patches):
+def _open_tflite(file):
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(file).get_signature_runner("probabilities")
-    return runner(images=patches)
+    interpreter = Interpreter(file, num_threads=os.cpu_count())
+    run = interpreter.get_signature_runner("probabilities")
+    return lambda patches: run(images=patches)
 
 
-def _read_safetensors(file, patches):
+def _open_safetensors(file):
     from safetensors.numpy import load_file
 
-    return load_file(file)
+    return lambda patches: load_file(file)
 
 
-def _read_saved_model(file, patches):
+def _open_saved_model(file):
     import tensorflow as tf
 
     model = tf.saved_model.load(file)
-    return model.signatures["probabilities"](images=tf.constant(patches))
+    run = model.signatures["probabilities"]
+    # The model owns the weights and must live as long.
+    run.owner = model
+    return lambda patches: run(images=tf.constant(patches))
 
 
-def _read_keras(file, patches):
+def _open_keras(file):
     import keras
 
     import alexnet_tf.models.alexnet  # noqa: F401 (Registers its layers.)
 
-    logits = keras.models.load_model(file).predict(patches, verbose=0)
-    return {"probabilities": keras.ops.softmax(logits)}
+    model = keras.models.load_model(file)
+    return lambda patches: {
+        "probabilities": keras.ops.softmax(model.predict(patches, verbose=0))
+    }
 
 
-_READERS = {
-    "saved_model": _read_saved_model,
-    "keras": _read_keras,
-    "onnx": _read_onnx,
-    "tflite": _read_tflite,
-    "tflite_int8": _read_tflite,
-    "safetensors": _read_safetensors,
+# For each format a function from a file's name to a function that returns what
+# `reload` does.
+OPENERS = {
+    "saved_model": _open_saved_model,
+    "keras": _open_keras,
+    "onnx": _open_onnx,
+    "tflite": _open_tflite,
+    "tflite_int8": _open_tflite,
+    "safetensors": _open_safetensors,
 }
 
 
 def _main(name, file, patches, results):
     if name not in ("saved_model", "keras"):
         sys.modules["tensorflow"] = None  # type: ignore[assignment]
-    np.savez(results, **_READERS[name](file, np.load(patches)))
+    np.savez(results, **OPENERS[name](file)(np.load(patches)))
 
 
 if __name__ == "__main__":

@@ -195,6 +195,8 @@ def test_an_imported_run_predicts_and_is_exported(
 ):
     answers = []
     assert main(["export", f"--run_dir={imported}"]) == 0
+    card = (imported / "model_card.md").read_text()
+    assert "the weights come from " in card and "Not measured." in card
     for model in ("run_dir", "saved_model"):
         path = imported / ("saved_model" if model == "saved_model" else "")
         file = tmp_path / "best.json"
