@@ -18,7 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from alexnet_tf.config.commands import COMMANDS, find_command, usage
+from alexnet_tf.config.commands import (
+    COMMANDS,
+    FORMER_COMMANDS,
+    find_command,
+    usage,
+)
 from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.config.flags import FLAG_FILES, check_flags, flag_help, parse
 from alexnet_tf.storage.run_dir import RunDir
@@ -66,12 +71,14 @@ def _run(arguments):
         return 0
     config, words = parse(arguments)
     name, *words = words or ["train"]
+    name = FORMER_COMMANDS.get(name, name)
     command = find_command(name, words)
     check_flags(arguments, name)
     if command.settings == "run":
         config = _settings_of_run(config, arguments)
-    if command.flag_file:
-        config = _settings_over(FLAG_FILES / command.flag_file, arguments)
+    for flag, file in command.flag_files.items():
+        if getattr(config, flag):
+            config = _settings_over(FLAG_FILES / file, arguments)
     module = "train" if name == "train" else f"commands.{name}"
     run = importlib.import_module(f"alexnet_tf.{module}").run
     if command.settings == "each run":
@@ -84,7 +91,8 @@ def _run(arguments):
 
 
 def _help(arguments):
-    names = [word for word in arguments if word in COMMANDS]
+    words = [FORMER_COMMANDS.get(word, word) for word in arguments]
+    names = [word for word in words if word in COMMANDS]
     if not names:
         return usage() + flag_help()
     groups = COMMANDS[names[0]].groups

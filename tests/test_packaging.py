@@ -102,11 +102,11 @@ def test_flag_files_come_from_the_wheel(built, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     # Patches of 224 pixels in paper.cfg, 227 in caffe_alexnet.cfg, which
-    # import_caffe reads by itself.
+    # import_weights reads by itself.
     for arguments, size in (
         (["--flagfile=flags/paper.cfg", "--image_size=223"], 224),
         (["--flagfile=caffe_alexnet", "--image_size=225"], 227),
-        (["import_caffe", "--image_size=225"], 227),
+        (["import_weights", "--caffemodel=x", "--image_size=225"], 227),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "alexnet_tf.main", *arguments],

@@ -1,54 +1,187 @@
-"""Writes a run's best weights as a SavedModel, and verifies it."""
+"""Writes a run's best weights in several formats, and verifies each file."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.config.commands import EXPORT_FORMATS
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
+from alexnet_tf.data import splits
+from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.labels import run_labels
-from alexnet_tf.evaluation import inference
+from alexnet_tf.data.pipeline import evaluation_batches, training_batches
+from alexnet_tf.evaluation import formats
+from alexnet_tf.evaluation.inference import make_signatures, save_signatures
+from alexnet_tf.evaluation.model_card import make_card
+from alexnet_tf.evaluation.predictor import measure
+from alexnet_tf.evaluation.reload import reload
 from alexnet_tf.models.build import load_best
+from alexnet_tf.storage.files import write_whole
 from alexnet_tf.storage.run_dir import open_run
+
+# Largest difference between the probabilities of a file and of the run.
+_TOLERANCE = 1e-4
+# Images to compare them on, to measure int8's ranges on, and in a batch.
+_COMPARED, _CALIBRATION, _BATCH = 50, 200, 500
 
 
 def run(config: Config) -> int:
-    """Exports to the run's saved_model directory, and to --keras_file.
+    """Exports to the run directory, and to --keras_file.
 
-    The exit code is 1 if the reloaded model's answers differ.
+    The exit code is 1 if a file, read again, differs from the run.
     """
     run_dir = open_run(config.run_dir)
-    keras_file = Path(config.keras_file)
-    if config.keras_file and keras_file.suffix != ".keras":
-        raise UserError(
-            f"--keras_file={keras_file}: Keras expects a name that ends in "
-            ".keras."
-        )
+    files = _files_to_write(config, run_dir)
     model, _ = load_best(config, run_dir)
-    labels = run_labels(config, run_dir)
-    signatures = inference.make_signatures(model, labels, config.geometry)
-    inference.save_signatures(signatures, run_dir.saved_model)
-    reloaded = inference.load_signatures(run_dir.saved_model)
-    difference = _largest_difference(signatures, reloaded, config.crop_size)
-    print(
-        f"Exported to {run_dir.saved_model}; reloaded, its probabilities "
-        f"differ from the run's by at most {difference:.1e}."
-    )
+    names = run_labels(config, run_dir)
+    weights = formats.named_weights(model)
+    signatures = make_signatures(model, names, config.geometry)
+    if "tflite_int8" in files:
+        train_split, val_split = splits.open_run_splits(config, run_dir)
+    patches, kind = _patches_to_compare(config)
+    probabilities = {"probabilities": _predict(signatures, patches)}
+    write = {
+        "saved_model": lambda file: save_signatures(signatures, file),
+        "keras": model.save,
+        "onnx": lambda file: formats.write_onnx(file, signatures, names),
+        "tflite": lambda file: formats.write_tflite(file, signatures),
+        "tflite_int8": lambda file: formats.write_tflite(
+            file, signatures, _training_patches(config, train_split)
+        ),
+        "safetensors": lambda file: formats.write_safetensors(
+            file, weights, names
+        ),
+    }
+    write_whole(run_dir.labels, "".join(f"{name}\n" for name in names))
+    write_whole(run_dir.model_card, make_card(config, run_dir, names))
+    code = 0
+    for name, file in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write[name](file)
+        start = f"{file}: {_size(file) / 1e6:,.1f} MB,"
+        if name == "tflite_int8":
+            print(start, _compare_errors(config, signatures, val_split, file))
+            continue
+        found = reload(name, file, patches)
+        if name == "safetensors":
+            difference = _largest_difference(found, weights)
+            print(f"{start} weights differ by at most {difference:.0e}")
+        else:
+            difference = _largest_difference(found, probabilities)
+            print(
+                f"{start} probabilities differ by at most {difference:.0e} on "
+                f"{len(patches)} {kind}"
+            )
+        if not difference <= _TOLERANCE:  # It may be NaN.
+            print(f"{file} is not the run's network; do not use it.")
+            code = 1
+    return code
+
+
+def _files_to_write(config, run_dir):
+    """Returns the file of each format; checks the packages they need."""
+    chosen = config.export_formats()
+    files = {name: run_dir.path / EXPORT_FORMATS[name][0] for name in chosen}
     if config.keras_file:
-        keras_file.parent.mkdir(parents=True, exist_ok=True)
-        model.save(keras_file)
-        print(
-            f"Written to {keras_file}; import alexnet_tf.models.alexnet to "
-            "load it."
-        )
-    return 0 if difference < 1e-5 else 1
+        files["keras"] = Path(config.keras_file)
+        if files["keras"].suffix != ".keras":
+            raise UserError(
+                f"--keras_file={config.keras_file}: Keras expects a name that "
+                "ends in .keras."
+            )
+    for name in files:
+        missing = [
+            package
+            for package in EXPORT_FORMATS[name][1]
+            if not importlib.util.find_spec(package)
+        ]
+        if missing:
+            raise UserError(
+                f"--format={name} needs {', '.join(missing)}: pip install -r "
+                "requirements-export.txt"
+            )
+    return files
 
 
-def _largest_difference(ours, theirs, size):
-    """Compares the probabilities of two models on a few images of noise."""
-    noise = np.random.default_rng(0).integers(0, 256, (4, size, size, 3))
-    images = tf.constant(noise, tf.uint8)
-    first = ours["probabilities"](images=images)["probabilities"]
-    second = theirs["probabilities"](images=images)["probabilities"]
-    return float(tf.reduce_max(tf.abs(first - second)))
+def _patches_to_compare(config):
+    """Returns uint8 patches, and what they are.
+
+    They are noise if the run's images are not here, as for imported runs.
+    """
+    try:
+        split = splits.open_split(config, config.validation_split)
+        patches, _ = next(_usable_batches(config, split, _COMPARED))
+        if len(patches):
+            return patches, "images"
+        reason = "the first validation images cannot be used"
+    except UserError as error:
+        reason = f"the validation images cannot be opened: {error}"
+    print(f"Comparing on noise, since {reason}")
+    shape = (_COMPARED, *config.geometry.patch_shape)
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, shape, np.uint8), "images of noise"
+
+
+def _usable_batches(config, split, size):
+    """Yields patches and labels of all usable examples of a split."""
+    batches = evaluation_batches(
+        split, batch_size=size, geometry=config.geometry, bad=BadExamples()
+    )
+    with splits.reporting_damaged_files(split):
+        for patches, labels in batches.as_numpy_iterator():
+            yield patches[labels >= 0], labels[labels >= 0]
+
+
+def _training_patches(config, split):
+    """Returns random patches of training images."""
+    size = min(_CALIBRATION, split.count)
+    batches = training_batches(
+        split, config, batch_size=size, steps=range(1), seed=config.seed
+    )
+    with splits.reporting_damaged_files(split):
+        return next(batches.as_numpy_iterator())[0]
+
+
+def _predict(signatures, patches):
+    with tf.device("/CPU:0"):  # As the programs that read the files.
+        outputs = signatures["probabilities"](images=tf.constant(patches))
+    return outputs["probabilities"].numpy()
+
+
+def _compare_errors(config, signatures, split, file):
+    """Returns a text with the errors of an int8 file next to the run's."""
+    exact, rounded, labels = [], [], []
+    for patches, numbers in _usable_batches(config, split, _BATCH):
+        exact.append(_predict(signatures, patches))
+        found = reload("tflite_int8", file, patches)["probabilities"]
+        # Equal ones, in steps of 1/256, count in the order of the classes.
+        rounded.append(found - 1e-6 * np.arange(found.shape[1]))
+        labels.append(numbers)
+    ours, int8 = (
+        measure(np.concatenate(probabilities), np.concatenate(labels))
+        for probabilities in (exact, rounded)
+    )
+    return (
+        f"top-1 error {int8['top1_error']:.4f} (float32: "
+        f"{ours['top1_error']:.4f}), top-5 error {int8['top5_error']:.4f} "
+        f"({ours['top5_error']:.4f}) on {ours['num_examples']:,} validation "
+        "images"
+    )
+
+
+def _largest_difference(found, expected):
+    """Returns that of two dictionaries of arrays; infinity if none fit."""
+    if {n: a.shape for n, a in found.items()} != {
+        n: a.shape for n, a in expected.items()
+    }:
+        return np.inf
+    return max(np.abs(found[n] - expected[n]).max() for n in expected)
+
+
+def _size(path):
+    """Returns the size of a file or a directory [bytes]."""
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -11,6 +11,16 @@ from alexnet_tf.config.network import Network
 from alexnet_tf.config.runtime import Hardware, Output
 from alexnet_tf.config.training import Training
 
+# Formats of export: the name of the file in the run directory, and the packages
+# in requirements-export.txt that write and read it.
+EXPORT_FORMATS = {
+    "saved_model": ("saved_model", ()),
+    "keras": ("alexnet.keras", ()),
+    "onnx": ("alexnet.onnx", ("onnx", "tf2onnx", "onnxruntime")),
+    "tflite": ("alexnet.tflite", ("ai_edge_litert",)),
+    "tflite_int8": ("alexnet_int8.tflite", ("ai_edge_litert",)),
+    "safetensors": ("alexnet.safetensors", ("safetensors",)),
+}
 _CALL = "python -m alexnet_tf.main"
 _FLAG_FILES = """\
 --flagfile=FILE reads flags from a file: a path, or the name of one of this
@@ -71,11 +81,18 @@ class CommandOptions:
     )
     json_lines: bool = setting(False, "Print one JSON object per file.")
     caffemodel: str = setting("", "The .caffemodel file to import.")
+    safetensors: str = setting(
+        "", "The .safetensors file of torchvision's AlexNet to import."
+    )
     labels: str = setting(
         "",
         "Text file with one line per class: CLASS LABEL in any order, or LABEL "
         "in the order of the outputs. Empty: the labels of the run; ImageNet's "
         "classes (n01440764) have some anyway.",
+    )
+    format: str = setting(
+        "saved_model",
+        f"Formats to write, separated by commas: {', '.join(EXPORT_FORMATS)}.",
     )
     keras_file: str = setting("", "Also save the network to this .keras file.")
     prepared_format: str = setting(
@@ -109,6 +126,17 @@ class CommandOptions:
     json: str = setting("", "Also write the results to this JSON file.")
     debug: bool = setting(False, "Show the stack trace of a user error.")
 
+    def export_formats(self) -> list[str]:
+        """Returns the names in --format."""
+        names = [name.strip() for name in self.format.split(",")]
+        for name in names:
+            if name not in EXPORT_FORMATS:
+                raise UserError(
+                    f"--format={self.format}: {name!r} is not a format; give "
+                    f"some of {','.join(EXPORT_FORMATS)}."
+                )
+        return list(dict.fromkeys(names))
+
 
 @dataclasses.dataclass(frozen=True)
 class Command:
@@ -123,7 +151,8 @@ class Command:
     # "run" puts the flags.cfg of --run_dir under the flags; "each run" does
     # the same for each run directory among the words.
     settings: str = "flags"
-    flag_file: str = ""  # File in flags/ that comes under the flags.
+    # Files in flags/ that come under the flags if a flag is given.
+    flag_files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 _TRAINING_GROUPS = (Data, Network, Training, Hardware, Output)
@@ -199,25 +228,36 @@ COMMANDS = {
         groups=(Data, Network, Training, Hardware),
     ),
     "export": Command(
-        "save --run_dir's best weights as a SavedModel, and as --keras_file",
-        "The SavedModel is saved_model in the run directory. It is reloaded "
-        "and compared; the exit code is 1 if its answers differ.",
-        ("export --run_dir=runs/quickstart --keras_file=alexnet.keras",),
-        flags=("keras_file", "labels"),
-        groups=(Output,),
+        "save --run_dir's best weights in each --format, and a model card",
+        "The files are in the run directory. Each is reloaded and compared "
+        "with the run on 50 validation images; the exit code is 1 if the "
+        "probabilities of one differ by more than 1e-4. (tflite_int8 is "
+        "approximate; its validation errors are shown.)",
+        (
+            "export --run_dir=runs/quickstart --format=onnx,tflite",
+            "export --run_dir=runs/quickstart --keras_file=alexnet.keras",
+        ),
+        flags=("format", "keras_file", "labels"),
+        groups=(Data, Output),
         settings="run",
     ),
-    "import_caffe": Command(
-        "convert --caffemodel, an AlexNet or CaffeNet with weights, to a run",
-        "Settings are those of flags/caffe_alexnet.cfg unless given. evaluate, "
-        "predict, figures, export and train --init_from accept the run.",
+    "import_weights": Command(
+        "convert --caffemodel, Caffe's AlexNet or CaffeNet with weights, or "
+        "--safetensors, torchvision's AlexNet, to a run",
+        "Settings are those of flags/caffe_alexnet.cfg or "
+        "flags/torchvision.cfg unless given. evaluate, predict, figures, "
+        "export and train --init_from accept the run.",
         (
-            "import_caffe --caffemodel=bvlc_alexnet.caffemodel "
+            "import_weights --caffemodel=bvlc_alexnet.caffemodel "
             "--mean=imagenet_mean.binaryproto --run_dir=runs/caffe_alexnet",
+            "import_weights --safetensors=alexnet.safetensors",
         ),
-        flags=("caffemodel", "labels"),
+        flags=("caffemodel", "safetensors", "labels"),
         groups=(Data, Network, Output),
-        flag_file="caffe_alexnet.cfg",
+        flag_files={
+            "caffemodel": "caffe_alexnet.cfg",
+            "safetensors": "torchvision.cfg",
+        },
     ),
     "inspect": Command(
         "show layers, parameters, memory and devices without training",
@@ -254,6 +294,9 @@ COMMANDS = {
         settings="each run",
     ),
 }
+
+# Former names of commands.
+FORMER_COMMANDS = {"import_caffe": "import_weights"}
 
 
 def owners(flag: str) -> list[str]:

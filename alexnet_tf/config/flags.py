@@ -65,6 +65,7 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 "odd number."
             )
         self.kernel_counts()  # Checks --kernels and --towers.
+        self.export_formats()  # Checks --format.
         if self.crop_size > self.image_size:
             raise UserError(
                 f"--crop_size={self.crop_size} does not fit into "

@@ -24,6 +24,13 @@ class Network:
         "96,256,384,384,256",
         "Kernels of conv1 to conv5, over all towers; 0: no layer. Sec. 3.5.",
     )
+    conv1_padding: int = setting(
+        0,
+        "Zeros above and to the left of conv1's input; those below and to the "
+        "right complete the last stride: 3 for 224 pixels. Sec. 3.5.",
+        lower=0,
+        upper=10,
+    )
     conv6: bool = setting(
         False,
         "A 3x3 conv6, as wide as conv5, after the last pooling, for "

@@ -41,12 +41,19 @@ class CoveringConv2D(tower_layers.Conv2D):
 
     Zeros below and on the right make room for the last stride: 224 pixels
     become 227, which an 11x11 kernel with stride 4 turns into the paper's 55.
+    `zeros_before` of them come first, above and on the left.
 
     In 16 bits each block of stride x stride pixels first becomes channels:
     4x4 pixels of 3 channels are one of 48. Processors multiply longer rows
     faster; in float32 that gains less than the zeros cost that make the kernel
     size a multiple of the stride. (float64 is for tests, also by blocks.)
     """
+
+    arguments = ("zeros_before",)
+
+    def __init__(self, *args, zeros_before=0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.zeros_before = zeros_before
 
     def compute_output_shape(self, input_shape):
         """Returns (batch, rows, columns, kernels)."""
@@ -60,33 +67,36 @@ class CoveringConv2D(tower_layers.Conv2D):
         sides = self._cover(inputs.shape[1:3])
         if self.compute_dtype == "float32":
             # The operation's own padding makes its gradient twice as slow.
-            return tf.nn.conv2d(_pad(inputs, sides), kernel, stride, "VALID")
+            padded = _pad(inputs, sides, self.zeros_before)
+            return tf.nn.conv2d(padded, kernel, stride, "VALID")
         # Zeros that make the kernel size a multiple of the stride.
         added = -size % stride
-        images = _blocks(inputs, [side + added for side in sides], stride)
+        sides = [side + added for side in sides]
+        images = _blocks(_pad(inputs, sides, self.zeros_before), stride)
         # A kernel is like an image, with its first and last axes elsewhere.
         kernel = tf.transpose(kernel, (3, 0, 1, 2))
-        kernel = _blocks(kernel, 2 * [size + added], stride)
+        kernel = _blocks(_pad(kernel, 2 * [size + added]), stride)
         kernel = tf.transpose(kernel, (1, 2, 3, 0))
         return tf.nn.conv2d(images, kernel, 1, "VALID")
 
     def _cover(self, sides):
         """Returns the sides with the zeros that the last stride needs."""
         size, stride = self.kernel_size[0], self.strides[0]
+        sides = [side + self.zeros_before for side in sides]
         return [side + (size - side) % stride for side in sides]
 
 
-def _pad(images, sides):
-    """Adds zeros below and on the right."""
+def _pad(images, sides, before=0):
+    """Adds zeros, `before` of them above and on the left, to reach sides."""
     below, right = sides[0] - images.shape[1], sides[1] - images.shape[2]
-    return tf.pad(images, ((0, 0), (0, below), (0, right), (0, 0)))
+    rows, columns = (before, below - before), (before, right - before)
+    return tf.pad(images, ((0, 0), rows, columns, (0, 0)))
 
 
-def _blocks(images, sides, stride):
+def _blocks(images, stride):
     """Returns (batch, rows, columns, stride * stride * channels)."""
-    rows, columns = sides[0] // stride, sides[1] // stride
-    channels = images.shape[-1]
-    images = _pad(images, sides)
+    _, height, width, channels = images.shape
+    rows, columns = height // stride, width // stride
     # Faster than `tf.nn.space_to_depth`.
     shape = (-1, rows, stride, columns, stride * channels)
     images = tf.transpose(tf.reshape(images, shape), (0, 1, 3, 2, 4))

@@ -46,11 +46,12 @@ class TowerBuilder:
         activation = self.network.activation
         if activation == "relu":
             activation = relu
+        arguments = self._initializers(name)
         if name == "conv1":
             kind, padding = CoveringConv2D, "valid"
+            arguments["zeros_before"] = self.network.conv1_padding
             if self.network.conv1_activation == "after_pool":
                 activation = None
-        arguments = self._initializers(name)
         arguments["filters"] = self._units_per_tower(count)
         arguments |= dict(kernel_size=size, strides=strides, padding=padding)
         return self.per_tower(kind, x, name, activation=activation, **arguments)

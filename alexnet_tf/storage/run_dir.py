@@ -41,6 +41,8 @@ class RunDir:
     tensorboard = property(lambda self: self.path / "tensorboard")
     saved_model = property(lambda self: self.path / "saved_model")
     result = property(lambda self: self.path / "result.json")
+    labels = property(lambda self: self.path / "labels.txt")
+    model_card = property(lambda self: self.path / "model_card.md")
 
     @property
     def is_imported(self) -> bool:

@@ -1,7 +1,9 @@
-"""The exported SavedModel and Keras file, as other programs use them."""
+"""Exported files, as other programs use them."""
 
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_tf.config.flags import parse
+from alexnet_tf.config.commands import EXPORT_FORMATS
+from alexnet_tf.config.flags import parse, to_flagfile
+from alexnet_tf.data import tfds_source
+from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.decoding import decode_patch
+from alexnet_tf.data.pipeline import evaluation_batches
 from alexnet_tf.main import main
-from alexnet_tf.models.build import load_best
+from alexnet_tf.models.build import build_network, load_best
+from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.dataset_info import write_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
+from tests.support import INFO, TINY
 
 # Arguments: a SavedModel, a Keras file, patches (.npy), image files.
 STRANGER = """
@@ -62,6 +71,11 @@ with open("answers.json", "w") as file:
     }, file)
 """
 NOT_AN_IMAGE = 2  # Its place among the files.
+PACKAGES = {p for _, packages in EXPORT_FORMATS.values() for p in packages}
+needs_packages = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, PACKAGES)),
+    reason="pip install -r requirements-export.txt",
+)
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +209,226 @@ def test_a_keras_file_of_another_name_is_refused(finished_run, capsys):
     flags = [f"--run_dir={finished_run}", "--keras_file=alexnet.h5"]
     assert main(["export", *flags]) == 2
     assert "ends in .keras" in capsys.readouterr().err
+
+
+# --- Formats of programs without TensorFlow.
+
+
+@pytest.fixture(scope="module")
+def all_formats(finished_run, tmp_path_factory):
+    """A copy of the run, exported in all formats, and what was printed."""
+    run_dir = tmp_path_factory.mktemp("formats") / "run"
+    shutil.copytree(finished_run, run_dir)
+    command = [sys.executable, "-m", "alexnet_tf.main", "export"]
+    command += [f"--run_dir={run_dir}", f"--format={','.join(EXPORT_FORMATS)}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return run_dir, done.stdout
+
+
+def run_onnx(run_dir, images):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(run_dir / "alexnet.onnx")
+    return session.run(["probabilities"], {"images": images})[0]
+
+
+def run_tflite(run_dir, images, name="alexnet.tflite"):
+    from ai_edge_litert.interpreter import Interpreter
+
+    model = Interpreter(str(run_dir / name))
+    return model.get_signature_runner()(images=images)["probabilities"]
+
+
+@needs_packages
+@pytest.mark.parametrize("run_file", [run_onnx, run_tflite])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_batches_of_any_size(
+    all_formats, patches, probabilities, run_file, count
+):
+    found = run_file(all_formats[0], patches[:count])
+    np.testing.assert_allclose(found, probabilities[:count], atol=1e-5)
+
+
+@needs_packages
+def test_each_file_is_reported(all_formats):
+    run_dir, printed = all_formats
+    for name, (file_name, _) in EXPORT_FORMATS.items():
+        (line,) = [x for x in printed.splitlines() if f"{file_name}: " in x]
+        assert " MB, " in line
+        if name not in ("safetensors", "tflite_int8"):
+            difference = float(
+                re.search(r"at most (\S+) on 50 images", line)[1]
+            )
+            assert difference < 1e-5
+    size = (run_dir / "alexnet.onnx").stat().st_size / 1e6
+    assert f"alexnet.onnx: {size:.1f} MB" in printed
+    assert "weights differ by at most 0e+00" in printed
+
+
+@needs_packages
+def test_the_errors_of_int8(all_formats, config, data_dir, network):
+    """They are near the run's, on a quarter of the bytes."""
+    run_dir, printed = all_formats
+    split = tfds_source.open_split(
+        "shapes/tiny", "validation", data_dir=data_dir
+    )
+    ((images, labels),) = evaluation_batches(
+        split, batch_size=60, geometry=config.geometry, bad=BadExamples()
+    ).as_numpy_iterator()
+    answers = {
+        "int8": run_tflite(run_dir, images, "alexnet_int8.tflite"),
+        "float32": network.predict(images, verbose=0),
+    }
+    errors = {
+        name: [
+            (labels[:, None] != np.argsort(-x, kind="stable")[:, :k])
+            .all(axis=1)
+            .mean()
+            for k in (1, 5)
+        ]
+        for name, x in answers.items()
+    }
+    (top1, top5), (exact1, exact5) = errors["int8"], errors["float32"]
+    assert (
+        f"top-1 error {top1:.4f} (float32: {exact1:.4f}), top-5 error "
+        f"{top5:.4f} ({exact5:.4f}) on 60 validation images"
+    ) in printed
+    sizes = [
+        (run_dir / name).stat().st_size
+        for name in ("alexnet_int8.tflite", "alexnet.tflite")
+    ]
+    assert sizes[0] < 0.4 * sizes[1]
+
+
+@needs_packages
+def test_class_names_go_along(all_formats, stranger):
+    import onnx
+    from safetensors import safe_open
+
+    run_dir, _ = all_formats
+    answers, _ = stranger
+    names = answers["class_names"]
+    model = onnx.load(run_dir / "alexnet.onnx")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["class_names"]) == names
+    assert (run_dir / "labels.txt").read_text().splitlines() == names
+    with safe_open(run_dir / "alexnet.safetensors", "numpy") as tensors:
+        assert json.loads(tensors.metadata()["class_names"]) == names
+
+
+@needs_packages
+def test_all_weights_are_in_a_safetensors_file(all_formats, network):
+    from safetensors.numpy import load_file
+
+    found = load_file(all_formats[0] / "alexnet.safetensors")
+    np.testing.assert_array_equal(
+        found.pop("mean"), network.get_layer("pixels_tower0").mean
+    )
+    for layer in network.layers:
+        for weight in layer.weights:
+            array = found.pop(f"{layer.name}/{weight.name}")
+            np.testing.assert_array_equal(array, weight)
+    assert not found
+
+
+@needs_packages
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--towers=1", "--lrn=off", "--conv1_padding=2", "--pool_size=2"]
+        + ["--kernels=96,256,0,384,256", "--factorized_conv2"],
+        ["--towers=4", "--lrn_across_towers", "--lrn=after_pool"]
+        + ["--precision=bfloat16", "--dropout_form=inverted"],
+        ["--activation=tanh", "--conv1_activation=after_pool", "--conv6"]
+        + ["--spatial_norm2", "--lrn_alpha=0.1", "--lrn_beta=0.6"],
+    ],
+    ids=["one tower", "across towers", "tanh"],
+)
+def test_other_networks(tmp_path, flags, capfd):
+    """With random weights, on noise."""
+    arguments = [*TINY, "--width=0.25", "--virtual_devices=0", *flags]
+    config, _ = parse([*arguments, "--initialization=glorot"])
+    run_dir = RunDir(tmp_path)
+    model = build_network(config, INFO)
+    random = np.random.default_rng(8)
+    for variable in model.trainable_variables:  # Biases, too.
+        variable.assign_add(random.normal(0, 0.05, variable.shape))
+    values = checkpoints.values_of(model.variables)
+    state = {"epochs_done": 0, "val_top1_error": 1.0, "val_loss": 1.0}
+    checkpoints.save(run_dir.checkpoints, values, {"step": 0, **state})
+    run_dir.flags.write_text(to_flagfile(config))
+    write_dataset_info(run_dir, INFO)
+    flags = [f"--run_dir={tmp_path}", "--dataset=folder:none"]
+    assert main(["export", *flags, "--format=onnx,tflite"]) == 0
+    assert "on 50 images of noise" in capfd.readouterr().out
+
+
+# A package that reads every file as the same probabilities.
+WRONG = """
+import numpy as np
+class InferenceSession:
+    def __init__(self, file): pass
+    def run(self, names, inputs):
+        return [np.full((len(inputs["images"]), 12), {value}, np.float32)]
+"""
+
+
+@needs_packages
+@pytest.mark.parametrize("value", ["1 / 12", "np.nan"])
+def test_a_file_that_differs(
+    finished_run, tmp_path, monkeypatch, capsys, value
+):
+    (tmp_path / "onnxruntime.py").write_text(WRONG.format(value=value))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run, run_dir)
+    assert main(["export", f"--run_dir={run_dir}", "--format=onnx"]) == 1
+    assert "alexnet.onnx is not the run's network" in capsys.readouterr().out
+
+
+@needs_packages
+def test_a_file_that_cannot_be_read_again(
+    finished_run, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "onnxruntime.py").write_text("raise ValueError('no such op')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run, run_dir)
+    assert main(["export", f"--run_dir={run_dir}", "--format=onnx"]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be read again: ValueError: no such op" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("onnx", "tf2onnx"), ("tflite", "ai_edge_litert")]
+    + [("safetensors", "safetensors")],
+)
+def test_packages_that_are_missing(
+    finished_run, tmp_path, monkeypatch, capsys, name, package
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run, run_dir)
+    assert main(["export", f"--run_dir={run_dir}", f"--format={name}"]) == 2
+    error = capsys.readouterr().err
+    assert f"error: --format={name} needs " in error and package in error
+    assert len(error.splitlines()) == 1
+    assert not (run_dir / "labels.txt").exists()
+
+
+# --- The model card.
+
+
+def test_the_model_card_of_a_run(exported, finished_run):
+    run_dir = exported[0].parent
+    card = (run_dir / "model_card.md").read_text()
+    result = json.loads((finished_run / "result.json").read_text())
+    assert f"Top-1 {result['top1_error']:.2%}, top-5" in card
+    assert "240 training and 60 validation images" in card
+    assert "The same images chose the epoch" in card
+    assert "    --width=0.1\n" in card and "tensorflow 2.21" in card
+    names = (run_dir / "labels.txt").read_text().splitlines()
+    listed = [line for line in card.splitlines() if re.match(r"\d+\. ", line)]
+    assert listed == [f"{i}. {name}" for i, name in enumerate(names)]

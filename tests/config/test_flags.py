@@ -13,7 +13,7 @@ FLAG_FILES = sorted(Path("flags").rglob("*.cfg"))
 # Flag files that are not meant to be given after paper.cfg.
 WHOLE = [
     Path(f"flags/{name}.cfg")
-    for name in ("caffe_alexnet", "paper", "quickstart", "small")
+    for name in ("caffe_alexnet", "paper", "quickstart", "small", "torchvision")
 ]
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_tf.config.commands import find_command
+from alexnet_tf.benchmarks import timing
+from alexnet_tf.config.commands import EXPORT_FORMATS, find_command
 from alexnet_tf.config.flags import (
     FORMER_NAMES,
     Config,
@@ -44,7 +45,7 @@ FOREIGN_FLAGS = {
     *("from", "pyproject", "rm", "build-arg"),
 }
 # Files of a run, which are not part of the repository.
-RUN_FILES = {"flags.cfg"}
+RUN_FILES = {"flags.cfg", "model_card.md"}
 
 
 def piece_with(text):
@@ -72,9 +73,9 @@ def on_small_data(piece, data_dir):
 
 
 def test_all_python_code_is_executed_here():
-    assert len(PIECES) == 4
+    assert len(PIECES) == 8
     scripts = [path.name for path in EXAMPLES if path.suffix == ".py"]
-    assert scripts == ["sort_by_outline.py"]
+    assert scripts == ["inference_speed.py", "sort_by_outline.py"]
 
 
 def test_a_folder_sorted_by_outline(at_home, data_dir):
@@ -102,12 +103,30 @@ def test_a_saved_model(at_home, capsys):
     assert "disc" in capsys.readouterr().out
 
 
-def test_a_keras_file(at_home):
-    flags = ["--run_dir=runs/quickstart", "--keras_file=alexnet.keras"]
-    assert main(["export", *flags]) == 0
+def test_exported_files(at_home, finished_run, capsys, monkeypatch):
+    packages = {p for _, needed in EXPORT_FORMATS.values() for p in needed}
+    for package in packages:
+        pytest.importorskip(package)
+    Path("runs/quickstart").unlink()
+    shutil.copytree(finished_run, "runs/quickstart")
+    flags = [f"--format={','.join(EXPORT_FORMATS)}"]
+    assert main(["export", "--run_dir=runs/quickstart", *flags]) == 0
+    small = piece_with("ImageOps").replace("146, 146", "72, 72")
     names = {}
+    exec(small.replace("(9, 9, 137, 137)", "(4, 4, 68, 68)"), names)
+    for text in ("onnxruntime", "ai_edge_litert"):
+        capsys.readouterr()
+        exec(piece_with(text), names)
+        assert "disc" in capsys.readouterr().out
+        assert names["patches"].shape == (1, 64, 64, 3)
+    exec(piece_with("safe_open"), names)
+    assert len(names["names"]) == 12
     exec(piece_with("load_model"), names)
     assert names["network"].name == "alexnet"
+    monkeypatch.setattr(timing, "_MIN_SECONDS", 0.0)
+    monkeypatch.setattr("sys.argv", ["", "runs/quickstart"])
+    exec(EXAMPLES[Path("examples/inference_speed.py")], {})
+    assert "tflite_int8" in capsys.readouterr().out
 
 
 def check_syntax(script):

@@ -57,6 +57,15 @@ GOLDEN = {
         | {"own_norm1": (27, 27, 48), "last_norm2": (13, 13, 2)}
         | {"norm2": (13, 13, 130), "own_norm2": (13, 13, 128)},
     ),
+    # The number is that of torchvision's documentation.
+    "torchvision": (
+        61_100_840,
+        {"conv1": (55, 55, 64), "norm1": None, "pool1": (27, 27, 64)}
+        | {"conv2": (27, 27, 192), "norm2": None, "pool2": (13, 13, 192)}
+        | {"conv3": (13, 13, 384), "conv4": (13, 13, 256)}
+        | {"conv5": (13, 13, 256), "pool5": (6, 6, 256)}
+        | {"fc6": (4096,), "fc7": (4096,)},
+    ),
     "glorot": (60_965_224, {}),
     "no_augmentation": (60_965_224, {}),
     "no_color_noise": (60_965_224, {}),

@@ -1,4 +1,4 @@
-"""Networks imported from Caffe's format, against Caffe's arithmetic."""
+"""Networks of Caffe and torchvision, against those programs' arithmetic."""
 
 import functools
 import hashlib
@@ -17,7 +17,11 @@ from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.pipeline import evaluation_batches
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.main import main
-from alexnet_tf.models.build import best_checkpoint, load_best
+from alexnet_tf.models.build import (
+    best_checkpoint,
+    build_network,
+    load_best,
+)
 from alexnet_tf.storage import caffe_format as caffe
 from alexnet_tf.storage.dataset_info import (
     placeholder_info,
@@ -29,9 +33,11 @@ from tests.commands.caffe_nets import (
     ALEXNET,
     CAFFENET,
     caffe_logits,
+    convolve,
     fill,
     make_weights,
     messages,
+    pool,
     write_caffemodel,
 )
 from tests.support import zero_weights
@@ -57,7 +63,7 @@ def open_run(run, *flags):
 
 def import_net(run, file, *flags):
     arguments = [*flags, f"--caffemodel={file}", f"--run_dir={run}"]
-    return main(["import_caffe", *arguments])
+    return main(["import_weights", *arguments])
 
 
 def images_of(side, count=3):
@@ -189,6 +195,8 @@ def test_an_imported_run_predicts_and_is_exported(
 ):
     answers = []
     assert main(["export", f"--run_dir={imported}"]) == 0
+    card = (imported / "model_card.md").read_text()
+    assert "the weights come from " in card and "Not measured." in card
     for model in ("run_dir", "saved_model"):
         path = imported / ("saved_model" if model == "saved_model" else "")
         file = tmp_path / "best.json"
@@ -431,3 +439,244 @@ def test_a_run_is_never_overwritten(imported, capsys):
     assert import_net(imported, file, *TINY) == 2
     assert "has a run already; give another" in capsys.readouterr().err
     assert (imported / "dataset.json").read_bytes() == before
+
+
+# --- torchvision's AlexNet.
+
+# Module, size, stride and padding of each convolution; some pools follow.
+TORCHVISION = [
+    ("features.0", 11, 4, 2),
+    "pool",
+    ("features.3", 5, 1, 2),
+    "pool",
+    ("features.6", 3, 1, 1),
+    ("features.8", 3, 1, 1),
+    ("features.10", 3, 1, 1),
+    "pool",
+]
+
+
+def make_torchvision_weights(classes, width):
+    """Returns random arrays with the names in a state_dict, float32."""
+    random, arrays, inputs = np.random.default_rng(5), {}, 3
+
+    def add(module, outputs, *shape):
+        spread = np.sqrt(2 / np.prod(shape))
+        arrays[f"{module}.weight"] = random.normal(0, spread, (outputs, *shape))
+        arrays[f"{module}.bias"] = random.normal(0, 1, outputs)
+
+    layers = [layer for layer in TORCHVISION if layer != "pool"]
+    for (module, size, *_), kernels in zip(
+        layers, (64, 192, 384, 256, 256), strict=True
+    ):
+        add(module, round(kernels * width), inputs, size, size)
+        inputs = round(kernels * width)
+    neurons = round(4096 * width)
+    add("classifier.1", neurons, 36 * inputs)
+    add("classifier.4", neurons, neurons)
+    add("classifier.6", classes, neurons)
+    return {name: a.astype(np.float32) for name, a in arrays.items()}
+
+
+def torchvision_logits(images, arrays):
+    """Returns torchvision's logits of RGB images (batch, h, w, 3), float64."""
+
+    def parameters(module):
+        pair = arrays[f"{module}.weight"], arrays[f"{module}.bias"]
+        return [array.astype(np.float64) for array in pair]
+
+    x = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    x = x.transpose(0, 3, 1, 2)
+    for layer in TORCHVISION:
+        if layer == "pool":
+            x = pool(x)
+        else:
+            module, _, stride, padding = layer
+            x = convolve(x, *parameters(module), stride, padding, 1)
+            x = np.maximum(x, 0)
+    x = x.reshape(len(x), -1)  # The average pool of 6x6 to 6x6 does nothing.
+    for module in ("classifier.1", "classifier.4", "classifier.6"):
+        kernel, bias = parameters(module)
+        x = np.maximum(x, 0) @ kernel.T + bias
+    return x
+
+
+def import_safetensors(run, file, *flags):
+    flags = [*flags, f"--safetensors={file}", f"--run_dir={run}"]
+    return main(["import_weights", *flags])
+
+
+@pytest.fixture(scope="module")
+def tensors(tmp_path_factory):
+    """A file with a small network of torchvision's form, and its arrays."""
+    numpy_format = pytest.importorskip("safetensors.numpy")
+    arrays = make_torchvision_weights(7, 0.1)
+    file = tmp_path_factory.mktemp("tensors") / "alexnet.safetensors"
+    numpy_format.save_file(arrays, file)
+    return file, arrays
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_logits_are_those_of_torchvision(tmp_path, labels, tensors, precision):
+    """float64 takes the convolution by blocks."""
+    file, arrays = tensors
+    flags = [*SMALL, f"--labels={labels}"]
+    assert import_safetensors(tmp_path / "run", file, *flags) == 0
+    images = images_of(224)
+    model, config = open_run(tmp_path / "run")
+    if precision == "float64":
+        info = read_dataset_info(RunDir(tmp_path / "run"))
+        exact = build_network(config, info, dtype="float64")
+        exact.set_weights(model.get_weights())
+        model = exact
+    found = model(images, training=False)
+    expected = torchvision_logits(images, arrays)
+    assert expected.std() > 5  # Not all alike.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_zeros_on_other_sides_matter(tmp_path, labels, tensors):
+    file, arrays = tensors
+    flags = [*SMALL, f"--labels={labels}"]
+    assert import_safetensors(tmp_path / "run", file, *flags) == 0
+    model, _ = open_run(tmp_path / "run", "--conv1_padding=0")
+    images = images_of(224)
+    found = model(images, training=False)
+    assert np.abs(found - torchvision_logits(images, arrays)).max() > 0.01
+
+
+@pytest.mark.slow
+def test_logits_are_those_of_torch_itself(tmp_path, labels):
+    torch = pytest.importorskip("torch")
+    models = pytest.importorskip("torchvision.models")
+    from safetensors.torch import save_file
+
+    torch.manual_seed(6)
+    theirs = models.alexnet(num_classes=7).eval()
+    with torch.no_grad():  # Larger ones, for logits that differ.
+        for parameter in theirs.parameters():
+            parameter *= 2
+    file = tmp_path / "alexnet.safetensors"
+    save_file(theirs.state_dict(), file)
+    assert import_safetensors(tmp_path / "run", file, f"--labels={labels}") == 0
+    model, _ = open_run(tmp_path / "run")
+    images = images_of(224)
+    std = np.array([0.229, 0.224, 0.225])
+    inputs = (images / 255 - [0.485, 0.456, 0.406]) / std
+    with torch.no_grad():
+        inputs = torch.tensor(inputs.transpose(0, 3, 1, 2), dtype=torch.float32)
+        expected = theirs(inputs).numpy()
+    found = model(images, training=False).numpy()
+    difference = np.abs(found - expected).max()
+    print(
+        f"logits up to {np.abs(expected).max():.3g}, differ by {difference:.2g}"
+    )
+    assert difference < 1e-5 * np.abs(expected).max()
+
+
+def with_header(header, numbers=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + numbers
+
+
+def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
+    return {"a": dict(dtype=dtype, shape=shape, data_offsets=offsets)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04" + bytes(100),  # A .pth file is a ZIP archive.
+        (2**62).to_bytes(8, "little") + b"{}",
+        with_header(b"[1]"),
+        with_header(b"\xff{}"),
+        with_header(entry(shape=(2**40, 2**40)), bytes(4)),
+        with_header(entry(shape=(-1,)), bytes(4)),
+        with_header(entry(offsets=(4, 8)), bytes(8)),
+        with_header(entry(offsets=(0, 2**60)), bytes(4)),
+        with_header(entry(dtype="F99"), bytes(4)),
+    ],
+    ids="empty zip size list text shape negative gap end type".split(),
+)
+def test_files_that_are_not_safetensors(tmp_path, capsys, content):
+    pytest.importorskip("safetensors")
+    file = tmp_path / "alexnet.pth"
+    file.write_bytes(content)
+    assert import_safetensors(tmp_path / "run", file) == 2
+    error = capsys.readouterr().err
+    assert f"{file} is not a safetensors file" in error
+    assert f"torch.load('{file}', weights_only=True)" in error
+    assert len(error.splitlines()) == 3
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "message"),
+    [
+        (lambda a: a.pop("features.3.bias"), [], "is not torchvision's"),
+        (lambda a: a.update(extra=a["features.0.bias"]), [], "has extra."),
+        (
+            lambda a: a.update({"features.0.bias": np.full(6, np.nan, "f")}),
+            [],
+            "features.0.bias has numbers that are not finite",
+        ),
+        (
+            lambda a: a.update({"features.0.bias": np.zeros(6, np.int32)}),
+            [],
+            "features.0.bias has numbers of type I32; give",
+        ),
+        (None, ["--lrn=before_pool"], "a network with --lrn=off, the settings"),
+        (None, ["--conv1_padding=0"], "a network with --conv1_padding=2, the"),
+        (None, ["--crop_size=192"], "check --towers, --width, --kernels and"),
+        (None, ["--towers=2"], "check --towers, --width, --kernels and"),
+        (None, ["--caffemodel=net.caffemodel"], "give either --caffemodel="),
+    ],
+)
+def test_tensors_and_settings_that_do_not_fit(
+    tmp_path, labels, tensors, capsys, change, flags, message
+):
+    from safetensors.numpy import save_file
+
+    file, arrays = tensors
+    if change:
+        arrays, file = dict(arrays), tmp_path / "other.safetensors"
+        change(arrays)
+        save_file(arrays, file)
+    flags = [*SMALL, f"--labels={labels}", *flags]
+    assert import_safetensors(tmp_path / "run", file, *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) <= 2
+    assert not (tmp_path / "run" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F4", "F8_E5M2", "BOOL"])
+def test_other_types_of_numbers(tmp_path, capsys, dtype):
+    pytest.importorskip("safetensors")
+    file = tmp_path / "alexnet.safetensors"
+    count = {"BF16": 2, "F4": 8}.get(dtype, 4)
+    file.write_bytes(with_header(entry(dtype, (count,)), bytes(4)))
+    assert import_safetensors(tmp_path / "run", file) == 2
+    message = f"{file}: a has numbers of type {dtype}; give a file with"
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_of_tensors_that_is_missing(tmp_path, capsys):
+    pytest.importorskip("safetensors")
+    file = tmp_path / "none.safetensors"
+    assert import_safetensors(tmp_path / "run", file) == 2
+    assert f"{file} cannot be read" in capsys.readouterr().err
+
+
+def test_no_file_to_import(tmp_path, capsys):
+    assert main(["import_weights", f"--run_dir={tmp_path}"]) == 2
+    assert "give either --caffemodel=FILE" in capsys.readouterr().err
+
+
+def test_the_former_name_of_the_command(tmp_path, capsys):
+    flags = [f"--run_dir={tmp_path}", f"--caffemodel={tmp_path}/none"]
+    assert main(["import_caffe", *flags]) == 2
+    assert f"{tmp_path}/none cannot be read" in capsys.readouterr().err
+    assert main(["import_caffe", "--help"]) == 0
+    assert "import_weights" in capsys.readouterr().out
