@@ -65,17 +65,15 @@ def run(config: Config) -> int:
         if name == "tflite_int8":
             print(start, _compare_errors(config, signatures, val_split, file))
             continue
-        found = reload(name, file, patches)
+        expected, tolerance = probabilities, _TOLERANCE
+        what, where = "probabilities", f" on {len(patches)} {kind}"
         if name == "safetensors":
-            difference = _largest_difference(found, weights)
-            print(f"{start} weights differ by at most {difference:.0e}")
-        else:
-            difference = _largest_difference(found, probabilities)
-            print(
-                f"{start} probabilities differ by at most {difference:.0e} on "
-                f"{len(patches)} {kind}"
-            )
-        if not difference <= _TOLERANCE:  # It may be NaN.
+            expected, tolerance = weights, 0.0
+            what, where = "weights", ""
+        found = reload(name, file, patches)
+        difference = _largest_difference(found, expected)
+        print(f"{start} {what} differ by at most {difference:.0e}{where}")
+        if not difference <= tolerance:  # It may be NaN.
             print(f"{file} is not the run's network; do not use it.")
             code = 1
     return code

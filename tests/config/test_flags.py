@@ -168,6 +168,8 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
         (["--crop_size=63"], "crop_size=63.*64"),
         (["--crop_size=300"], "crop_size=300.*image_size=256"),
         (["--kernels=96,256"], "kernels=96,256; give five"),
+        (["--format=onnx,pdf"], "'pdf' is not a format; give some of"),
+        (["--format="], "'' is not a format; give some of"),
         (["--kernels=96,256,x,384,256"], "give five whole numbers"),
         (["--kernels=0,256,384,384,256"], "conv1 without kernels"),
         (["--kernels=96,256,384,384,0", "--conv6"], "conv6 without kernels"),
