@@ -1,5 +1,6 @@
 """Prints the five most probable labels of image files."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import decoding_error
+from alexnet_tf.data.folders import find_files
 from alexnet_tf.evaluation.inference import load_signatures, make_signatures
 from alexnet_tf.models.build import load_best
 from alexnet_tf.storage.dataset_info import read_dataset_info
@@ -24,6 +26,10 @@ def run(config: Config, words: list[str]) -> int:
     A word is an image file, a folder of them, or "-" for a list of files on
     standard input. The exit code is 1 if a file cannot be read as an image.
     """
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files may have bytes that are not UTF-8.
+            stream.reconfigure(errors="surrogateescape")
     files = [file for word in words for file in _expand(word)]
     if not files:
         raise UserError(
@@ -57,9 +63,9 @@ def _expand(word):
     if not Path(word).is_dir():
         return [word]
     return sorted(
-        str(path)
-        for path in Path(word).rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        str(Path(word, file))
+        for file, reason in find_files(word)
+        if reason != "hidden"
     )
 
 

@@ -7,13 +7,16 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config
+from alexnet_tf.config.flags import Config, absolute
 from alexnet_tf.data import prepared, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.statistics import measure_pixels, read_pixels
 from alexnet_tf.storage import caffe_format, dataset_info
 from alexnet_tf.storage.run_dir import RunDir
+
+# Bad examples that end no run, however small the data set.
+_FEW_BAD = 5
 
 
 def open_split(config: Config, split: str) -> Examples:
@@ -78,7 +81,7 @@ def find_prepared(config: Config) -> tuple[Path, dict] | None:
     if not manifest:
         return None
     names = ("dataset", "image_size", "resize")
-    source = {name: getattr(config, name) for name in names}
+    source = {name: getattr(absolute(config), name) for name in names}
     prepared.check_source(directory, manifest, source)
     if not manifest["finished"]:
         raise UserError(
@@ -183,5 +186,7 @@ def record_bad_examples(
     config: Config, run: RunDir, *splits: Examples
 ) -> BadExamples:
     """Returns the record of the bad examples of a run and its splits."""
-    limit = config.max_bad_fraction * sum(split.count for split in splits)
-    return BadExamples(run.bad_examples, limit=int(limit))
+    total = sum(split.count for split in splits)
+    fraction = config.max_bad_fraction
+    limit = max(int(fraction * total), _FEW_BAD if fraction else 0)
+    return BadExamples(run.bad_examples, limit=limit, total=total)

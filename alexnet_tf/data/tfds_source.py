@@ -2,6 +2,7 @@
 
 import collections
 import difflib
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,7 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
     split = split or _validation_split(builder.info.splits)
     try:
         count = builder.info.splits[split].num_examples
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, NotImplementedError) as error:
         raise UserError(
             f"split {split!r} of --dataset={dataset} does not exist; it has "
             f"{', '.join(builder.info.splits)}, or parts such as train[:90%]."
@@ -77,20 +78,8 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
 def _open_builder(dataset, data_dir):
     try:
         builder = tfds.builder(dataset, data_dir=data_dir or None)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        names = tfds.list_builders(with_community_datasets=False)
-        near = difflib.get_close_matches(dataset, names, n=3, cutoff=0.0)
-        raise UserError(
-            f"--dataset={dataset} is not known to TFDS. Similar names: "
-            f"{', '.join(near)}; use folder:PATH for a folder of images."
-        ) from error
     except (ValueError, AssertionError) as error:
-        # TFDS's messages can be a page long; the last clause is the reason.
-        reason = str(error).splitlines()[0].split('}": ')[-1]
-        raise UserError(
-            f"--dataset={dataset} cannot be opened: {reason[:150]}\n"
-            "TFDS names are NAME, NAME/CONFIG or NAME:VERSION."
-        ) from error
+        raise UserError(_why_not_opened(dataset, error)) from error
     features = dict(builder.info.features.items())
     kinds = [type(features.get(name)) for name in ("image", "label")]
     if kinds != [tfds.features.Image, tfds.features.ClassLabel]:
@@ -99,6 +88,24 @@ def _open_builder(dataset, data_dir):
             "image and a class label, as for image classification."
         )
     return builder
+
+
+def _why_not_opened(dataset, error):
+    if os.path.isdir(os.path.expanduser(dataset)):
+        return f"--dataset={dataset} is a folder; give folder:{dataset}."
+    if isinstance(error, tfds.core.registered.DatasetNotFoundError):
+        names = tfds.list_builders(with_community_datasets=False)
+        near = difflib.get_close_matches(dataset, names, n=3, cutoff=0.0)
+        return (
+            f"--dataset={dataset} is not known to TFDS. Similar names: "
+            f"{', '.join(near)}; use folder:PATH for a folder of images."
+        )
+    # TFDS's messages can be a page long; the last clause is the reason.
+    reason = str(error).splitlines()[0].split('}": ')[-1]
+    return (
+        f"--dataset={dataset} cannot be opened: {reason[:150]}\n"
+        "TFDS names are NAME, NAME/CONFIG or NAME:VERSION."
+    )
 
 
 def _prepare(builder):
