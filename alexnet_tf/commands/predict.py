@@ -10,7 +10,7 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import decoding_error
-from alexnet_tf.data.folders import find_files
+from alexnet_tf.data.folders import find_files, printable
 from alexnet_tf.evaluation.inference import load_signatures, make_signatures
 from alexnet_tf.models.build import load_best
 from alexnet_tf.storage.dataset_info import read_dataset_info
@@ -26,10 +26,6 @@ def run(config: Config, words: list[str]) -> int:
     A word is an image file, a folder of them, or "-" for a list of files on
     standard input. The exit code is 1 if a file cannot be read as an image.
     """
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names of files may have bytes that are not UTF-8.
-            stream.reconfigure(errors="surrogateescape")
     files = [file for word in words for file in _expand(word)]
     if not files:
         raise UserError(
@@ -42,7 +38,10 @@ def run(config: Config, words: list[str]) -> int:
         batch = files[start : start + _BATCH]
         for file, best, error in _classify(signatures, batch):
             if error:
-                print(f"{file}: cannot be read: {error}", file=sys.stderr)
+                print(
+                    f"{printable(file)}: cannot be read: {error}",
+                    file=sys.stderr,
+                )
                 code = 1
                 continue
             predictions[file] = best
@@ -50,7 +49,7 @@ def run(config: Config, words: list[str]) -> int:
                 print(json.dumps({"file": file, "best": best}))
             else:
                 lines = [f"  {score:7.2%}  {label}" for label, score in best]
-                print(file, *lines, sep="\n")
+                print(printable(file), *lines, sep="\n")
         _show_progress(start + len(batch), len(files))
     write_report(config.json, predictions)
     return code
@@ -59,6 +58,9 @@ def run(config: Config, words: list[str]) -> int:
 def _expand(word):
     """Returns the files that an argument stands for."""
     if word == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            # Names of files may not be UTF-8.
+            sys.stdin.reconfigure(errors="surrogateescape")
         return [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not Path(word).is_dir():
         return [word]

@@ -69,12 +69,14 @@ def open_split(path: Path, split: str) -> Examples:
             f"{path}: {len(missing)} of {len(names)} classes have no {split} "
             f"images: {_some(missing)}"
         )
+    # Tensors, or each graph would contain a copy: half a minute per million.
+    with tf.device("CPU:0"):
+        all_paths, all_labels = tf.constant(paths), tf.constant(numbers)
 
     def fetch(indices):
-        # Gathered once, or the graph would contain all names twice.
-        chosen = tf.gather(paths, indices)
-        labels = tf.gather(numbers, indices)
-        return {"image": chosen, "label": labels, "name": chosen}
+        chosen = tf.gather(all_paths, indices)
+        label = tf.gather(all_labels, indices)
+        return {"image": chosen, "label": label, "name": chosen}
 
     def load(image):
         return tf.io.read_file(tf.strings.join([f"{path}/", image]))
@@ -85,7 +87,7 @@ def open_split(path: Path, split: str) -> Examples:
 def class_names(path: Path) -> tuple[str, ...]:
     """Returns the names of the classes in the order of their labels."""
     home = _home_of_classes(_find_splits(path))
-    return tuple(map(_printable, _find_classes(path, home)))
+    return tuple(map(printable, _find_classes(path, home)))
 
 
 def find_files(folder: Path | str) -> Iterator[tuple[str, str]]:
@@ -96,6 +98,11 @@ def find_files(folder: Path | str) -> Iterator[tuple[str, str]]:
     loops".
     """
     yield from _walk(str(folder), "", _real_paths_above(folder))
+
+
+def printable(name: str) -> str:
+    """Returns a file's name with escapes for bytes that are not UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _walk(folder, inside, above):
@@ -272,7 +279,7 @@ def _read_split(path, splits, name):
     # Not sorted by class: statistics are measured on the first ones.
     order = np.random.default_rng(0).permutation(len(files))
     shuffled = np.array(files, np.bytes_)[order]
-    names = tuple(map(_printable, names))
+    names = tuple(map(printable, names))
     return names, shuffled, np.array(labels, np.int64)[order]
 
 
@@ -311,16 +318,12 @@ def _report(path, home, part, images, left_out):
 
 def _count(left_out):
     """Returns the numbers of files that are left out, with the reasons."""
-    return _some(f"{n:,} {reason}" for reason, n in left_out.most_common())
+    reasons = sorted(left_out, key=lambda reason: (-left_out[reason], reason))
+    return _some(f"{left_out[reason]:,} {reason}" for reason in reasons)
 
 
 def _some(names: Iterable[str]) -> str:
     """Returns the first names for a message, and the number of the others."""
-    shown = list(map(_printable, names))
+    shown = list(map(printable, names))
     more = len(shown) - 5
     return ", ".join(shown[:5]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _printable(name):
-    """Returns a name with escapes for bytes that are not UTF-8."""
-    return os.fsencode(name).decode(errors="backslashreplace")

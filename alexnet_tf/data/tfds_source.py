@@ -15,8 +15,6 @@ from alexnet_tf.data import folders
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.shapes import shapes  # noqa: F401 Registers it.
 
-# TFDS's names of the features of an example.
-_FEATURES = {"image": "image", "label": "label", "name": "tfds_id"}
 # Files that TFDS cannot download, and their bytes.
 _MANUAL_FILES = {
     "imagenet2012": (
@@ -48,12 +46,19 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
         ) from error
     if not count:
         raise UserError(f"split {split!r} of --dataset={dataset} is empty.")
+    image, label = _find_features(builder)
     records = builder.as_dataset(
         split,
-        decoders={"image": tfds.decode.SkipDecoding()},
+        decoders={image: tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(add_tfds_id=True, try_autocache=False),
-    ).map(lambda example: {k: example[v] for k, v in _FEATURES.items()})
-    names = unique_names(builder.info.features["label"].names)
+    ).map(
+        lambda example: {
+            "image": example[image],
+            "label": example[label],
+            "name": example["tfds_id"],
+        }
+    )
+    names = unique_names(builder.info.features[label].names)
     check = partial(_check_records, builder, split)
     return Examples(count, names, records, check_files=check)
 
@@ -63,7 +68,8 @@ def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
     if dataset.startswith("folder:"):
         return folders.class_names(Path(dataset.removeprefix("folder:")))
     builder = _open_builder(dataset, data_dir)
-    return unique_names(builder.info.features["label"].names)
+    _, label = _find_features(builder)
+    return unique_names(builder.info.features[label].names)
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -80,14 +86,26 @@ def _open_builder(dataset, data_dir):
         builder = tfds.builder(dataset, data_dir=data_dir or None)
     except (ValueError, AssertionError) as error:
         raise UserError(_why_not_opened(dataset, error)) from error
-    features = dict(builder.info.features.items())
-    kinds = [type(features.get(name)) for name in ("image", "label")]
-    if kinds != [tfds.features.Image, tfds.features.ClassLabel]:
-        raise UserError(
-            f"--dataset={dataset} has {', '.join(features)}; expected an "
-            "image and a class label, as for image classification."
-        )
+    _find_features(builder)
     return builder
+
+
+def _find_features(builder):
+    """Returns the names of the image and the label of an example."""
+    found = []
+    features = builder.info.features
+    wanted = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    for usual, kind in wanted.items():
+        names = [name for name, f in features.items() if type(f) is kind]
+        if usual not in names and len(names) != 1:
+            listed = [f"{n} ({type(f).__name__})" for n, f in features.items()]
+            raise UserError(
+                f"--dataset={builder.name} has {', '.join(listed)}; expected "
+                "an image and a class label (Image, ClassLabel), as for image "
+                "classification."
+            )
+        found.append(usual if usual in names else names[0])
+    return found
 
 
 def _why_not_opened(dataset, error):
