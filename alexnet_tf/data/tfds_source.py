@@ -98,7 +98,9 @@ def _find_features(builder):
     for usual, kind in wanted.items():
         names = [name for name, f in features.items() if type(f) is kind]
         if usual not in names and len(names) != 1:
-            listed = [f"{n} ({type(f).__name__})" for n, f in features.items()]
+            listed = [
+                f"{n} ({type(f).__name__})" for n, f in sorted(features.items())
+            ]
             raise UserError(
                 f"--dataset={builder.name} has {', '.join(listed)}; expected "
                 "an image and a class label (Image, ClassLabel), as for image "
