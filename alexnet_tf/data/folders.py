@@ -1,6 +1,7 @@
 """Data sets that are folders of class folders."""
 
 import collections
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -81,7 +82,10 @@ def open_split(path: Path, split: str) -> Examples:
     def load(image):
         return tf.io.read_file(tf.strings.join([f"{path}/", image]))
 
-    return Examples(len(paths), names, fetch=fetch, load=load)
+    digest = hashlib.sha256(b"\0".join(paths.tolist())).hexdigest()
+    return Examples(
+        len(paths), names, fetch=fetch, load=load, names_sha256=digest
+    )
 
 
 def class_names(path: Path) -> tuple[str, ...]:

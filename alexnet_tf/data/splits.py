@@ -62,6 +62,13 @@ def open_run_splits(
                 f"and {now[1]}.\nRestore the data set, or start a new run with "
                 f"--init_from={run_dir.path}."
             )
+        names = (train_split.names_sha256, val_split.names_sha256)
+        if all(info.names_sha256) and names != tuple(info.names_sha256):
+            raise UserError(
+                f"{run_dir.path} was started on files with other names than "
+                f"those of {config.dataset}.\nRestore the data set, or start a "
+                f"new run with --init_from={run_dir.path}."
+            )
     return train_split, val_split
 
 
@@ -152,6 +159,7 @@ def describe_dataset(
         train_examples=training.count,
         validation_examples=validation.count,
         mean_image=mean_image,
+        names_sha256=(training.names_sha256, validation.names_sha256),
     )
     dataset_info.write_dataset_info(run, info)
     return info

@@ -25,6 +25,8 @@ class DatasetInfo:
     train_examples: int
     validation_examples: int
     mean_image: np.ndarray | None = None
+    # Of the names of the training and of the validation examples, if known.
+    names_sha256: Sequence[str] = ("", "")
 
 
 def placeholder_info(class_names: Sequence[str]) -> DatasetInfo:

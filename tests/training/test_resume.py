@@ -137,6 +137,10 @@ def test_a_folder_that_has_moved_is_given_anew(
     [
         (lambda root: (root / "a").rename(root / "c"), "a, c differ"),
         (lambda root: (root / "b" / "1.jpg").unlink(), "now has 19 and 1."),
+        (
+            lambda root: (root / "b" / "1.jpg").rename(root / "b" / "x.jpg"),
+            "was started on files with other names than those of folder:{root}",
+        ),
         (lambda root: shutil.rmtree(root), "no such folder: {root}. If it"),
     ],
 )
