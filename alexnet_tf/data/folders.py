@@ -59,9 +59,9 @@ def open_split(path: Path, split: str) -> Examples:
     names, *_ = next(iter(read.values()))
     if not len(paths):
         raise UserError(
-            f"split {split!r} of --dataset=folder:{path} is empty. Every tenth "
-            "image of a class is held out for validation unless you give "
-            "others: --train_split=train[:80%] --validation_split=train[80%:]."
+            f"split {split!r} of --dataset=folder:{path} is empty.\nEvery "
+            "tenth image of a class is held out for validation, unless you "
+            "give --train_split=train[:80%] --validation_split=train[80%:]."
         )
     counts = np.bincount(numbers, minlength=len(names))
     missing = [names[label] for label in np.flatnonzero(counts == 0)]
@@ -229,7 +229,7 @@ def _find_classes(path, home):
         inner = [f.name for f in _folders(home / names[0])]
         hint = f"; or give folder:{home / names[0]}, which has {_some(inner)}"
         raise UserError(
-            f"--dataset=folder:{path} has one class only, {_some(names)}, in "
+            f"--dataset=folder:{path} has a single class, {_some(names)}, in "
             f"{home}; a classifier needs two.\nSort images into a folder for "
             f"each class{hint if inner else ''}."
         )
