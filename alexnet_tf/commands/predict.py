@@ -1,5 +1,6 @@
 """Prints the five most probable labels of image files."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import decoding_error
+from alexnet_tf.data.folders import find_files, printable
 from alexnet_tf.data.labels import class_labels, run_labels
 from alexnet_tf.evaluation.inference import load_signatures, make_signatures
 from alexnet_tf.models.build import load_best
@@ -36,7 +38,10 @@ def run(config: Config, words: list[str]) -> int:
         batch = files[start : start + _BATCH]
         for file, best, error in _classify(signatures, batch):
             if error:
-                print(f"{file}: cannot be read: {error}", file=sys.stderr)
+                print(
+                    f"{printable(file)}: cannot be read: {error}",
+                    file=sys.stderr,
+                )
                 code = 1
                 continue
             predictions[file] = best
@@ -44,7 +49,7 @@ def run(config: Config, words: list[str]) -> int:
                 print(json.dumps({"file": file, "best": best}))
             else:
                 lines = [f"  {score:7.2%}  {label}" for label, score in best]
-                print(file, *lines, sep="\n")
+                print(printable(file), *lines, sep="\n")
         _show_progress(start + len(batch), len(files))
     write_report(config.json, predictions)
     return code
@@ -53,13 +58,16 @@ def run(config: Config, words: list[str]) -> int:
 def _expand(word):
     """Returns the files that an argument stands for."""
     if word == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            # Names of files may not be UTF-8.
+            sys.stdin.reconfigure(errors="surrogateescape")
         return [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not Path(word).is_dir():
         return [word]
     return sorted(
-        str(path)
-        for path in Path(word).rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        str(Path(word, file))
+        for file, reason in find_files(word)
+        if reason != "hidden"
     )
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config
+from alexnet_tf.config.flags import Config, absolute
 from alexnet_tf.data import prepared, splits
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.storage.files import write_json
@@ -60,7 +60,7 @@ def _open_manifest(config, directory):
     names = {"train": config.train_split, "validation": config.validation_split}
     source = {
         "format_version": prepared.FORMAT_VERSION,
-        "dataset": config.dataset,
+        "dataset": absolute(config).dataset,
         "source_splits": names,
         "image_size": config.image_size,
         "resize": config.resize,

@@ -6,7 +6,7 @@ import textwrap
 
 from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.field import setting
+from alexnet_tf.config.field import PATH, setting
 from alexnet_tf.config.network import Network
 from alexnet_tf.config.runtime import Hardware, Output
 from alexnet_tf.config.training import Training
@@ -65,7 +65,7 @@ class CommandOptions:
         "plot it to --figures_dir (default: figures).",
     )
     benchmark_json: str = setting(
-        "", "Output of benchmark --target=all --json; with --scale."
+        "", "Output of benchmark --target=all --json; with --scale.", path=PATH
     )
     devices_per_machine: int = setting(
         8, "Devices of a machine; with --scale.", lower=1
@@ -77,24 +77,29 @@ class CommandOptions:
         200.0, "Bandwidth of a device [Gbit/s]; with --scale.", lower=0.001
     )
     saved_model: str = setting(
-        "", "Exported SavedModel to use instead of --run_dir."
+        "", "Exported SavedModel to use instead of --run_dir.", path=PATH
     )
     json_lines: bool = setting(False, "Print one JSON object per file.")
-    caffemodel: str = setting("", "The .caffemodel file to import.")
+    caffemodel: str = setting("", "The .caffemodel file to import.", path=PATH)
     safetensors: str = setting(
-        "", "The .safetensors file of torchvision's AlexNet to import."
+        "",
+        "The .safetensors file of torchvision's AlexNet to import.",
+        path=PATH,
     )
     labels: str = setting(
         "",
         "Text file with one line per class: CLASS LABEL in any order, or LABEL "
         "in the order of the outputs. Empty: the labels of the run; ImageNet's "
         "classes (n01440764) have some anyway.",
+        path=PATH,
     )
     format: str = setting(
         "saved_model",
         f"Formats to write, separated by commas: {', '.join(EXPORT_FORMATS)}.",
     )
-    keras_file: str = setting("", "Also save the network to this .keras file.")
+    keras_file: str = setting(
+        "", "Also save the network to this .keras file.", path=PATH
+    )
     prepared_format: str = setting(
         "jpeg",
         "Storage format of the images. jpeg: quality 95; raw: uncompressed, "
@@ -122,8 +127,11 @@ class CommandOptions:
         "",
         "Output directory; empty: figures/ here, or for the command figures "
         "in the first RUN_DIR.",
+        path=PATH,
     )
-    json: str = setting("", "Also write the results to this JSON file.")
+    json: str = setting(
+        "", "Also write the results to this JSON file.", path=PATH
+    )
     debug: bool = setting(False, "Show the stack trace of a user error.")
 
     def export_formats(self) -> list[str]:

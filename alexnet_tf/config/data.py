@@ -2,7 +2,12 @@
 
 import dataclasses
 
-from alexnet_tf.config.field import setting
+from alexnet_tf.config.field import (
+    FOLDER_PATH,
+    MEAN_PATH,
+    PATH,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +56,23 @@ class Data:
         "shapes",
         "Name of a TFDS image classification data set, or folder:PATH for a "
         "folder of class folders. shapes is embedded and needs no network.",
+        path=FOLDER_PATH,
     )
     data_dir: str = setting(
-        "", "TFDS directory; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets."
+        "",
+        "TFDS directory; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets.",
+        path=PATH,
     )
     prepared_dir: str = setting(
-        "", "Where prepare writes the resized --dataset and others read it."
+        "",
+        "Where prepare writes the resized --dataset and others read it.",
+        path=PATH,
     )
-    train_split: str = setting("train", "Split to train on, in TFDS syntax.")
+    train_split: str = setting(
+        "train",
+        "Split to train on, in TFDS syntax such as train[:90%]; of a folder, "
+        "the name of a folder in it.",
+    )
     validation_split: str = setting(
         "",
         "Split that drives the plateau rule and the results; empty: the data "
@@ -91,6 +105,7 @@ class Data:
         "Mean to subtract. image: of each pixel of the center patch, whatever "
         "the patch's position, as in the 2012 source; color: one for the whole "
         "image; FILE.binaryproto: a mean image measured by Caffe. Sec. 2.",
+        path=MEAN_PATH,
     )
     color_noise: str = setting(
         "paper",
@@ -115,7 +130,8 @@ class Data:
     max_bad_fraction: float = setting(
         0.001,
         "Fraction of the training and validation examples that may be "
-        "unusable before the run ends. prepare and evaluate only report them.",
+        "unusable before the run ends; five may be, unless it is 0. prepare "
+        "and evaluate only report them.",
         lower=0.0,
         upper=1.0,
     )

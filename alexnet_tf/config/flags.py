@@ -6,6 +6,8 @@ command line describes; nothing else in the package uses flags.
 
 import dataclasses
 import math
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from absl import flags
 from alexnet_tf.config.commands import CommandOptions, owners, takes
 from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.field import change_path
 from alexnet_tf.config.network import Network
 from alexnet_tf.config.runtime import Hardware, Output
 from alexnet_tf.config.training import Training
@@ -50,6 +53,13 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
             name, value = field.name, getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{name}={value}; give a finite number.")
+            # Bytes that are not UTF-8 are read as "surrogates".
+            if isinstance(value, str) and re.search("[\n\ud800-\udfff]", value):
+                raise UserError(
+                    f"--{name}={ascii(value)} has a line break or bytes that "
+                    "are not UTF-8; rename the file or folder, or give a link "
+                    "to it."
+                )
             choices = field.metadata["setting"].choices
             if choices and value not in choices:
                 raise UserError(f"--{name}={value}; give {', '.join(choices)}.")
@@ -110,14 +120,30 @@ def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
 
     Args:
         arguments: Flags, including --flagfile=FILE, and words in any order,
-            without the program's name; of equal flags the last one counts.
+            without the program's name; of equal flags the last one counts. A ~
+            in paths and words is expanded.
     """
     flag_values, words = _read(arguments)
     values = {}
     for field in dataclasses.fields(Config):
         value = flag_values[field.name].value
         values[field.name] = _FORMER_VALUES.get((field.name, value), value)
-    return Config(**values), words
+    config = _change_paths(Config(**values), os.path.expanduser)
+    return config, [os.path.expanduser(word) for word in words]
+
+
+def absolute(config: Config) -> Config:
+    """Returns the same settings with absolute paths."""
+    return _change_paths(config, os.path.abspath)
+
+
+def _change_paths(config, change):
+    changed = {
+        field.name: change_path(getattr(config, field.name), pattern, change)
+        for field in dataclasses.fields(config)
+        if (pattern := field.metadata["setting"].path)
+    }
+    return dataclasses.replace(config, **changed)
 
 
 def check_flags(arguments: Sequence[str], command: str) -> None:
@@ -149,7 +175,11 @@ def flag_help(groups: Sequence[type] = GROUPS, *, command: str = "") -> str:
 
 
 def to_flagfile(config: Config) -> str:
-    """Returns the text of a flag file that starts the same run again."""
+    """Returns the text of a flag file that starts the same run again.
+
+    Its paths are absolute, so that it can be read in any directory.
+    """
+    config = absolute(config)
     return "".join(
         f"--{field.name}={getattr(config, field.name)}\n"
         for group in GROUPS

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from alexnet_tf.config.field import setting
+from alexnet_tf.config.field import PATH, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,9 @@ class Output:
     """Runs."""
 
     run_dir: str = setting(
-        "", "Run directory; the same command resumes an interrupted run."
+        "",
+        "Run directory; the same command resumes an interrupted run.",
+        path=PATH,
     )
     checkpoint_every_steps: int = setting(
         1000, "Steps between checkpoints; 0: only after each epoch.", lower=0

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from alexnet_tf.config.field import setting
+from alexnet_tf.config.field import PATH, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,7 @@ class Training:
         "",
         "Run directory whose best weights a new run starts from, in layers of "
         "the same name and shape. Sec. 6.",
+        path=PATH,
     )
     freeze: str = setting(
         "", "Layers to freeze in all towers, as conv1,conv2; with --init_from."

@@ -18,12 +18,20 @@ BAD_LABEL = -1
 class BadExamples:
     """The bad examples of a run, each listed once in `file`, if given.
 
-    The file may exist already. More than `limit` bad examples end the run.
+    The file may exist already. More than `limit` bad examples of `total` end
+    the run.
     """
 
-    def __init__(self, file: Path | None = None, *, limit: float = math.inf):
+    def __init__(
+        self,
+        file: Path | None = None,
+        *,
+        limit: float = math.inf,
+        total: int = 1,
+    ):
         self.file = file
         self.limit = limit
+        self.total = total
         self.reasons = {}
         self._lock = threading.Lock()
         if file and file.exists():
@@ -47,12 +55,15 @@ class BadExamples:
     def check(self) -> None:
         """Raises a `UserError` if there are more than `limit`."""
         if len(self.reasons) > self.limit:
+            count = len(self.reasons)
             name, reason = next(reversed(self.reasons.items()))
+            # Twice as many, as there may be more.
+            enough = min(1.0, 2 * count / self.total)
             raise UserError(
-                f"{len(self.reasons)} examples cannot be used, but "
+                f"{count} of {self.total} examples cannot be used, but "
                 f"--max_bad_fraction allows {self.limit}; the last one is\n"
                 f"{name}: {reason}\n{self.file} lists all of them; repair "
-                "them, allow more, or start a new run without them."
+                f"them, or go on with --max_bad_fraction={enough:.1g}."
             )
 
 
@@ -124,7 +135,7 @@ def report_failures(
             reason = f"label {label} of {num_classes} classes"
             if 0 <= label < num_classes:
                 reason = decoding_error(image, examples.load)
-            bad.add(name.numpy().decode(errors="replace"), reason)
+            bad.add(name.numpy().decode(errors="backslashreplace"), reason)
 
     def report():
         columns = rows["name"], labels, rows["image"]

@@ -35,6 +35,7 @@ class Examples:
     cut: Callable[..., tf.Tensor] | None = None
     # Reads the split's files; raises a `UserError` that names a damaged one.
     check_files: Callable[[], None] = lambda: None
+    names_sha256: str = ""  # Of the names in their order, if known.
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Number of full batches in an epoch."""

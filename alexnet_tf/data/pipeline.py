@@ -128,7 +128,7 @@ def names_of_step(
     steps, buffer = range(step, step + 1), data.shuffle_buffer
     chunks = shuffled_rows(examples, batch_size, steps, buffer, seed)
     names = [n for *_, rows in chunks for n in rows["name"].numpy()]
-    return [name.decode(errors="replace") for name in names]
+    return [name.decode(errors="backslashreplace") for name in names]
 
 
 def evaluation_batches(

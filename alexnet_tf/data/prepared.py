@@ -15,6 +15,7 @@ Shards are mapped into memory: only what is used of them is read.
 import csv
 import io
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ import tensorflow as tf
 
 from alexnet_tf.config.data import Geometry
 from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.field import FOLDER_PATH, change_path
 from alexnet_tf.data.bad_examples import (
     BadExamples,
     decode_rows,
@@ -79,6 +81,10 @@ def read_manifest(directory: Path) -> dict:
         )
     # The first sets do not record it.
     manifest.setdefault("resize", "shorter_side")
+    # Nor absolute paths.
+    manifest["dataset"] = change_path(
+        manifest["dataset"], FOLDER_PATH, os.path.abspath
+    )
     return manifest
 
 
@@ -259,7 +265,7 @@ def _write_shard(file, images, rows):
     writer.writerow(("name", "label", "bytes"))
     for (name, label), image in zip(rows, images, strict=True):
         length = memoryview(image).nbytes
-        writer.writerow((name.decode(errors="replace"), label, length))
+        writer.writerow((name.decode(errors="backslashreplace"), label, length))
     if images and isinstance(images[0], bytes):
         images = np.frombuffer(b"".join(images), np.uint8)
     array = io.BytesIO()

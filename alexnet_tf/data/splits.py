@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config
+from alexnet_tf.config.flags import Config, absolute
 from alexnet_tf.data import prepared, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples
@@ -16,6 +16,9 @@ from alexnet_tf.data.labels import class_labels
 from alexnet_tf.data.statistics import measure_pixels, read_pixels
 from alexnet_tf.storage import caffe_format, dataset_info
 from alexnet_tf.storage.run_dir import RunDir
+
+# Bad examples that end no run, however small the data set.
+_FEW_BAD = 5
 
 
 def open_split(config: Config, split: str) -> Examples:
@@ -61,6 +64,13 @@ def open_run_splits(
                 f"and {now[1]}.\nRestore the data set, or start a new run with "
                 f"--init_from={run_dir.path}."
             )
+        names = (train_split.names_sha256, val_split.names_sha256)
+        if all(info.names_sha256) and names != tuple(info.names_sha256):
+            raise UserError(
+                f"{run_dir.path} was started on files with other names than "
+                f"those of {config.dataset}.\nRestore the data set, or start a "
+                f"new run with --init_from={run_dir.path}."
+            )
     return train_split, val_split
 
 
@@ -80,7 +90,7 @@ def find_prepared(config: Config) -> tuple[Path, dict] | None:
     if not manifest:
         return None
     names = ("dataset", "image_size", "resize")
-    source = {name: getattr(config, name) for name in names}
+    source = {name: getattr(absolute(config), name) for name in names}
     prepared.check_source(directory, manifest, source)
     if not manifest["finished"]:
         raise UserError(
@@ -162,6 +172,7 @@ def describe_dataset(
         validation_examples=validation.count,
         mean_image=mean_image,
         labels=labels,
+        names_sha256=(training.names_sha256, validation.names_sha256),
     )
     dataset_info.write_dataset_info(run, info)
     return info
@@ -196,5 +207,7 @@ def record_bad_examples(
     config: Config, run: RunDir, *splits: Examples
 ) -> BadExamples:
     """Returns the record of the bad examples of a run and its splits."""
-    limit = config.max_bad_fraction * sum(split.count for split in splits)
-    return BadExamples(run.bad_examples, limit=int(limit))
+    total = sum(split.count for split in splits)
+    fraction = config.max_bad_fraction
+    limit = max(int(fraction * total), _FEW_BAD if fraction else 0)
+    return BadExamples(run.bad_examples, limit=limit, total=total)

@@ -2,6 +2,7 @@
 
 import collections
 import difflib
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,6 @@ from alexnet_tf.data import folders
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.shapes import shapes  # noqa: F401 Registers it.
 
-# TFDS's names of the features of an example.
-_FEATURES = {"image": "image", "label": "label", "name": "tfds_id"}
 # Files that TFDS cannot download, and their bytes.
 _MANUAL_FILES = {
     "imagenet2012": (
@@ -40,19 +39,26 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
     split = split or _validation_split(builder.info.splits)
     try:
         count = builder.info.splits[split].num_examples
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, NotImplementedError) as error:
         raise UserError(
             f"split {split!r} of --dataset={dataset} does not exist; it has "
             f"{', '.join(builder.info.splits)}, or parts such as train[:90%]."
         ) from error
     if not count:
         raise UserError(f"split {split!r} of --dataset={dataset} is empty.")
+    image, label = _find_features(builder)
     records = builder.as_dataset(
         split,
-        decoders={"image": tfds.decode.SkipDecoding()},
+        decoders={image: tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(add_tfds_id=True, try_autocache=False),
-    ).map(lambda example: {k: example[v] for k, v in _FEATURES.items()})
-    names = unique_names(builder.info.features["label"].names)
+    ).map(
+        lambda example: {
+            "image": example[image],
+            "label": example[label],
+            "name": example["tfds_id"],
+        }
+    )
+    names = unique_names(builder.info.features[label].names)
     check = partial(_check_records, builder, split)
     return Examples(count, names, records, check_files=check)
 
@@ -62,7 +68,8 @@ def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
     if dataset.startswith("folder:"):
         return folders.class_names(Path(dataset.removeprefix("folder:")))
     builder = _open_builder(dataset, data_dir)
-    return unique_names(builder.info.features["label"].names)
+    _, label = _find_features(builder)
+    return unique_names(builder.info.features[label].names)
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -77,28 +84,48 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
 def _open_builder(dataset, data_dir):
     try:
         builder = tfds.builder(dataset, data_dir=data_dir or None)
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except (ValueError, AssertionError) as error:
+        raise UserError(_why_not_opened(dataset, error)) from error
+    _find_features(builder)
+    return builder
+
+
+def _find_features(builder):
+    """Returns the names of the image and the label of an example."""
+    found = []
+    features = builder.info.features
+    wanted = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    for usual, kind in wanted.items():
+        names = [name for name, f in features.items() if type(f) is kind]
+        if usual not in names and len(names) != 1:
+            listed = [
+                f"{n} ({type(f).__name__})" for n, f in sorted(features.items())
+            ]
+            raise UserError(
+                f"--dataset={builder.name} has {', '.join(listed)}; expected "
+                "an image and a class label (Image, ClassLabel), as for image "
+                "classification."
+            )
+        found.append(usual if usual in names else names[0])
+    return found
+
+
+def _why_not_opened(dataset, error):
+    if os.path.isdir(os.path.expanduser(dataset)):
+        return f"--dataset={dataset} is a folder; give folder:{dataset}."
+    if isinstance(error, tfds.core.registered.DatasetNotFoundError):
         names = tfds.list_builders(with_community_datasets=False)
         near = difflib.get_close_matches(dataset, names, n=3, cutoff=0.0)
-        raise UserError(
+        return (
             f"--dataset={dataset} is not known to TFDS. Similar names: "
             f"{', '.join(near)}; use folder:PATH for a folder of images."
-        ) from error
-    except (ValueError, AssertionError) as error:
-        # TFDS's messages can be a page long; the last clause is the reason.
-        reason = str(error).splitlines()[0].split('}": ')[-1]
-        raise UserError(
-            f"--dataset={dataset} cannot be opened: {reason[:150]}\n"
-            "TFDS names are NAME, NAME/CONFIG or NAME:VERSION."
-        ) from error
-    features = dict(builder.info.features.items())
-    kinds = [type(features.get(name)) for name in ("image", "label")]
-    if kinds != [tfds.features.Image, tfds.features.ClassLabel]:
-        raise UserError(
-            f"--dataset={dataset} has {', '.join(features)}; expected an "
-            "image and a class label, as for image classification."
         )
-    return builder
+    # TFDS's messages can be a page long; the last clause is the reason.
+    reason = str(error).splitlines()[0].split('}": ')[-1]
+    return (
+        f"--dataset={dataset} cannot be opened: {reason[:150]}\n"
+        "TFDS names are NAME, NAME/CONFIG or NAME:VERSION."
+    )
 
 
 def _prepare(builder):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config
+from alexnet_tf.config.flags import Config, absolute
 from alexnet_tf.evaluation.plots import COLORS, make_figure, make_plain
 from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.storage.run_dir import RunDir
@@ -65,7 +65,7 @@ def read_variants(runs: Sequence[Config]) -> list[Variant]:
     """Groups finished runs by their settings, in the order given."""
     groups: dict[tuple, list[RunDir]] = {}
     for config in runs:
-        settings = dataclasses.asdict(config)
+        settings = dataclasses.asdict(absolute(config))
         for name in _INCIDENTAL:
             del settings[name]
         # By path, as `runs/a-* runs/*` names some runs twice.

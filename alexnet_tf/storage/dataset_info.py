@@ -26,6 +26,8 @@ class DatasetInfo:
     validation_examples: int
     mean_image: np.ndarray | None = None
     labels: list[str] | None = None  # Of --labels, see `data.labels`.
+    # Of the names of the training and of the validation examples, if known.
+    names_sha256: Sequence[str] = ("", "")
 
 
 def placeholder_info(class_names: Sequence[str]) -> DatasetInfo:

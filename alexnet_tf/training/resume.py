@@ -8,7 +8,8 @@ import keras
 
 from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config, parse, to_flagfile
+from alexnet_tf.config.field import change_path
+from alexnet_tf.config.flags import Config, absolute, parse, to_flagfile
 from alexnet_tf.config.network import Network
 from alexnet_tf.config.training import Training
 from alexnet_tf.storage.files import write_json, write_whole
@@ -23,11 +24,17 @@ _FIXED = {
 } | {"batch_size", "freeze", "seed"}
 # Where the data are, and how many of them may be bad.
 _FIXED -= {"data_dir", "max_bad_fraction"}
+# Paths in them; the data may move.
+_PATHS = {
+    field.name: field.metadata["setting"].path
+    for field in dataclasses.fields(Data)
+    if field.name in _FIXED and field.metadata["setting"].path
+}
 # Settings with a rule of their own: `settle_learning_rate`; and a resumed run
 # has weights.
 _SETTLED = {"learning_rate", "base_batch_size", "init_from"}
 # Entries of environment.json that numbers do not depend on.
-_HARMLESS = {"git_commit"}
+_HARMLESS = {"git_commit", "dataset"}
 
 
 def check_settings(config: Config, run_dir: RunDir) -> Config | None:
@@ -40,7 +47,11 @@ def check_settings(config: Config, run_dir: RunDir) -> Config | None:
     previous, _ = parse([f"--flagfile={run_dir.flags}"])
     for name in sorted(_FIXED):
         before, now = getattr(previous, name), getattr(config, name)
-        if before != now:
+        kinds = {
+            change_path(value, _PATHS.get(name, ""), lambda path: "PATH")
+            for value in (before, now)
+        }
+        if len(kinds) > 1:
             raise UserError(
                 f"--{name}={now}, but {run_dir.path} was started with "
                 f"--{name}={before}. Resume with --flagfile={run_dir.flags} "
@@ -60,8 +71,9 @@ def write_settings(
 
     `replicas` are the names of each replica's devices.
     """
-    for name in sorted(_RECIPE - _FIXED - _SETTLED):
-        before, now = getattr(previous or config, name), getattr(config, name)
+    previous, config = absolute(previous or config), absolute(config)
+    for name in sorted(_RECIPE - _FIXED - _SETTLED | _PATHS.keys()):
+        before, now = getattr(previous, name), getattr(config, name)
         if before != now:
             print(f"--{name} was {before}; the run continues with {now}.")
     environment = describe_environment(replicas, config.dataset, train_examples)

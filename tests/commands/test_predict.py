@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 
 import pytest
@@ -69,7 +70,9 @@ def test_files_folders_and_lists_are_the_same(
     for number, file in enumerate(image_files):
         shutil.copy(file, folder / ("deeper" if number % 2 else "."))
     names = sorted(str(file) for file in folder.rglob("*.jpg"))
-    (folder / ".hidden").write_text(NO_IMAGE)
+    (folder / "@eaDir").mkdir()
+    for hidden in (".hidden", "._0.jpg", "Thumbs.db", "@eaDir/0.jpg"):
+        (folder / hidden).write_text(NO_IMAGE)
     shutil.copy(bad_file, folder / "notes.txt")
     lists = "\n".join([*names, "", str(folder / "notes.txt"), ""])
     monkeypatch.setattr("sys.stdin", io.StringIO(lists))
@@ -78,7 +81,7 @@ def test_files_folders_and_lists_are_the_same(
         assert main(["predict", word, saved_model, "--json_lines"]) == 1
         captured = capsys.readouterr()
         assert "notes.txt: cannot be read" in captured.err
-        assert ".hidden" not in captured.err
+        assert captured.err.count("cannot be read") == 1
         printed.append([json.loads(line) for line in captured.out.splitlines()])
     assert printed[0] == printed[1]
     assert [row["file"] for row in printed[0]] == names
@@ -100,6 +103,23 @@ def test_more_files_than_a_batch(
     for number, answer in enumerate(best):
         assert answer[0][0] == best[number % 5][0][0]
         assert answer[0][1] == pytest.approx(best[number % 5][0][1], abs=1e-5)
+
+
+def test_names_that_are_not_utf_8(
+    saved_model, image_files, tmp_path, monkeypatch, capsys
+):
+    names = [f"{tmp_path}/photo{chr(0xDCE0 + number)}" for number in range(2)]
+    for name in names:
+        shutil.copy(image_files[0], name)
+    file = tmp_path / "predictions.json"
+    for word in (str(tmp_path), "-"):
+        lines = io.BytesIO(os.fsencode("\n".join(names)))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(lines))
+        assert main(["predict", word, saved_model, f"--json={file}"]) == 0
+        shown = capsys.readouterr().out
+        assert r"/photo\xe0" in shown and r"/photo\xe1" in shown
+        assert list(json.loads(file.read_text())) == names
+        file.unlink()
 
 
 def test_an_empty_folder_is_refused(saved_model, tmp_path, capsys):

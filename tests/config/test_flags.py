@@ -88,6 +88,52 @@ def test_a_config_survives_its_flag_file(tmp_path):
     assert parse([f"--flagfile={file}"])[0] == config
 
 
+PATHS = {
+    name
+    for name in Config.__dataclass_fields__
+    if name.endswith(("_dir", "_file", "_json", "_from", "_model"))
+} | {"json", "caffemodel", "labels"}
+
+
+@pytest.mark.parametrize("name", sorted(PATHS))
+def test_a_tilde_is_expanded_in_paths(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/home/me")
+    scale = ["--scale"] if name == "benchmark_json" else []
+    file = tmp_path / "flags.cfg"
+    file.write_text(f"--{name}=~/x y\n")
+    for flag in (f"--{name}=~/x y", f"--flagfile={file}"):
+        config, words = parse([flag, "~/a", *scale, "~", "-"])
+        assert getattr(config, name) == "/home/me/x y"
+        assert words == ["/home/me/a", "/home/me", "-"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "expanded", "absolute"),
+    [
+        ("--dataset=folder:~/x/", "folder:/home/me/x/", "folder:/home/me/x"),
+        ("--dataset=folder:x", "folder:x", "folder:/cwd/x"),
+        ("--dataset=shapes/tiny", "shapes/tiny", "shapes/tiny"),
+        ("--mean=~/a.binaryproto", "/home/me/a.binaryproto", None),
+        ("--mean=a.binaryproto", "a.binaryproto", "/cwd/a.binaryproto"),
+        ("--mean=color", "color", "color"),
+        ("--run_dir=runs/~", "runs/~", "/cwd/runs/~"),
+        ("--prepared_dir=", "", ""),
+        ("--freeze=conv1", "conv1", "conv1"),
+    ],
+)
+def test_flag_files_have_absolute_paths(
+    flag, expanded, absolute, monkeypatch, tmp_path
+):
+    """So that a run can be resumed in any directory."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    name = flag[2:].split("=")[0]
+    config, _ = parse([flag])
+    assert getattr(config, name) == expanded
+    absolute = (absolute or expanded).replace("/cwd", str(tmp_path))
+    assert f"--{name}={absolute}\n" in config_lib.to_flagfile(config)
+
+
 def test_a_flag_file_has_no_command_options():
     config, _ = parse(["--json=x.json", "--split=test", "--debug"])
     text = config_lib.to_flagfile(config)
@@ -178,6 +224,8 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
         (["--towers=4", "--devices_per_replica=2"], "use 1 .* or 4"),
         (["--gpus=0", "--virtual_devices=2"], "leave out --gpus"),
         (["--saved_model=a", "--run_dir=b"], "give one"),
+        (["--run_dir=a\udce9"], r"run_dir='a\\udce9' .* not UTF-8; rename"),
+        (["--dataset=folder:a\nb"], r"folder:a\\nb' has a line break"),
     ],
 )
 def test_user_errors_name_the_flag(arguments, message):

@@ -1,5 +1,7 @@
 """Splits that several modules of these tests read."""
 
+import shutil
+
 import pytest
 
 from alexnet_tf.data import tfds_source
@@ -17,4 +19,6 @@ def split(request, data_dir, tmp_path_factory):
         folder = root / "train" / f"{example['label']:02}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number}.jpg").write_bytes(example["image"])
+    # Or a part of the training images is held out.
+    shutil.copytree(folder, root / "validation" / folder.name)
     return tfds_source.open_split(f"folder:{root}", "train")

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.config.data import Data, Geometry
+from alexnet_tf.config.errors import UserError
 from alexnet_tf.data import folders, pipeline
 from alexnet_tf.data.bad_examples import (
     BAD_LABEL,
@@ -127,6 +129,7 @@ def test_a_batch_of_odd_size_has_neighbors_too(tmp_path):
     """Its images are read one by one: 131 is a prime above 128."""
     files = {f"rgb{number}": GOOD["rgb"] for number in range(130)}
     root = write_folder(tmp_path, files | {"empty": b""})
+    write_folder(root, {"rgb": GOOD["rgb"]}, split="validation")
     (root / "train" / "b").mkdir()
     (root / "train" / "b" / "last.jpg").write_bytes(b"")
     batches = pipeline.training_batches(
@@ -178,10 +181,36 @@ def test_a_run_continues_without_bad_examples(tmp_path, capsys):
     assert "on 4 images" in output  # Of nine for validation.
 
 
+def test_a_few_bad_examples_end_no_run(tmp_path, capsys):
+    """However small the data set."""
+    good = {f"good{number}": GOOD["rgb"] for number in range(10)}
+    root = write_folder(tmp_path / "set", good | {"empty": b""}, copies=5)
+    assert train(root / "train", tmp_path / "run") == 0
+    listed = (tmp_path / "run" / "bad_examples.csv").read_text()
+    assert listed.count("/empty") == 5
+    assert train(root, tmp_path / "strict", "--max_bad_fraction=0") == 2
+    assert "--max_bad_fraction allows 0;" in capsys.readouterr().err
+
+
 def test_too_many_bad_examples_end_the_run(tmp_path, capsys):
     root = write_folder(tmp_path / "set", {**GOOD, **NO_IMAGE}, copies=4)
     assert train(root / "train", tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert "--max_bad_fraction allows 0;" in error
+    assert "of 64 examples cannot be used, but" in error
+    assert "--max_bad_fraction allows 5;" in error
     assert len(error.splitlines()) <= 3
     assert not (tmp_path / "run" / "checkpoints").exists()
+    assert "go on with --max_bad_fraction=0." in error
+
+
+@pytest.mark.parametrize("total", [1, 7, 60, 61, 4_321, 1_281_167])
+@pytest.mark.parametrize("share", [0.002, 0.01, 0.29, 0.8, 1.0])
+def test_the_fraction_that_is_suggested_suffices(total, share):
+    count = math.ceil(share * total)
+    bad = BadExamples(limit=count - 1, total=total)
+    for number in range(count):
+        bad.add(str(number), "broken")
+    with pytest.raises(UserError) as caught:
+        bad.check()
+    suggested = float(str(caught.value).split("=")[-1].rstrip("."))
+    assert count <= int(suggested * total) and suggested <= 1

@@ -311,7 +311,7 @@ def test_other_settings_are_an_error(prepared_sets, capsys, flags, message):
 def test_prepare_finds_all_bad_examples(tmp_path, capsys):
     root = write_folder(tmp_path / "set", GOOD | GRAY | NO_IMAGE, copies=2)
     (root / "train" / "empty").mkdir()
-    (root / "train" / "a" / "folder.jpg").mkdir()  # Cannot be read.
+    (root / "train" / "a" / "folder.jpg").mkdir()
     (root / "train" / "b" / "lost.jpg").symlink_to("nowhere")
     (root / "train" / "a").rename(root / "train" / "c")
     (root / "validation" / "b").mkdir(parents=True)
@@ -319,8 +319,9 @@ def test_prepare_finds_all_bad_examples(tmp_path, capsys):
     target, dataset = tmp_path / "prepared", f"folder:{root}"
     assert prepare(target, dataset) == 0
     output = capsys.readouterr().out
-    left_out = 2 * len(NO_IMAGE) + 2
+    left_out = 2 * len(NO_IMAGE)
     assert f"{left_out} were left out, see {target}/bad_examples.csv" in output
+    assert f"{root}/train: 1 files left out: 1 broken links" in output
     assert "Folders without images are no classes: empty" in output
     split = open_prepared(target, dataset, "train")
     assert split.class_names == ("b", "c")

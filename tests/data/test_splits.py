@@ -4,10 +4,11 @@ import shutil
 
 import pytest
 
+from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import parse
 from alexnet_tf.data import splits
 from alexnet_tf.main import main
-from tests.data.image_files import GOOD
+from tests.data.image_files import GOOD, write_folder
 from tests.support import TINY
 
 
@@ -32,6 +33,28 @@ def test_a_run_on_other_classes_is_an_error(tmp_path, capsys, now):
     error = capsys.readouterr().err
     assert error.count(f"trained on 4 classes, its data set now has {now}") == 2
     assert len(error.splitlines()) <= 4
+
+
+def test_a_prepared_set_belongs_to_a_folder_in_any_spelling(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "photos", {"rgb": GOOD["rgb"]}, copies=4)
+    shutil.copytree("photos/train", "photos/val")
+    sizes = ["--image_size=72", "--crop_size=64", "--prepared_dir=set"]
+    assert main(["prepare", "--dataset=folder:photos", *sizes]) == 0
+    manifest = tmp_path / "set" / "manifest.json"
+    text = manifest.read_text()
+    assert text.count(f"folder:{tmp_path}/photos") == 1
+    # The second manifest is one of an earlier version.
+    for content in (text, text.replace(f"folder:{tmp_path}", "folder:.")):
+        manifest.write_text(content)
+        for path in ("photos", "photos/", f"{tmp_path}/photos"):
+            config, _ = parse([f"--dataset=folder:{path}", *sizes])
+            assert splits.open_split(config, "train").squares
+        config, _ = parse([f"--dataset=folder:{tmp_path}/other", *sizes])
+        with pytest.raises(UserError, match="was made with --dataset"):
+            splits.open_split(config, "train")
 
 
 @pytest.mark.slow

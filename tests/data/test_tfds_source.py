@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.data import tfds_source
@@ -53,6 +54,69 @@ def test_what_does_not_exist_is_named(data_dir, dataset, split, message):
     with pytest.raises(UserError, match=message) as caught:
         tfds_source.open_split(dataset, split, data_dir=data_dir)
     assert len(str(caught.value).splitlines()) <= 3
+
+
+def write_builder(directory, **features):
+    """Writes a TFDS data set of two examples as its user would; its name."""
+    values = {
+        tfds.features.Image: np.zeros((8, 8, 3), np.uint8),
+        tfds.features.ClassLabel: 1,
+    }
+    example = {name: values.get(type(f), [1]) for name, f in features.items()}
+
+    class MySet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = directory
+
+        def _info(self):
+            features_dict = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=features_dict)
+
+        def _split_generators(self, manager):
+            return {"train": [(number, example) for number in range(2)]}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    MySet(data_dir=directory).download_and_prepare()
+    return "my_set"
+
+
+IMAGE = tfds.features.Image(shape=(8, 8, 3))
+LABEL = tfds.features.ClassLabel(names=["a", "b"])
+OTHER = tfds.features.ClassLabel(num_classes=5)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"image": IMAGE, "labels": LABEL},
+        {"photo": IMAGE, "species": LABEL},
+        {"image": IMAGE, "label": LABEL, "coarse_label": OTHER},
+    ],
+)
+def test_image_and_label_may_have_other_names(tmp_path, features):
+    name = write_builder(tmp_path, **features)
+    split = tfds_source.open_split(name, "train", data_dir=str(tmp_path))
+    assert split.class_names == ("a", "b")
+    assert list(names_and_labels(split).values()) == [1, 1]
+    assert tfds_source.class_names(name, data_dir=str(tmp_path)) == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"image": IMAGE, "a": LABEL, "b": OTHER}, r"b \(ClassLabel\)"),
+        (
+            {"image": IMAGE, "label": tfds.features.Sequence(LABEL)},
+            r"has image \(Image\), label \(Sequence\); expected",
+        ),
+    ],
+)
+def test_other_kinds_of_labels_are_refused(tmp_path, features, message):
+    name = write_builder(tmp_path, **features)
+    with pytest.raises(UserError, match=message):
+        tfds_source.open_split(name, "train", data_dir=str(tmp_path))
 
 
 def test_classes_of_the_same_name_become_unique():

@@ -209,7 +209,7 @@ def test_a_batch_larger_than_the_data_set_is_refused(
 def test_splits_with_different_classes_are_refused(
     tmp_path, image_files, capsys
 ):
-    for folder in ("train/a", "validation/a", "validation/b"):
+    for folder in ("train/a", "train/c", "validation/a", "validation/b"):
         (tmp_path / "set" / folder).mkdir(parents=True)
         shutil.copy(image_files[0], tmp_path / "set" / folder)
     flags = [f"--dataset=folder:{tmp_path}/set", "--batch_size=2"]

@@ -1,5 +1,6 @@
 """What may change when a run is resumed: real runs, started again."""
 
+import contextlib
 import json
 import shutil
 
@@ -9,7 +10,7 @@ import pytest
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.run_dir import RunDir
-from tests.support import TINY
+from tests.support import ONE_TOWER, TINY
 
 
 @pytest.fixture
@@ -66,6 +67,98 @@ def test_a_data_set_that_has_grown_is_rejected(resume):
     assert code == 2
     assert "247 training and 60 validation images" in error
     assert "its data set now has 240 and 60." in error
+
+
+@pytest.fixture(scope="module")
+def photo_run(tmp_path_factory, image_files):
+    """A finished run in home/run on home/photos, as a relative path."""
+    home = tmp_path_factory.mktemp("home")
+    for number, file in enumerate(image_files * 4):
+        folder = home / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / f"{number}.jpg")
+    (home / "photos" / "a" / "bad.jpg").touch()
+    with contextlib.chdir(home):
+        assert train_on_photos("--dataset=folder:photos", "--run_dir=run") == 0
+    return RunDir(home / "run")
+
+
+def train_on_photos(*flags):
+    small = [*ONE_TOWER, "--width=0.04", "--batch_size=4", "--epochs=1"]
+    return main([*small, *flags])
+
+
+@pytest.fixture
+def interrupted(photo_run, tmp_path):
+    """A copy of that run before its end, in tmp_path/run."""
+    shutil.copytree(photo_run.path, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    return f"--run_dir={tmp_path}/run"
+
+
+@pytest.mark.parametrize(
+    "path", ["photos", "photos/", "./photos", "~/photos", "{home}/photos"]
+)
+def test_a_folder_may_be_spelled_in_another_way(
+    photo_run, monkeypatch, capsys, path
+):
+    home = photo_run.path.parent
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("HOME", str(home))
+    path = path.format(home=home)
+    assert train_on_photos(f"--dataset=folder:{path}", "--run_dir=~/run") == 0
+    assert capsys.readouterr().out.startswith(f"{home}/run is finished")
+
+
+def test_a_folder_that_has_moved_is_given_anew(
+    photo_run, interrupted, tmp_path, monkeypatch, capsys
+):
+    before = photo_run.path.parent / "photos"
+    shutil.copytree(before, tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    moved = "--dataset=folder:images/"
+    assert train_on_photos(interrupted, moved, "--epochs=2") == 0
+    output = capsys.readouterr().out
+    assert "with 1 epochs done" in output and "last bits" not in output
+    assert (
+        f"--dataset was folder:{before}; the run continues with "
+        f"folder:{tmp_path}/images.\n" in output
+    )
+    listed = (tmp_path / "run" / "bad_examples.csv").read_text().splitlines()
+    assert len(listed) == 2 and listed[1].startswith("a/bad.jpg,")
+    # Its new path is found in any directory.
+    monkeypatch.chdir("/")
+    assert main(["evaluate", f"{tmp_path}/run", "--noten_crops"]) == 0
+    assert "2 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "a").rename(root / "c"), "a, c differ"),
+        (lambda root: (root / "b" / "1.jpg").unlink(), "now has 19 and 1."),
+        (
+            lambda root: (root / "b" / "1.jpg").rename(root / "b" / "x.jpg"),
+            "was started on files with other names than those of folder:{root}",
+        ),
+        (lambda root: shutil.rmtree(root), "no such folder: {root}. If it"),
+    ],
+)
+def test_another_folder_is_refused(
+    photo_run, interrupted, tmp_path, capsys, change, message
+):
+    root = tmp_path / "other"
+    shutil.copytree(photo_run.path.parent / "photos", root)
+    change(root)
+    assert train_on_photos(interrupted, f"--dataset=folder:{root}") == 2
+    error = capsys.readouterr().err
+    assert message.format(root=root) in error
+    assert len(error.splitlines()) <= 3
+
+
+def test_a_data_set_of_another_kind_is_refused(interrupted, capsys):
+    assert train_on_photos(interrupted, "--dataset=shapes/tiny") == 2
+    assert "was started with --dataset=folder:/" in capsys.readouterr().err
 
 
 def rates(run):
