@@ -49,6 +49,7 @@ def write_examples(
             "format_version": prepared.FORMAT_VERSION,
             "image_size": geometry.image_size,
             "resize": "shorter_side",
+            "exif_orientation": True,
             "encoding": encoding,
             "class_names": files.class_names,
             "splits": {},
