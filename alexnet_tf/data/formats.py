@@ -12,7 +12,10 @@ import tensorflow as tf
 JPEG_OPTIONS = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
 
 _EXIF = "Exif\0\0"
+# Where they are sought: segments have up to 64 KB [bytes].
+_EXIF_REACH = 1 << 16
 _ORIENTATION, _SHORT = 0x0112, 3  # A tag and a type of EXIF.
+_HEADER = 66  # What is looked at [bytes].
 # Of red, green and blue in a BMP file of 32 bits.
 _USUAL_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"
 
@@ -22,9 +25,11 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 
     Of an animation it decodes the first frame.
     """
+    # Zeros stand for what is missing.
+    header = tf.strings.substr(encoded, 0, _HEADER) + "\0" * _HEADER
 
     def starts_with(magic):
-        return tf.strings.substr(encoded, 0, len(magic)) == magic
+        return tf.strings.substr(header, 0, len(magic)) == magic
 
     def decode_jpeg():
         return tf.io.decode_jpeg(encoded, **JPEG_OPTIONS)
@@ -36,15 +41,15 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 
     formats = [
         (tf.io.is_jpeg(encoded), decode_jpeg),
-        (starts_with(b"\x89PNG"), lambda: _decode_png(encoded)),
-        (starts_with(b"GIF8"), lambda: _decode_gif(encoded)),
-        (starts_with(b"BM"), lambda: _decode_bmp(encoded)),
-        (starts_with(b"RIFF"), lambda: _decode_webp(encoded)),
+        (starts_with(b"\x89PNG"), lambda: _decode_png(encoded, header)),
+        (starts_with(b"GIF8"), lambda: _decode_gif(encoded, header)),
+        (starts_with(b"BM"), lambda: _decode_bmp(encoded, header)),
+        (starts_with(b"RIFF"), lambda: _decode_webp(encoded, header)),
     ]
     return tf.case(formats, default=reject)
 
 
-def _decode_png(encoded):
+def _decode_png(encoded, header):
     def decode_16_bits():
         values = tf.io.decode_png(encoded, channels=3, dtype=tf.uint16)
         values = tf.cast(values, tf.int32)
@@ -58,13 +63,13 @@ def _decode_png(encoded):
         return tf.cast(values // 256, tf.uint8)
 
     return tf.cond(
-        tf.strings.substr(encoded, 24, 1) == b"\x10",  # Bits of a value.
+        tf.strings.substr(header, 24, 1) == b"\x10",  # Bits of a value.
         decode_16_bits,
         lambda: tf.io.decode_png(encoded, channels=3),
     )
 
 
-def _decode_gif(encoded):
+def _decode_gif(encoded, header):
     # Clears the flag for a transparent color, which would become black.
     opaque = tf.strings.regex_replace(
         encoded,
@@ -73,7 +78,7 @@ def _decode_gif(encoded):
         replace_global=False,
     )
     image = tf.io.decode_image(opaque, channels=3, expand_animations=False)
-    canvas = tf.io.decode_raw(tf.strings.substr(encoded, 6, 4), tf.uint16)
+    canvas = tf.io.decode_raw(tf.strings.substr(header, 6, 4), tf.uint16)
     _require(
         tf.reduce_all(tf.shape(image)[1::-1] == tf.cast(canvas, tf.int32)),
         "GIF file whose frames do not fill its canvas; convert it to PNG",
@@ -81,11 +86,12 @@ def _decode_gif(encoded):
     return image
 
 
-def _decode_bmp(encoded):
-    header = tf.io.decode_raw(tf.strings.substr(encoded, 10, 24), tf.int32)
-    start, size, width, height, bits, compression = tf.unstack(header, 6)
+def _decode_bmp(encoded, header):
+    fields = tf.io.decode_raw(tf.strings.substr(header, 10, 24), tf.int32)
+    fields = tf.cast(fields, tf.int64)
+    start, size, width, height, bits, compression = tf.unstack(fields, 6)
     bits //= 1 << 16  # The other half counts planes.
-    masks = tf.strings.substr(encoded, 54, 12)
+    masks = tf.strings.substr(header, 54, 12)
     has_usual_masks = (compression == 3) & (bits == 32)
     has_usual_masks &= masks == _USUAL_MASKS
     _require(
@@ -96,35 +102,41 @@ def _decode_bmp(encoded):
         "and 32 uncompressed bits are read; convert it to PNG",
         (bits, compression, size),
     )
+    length = tf.strings.length(encoded)
+    place = 14 + size  # Of the palette, if there is one.
+    _require(
+        (place <= start)
+        & (start <= tf.cast(length, tf.int64))
+        & (tf.maximum(width, tf.abs(height)) < 1 << 16),
+        "Invalid BMP data",
+    )
     # Without what follows the pixels: TensorFlow does not expect anything.
-    row = (width * bits + 31) // 32 * 4
-    pixels = tf.strings.substr(encoded, 0, start + row * tf.abs(height))
-
-    def decode_palette():
-        place = 14 + size
-        palette = tf.strings.substr(encoded, place, (start - place) // 4 * 4)
-        palette = tf.reshape(tf.io.decode_raw(palette, tf.uint8), (-1, 4))
-        indices = tf.image.decode_bmp(pixels, channels=1)[..., 0]
-        return tf.gather(palette[:, 2::-1], tf.cast(indices, tf.int32))
-
-    return tf.cond(
-        bits == 8,
-        decode_palette,
-        lambda: tf.image.decode_bmp(pixels)[..., :3],
+    end = start + (width * bits + 31) // 32 * 4 * tf.abs(height)
+    image = tf.image.decode_bmp(
+        tf.strings.substr(encoded, tf.zeros_like(end), tf.maximum(end, 0))
     )
 
+    def look_up():
+        palette = tf.strings.substr(encoded, place, (start - place) // 4 * 4)
+        palette = tf.reshape(tf.io.decode_raw(palette, tf.uint8), (-1, 4))
+        return tf.gather(palette[:, 2::-1], tf.cast(image[..., 0], tf.int32))
 
-def _decode_webp(encoded):
+    return tf.cond(bits == 8, look_up, lambda: image[..., :3])
+
+
+def _decode_webp(encoded, header):
     # TensorFlow takes only animations with an alpha channel, and overruns its
     # memory by others. The header can announce one that the frames lack.
-    flags = tf.io.decode_raw(tf.strings.substr(encoded, 20, 1), tf.uint8)[0]
-    is_animated = tf.strings.substr(encoded, 12, 4) == b"VP8X"
+    flags = tf.io.decode_raw(tf.strings.substr(header, 20, 1), tf.uint8)[0]
+    is_animated = tf.strings.substr(header, 12, 4) == b"VP8X"
     is_animated &= flags & 2 > 0
-    length = tf.strings.length(encoded)
-    before = tf.strings.substr(encoded, 0, 20)
-    after = tf.strings.substr(encoded, 21, length)
-    animated = tf.strings.join([before, b"\x12", after])  # With alpha.
-    encoded = tf.where(is_animated, animated, encoded)
+
+    def announce_alpha():
+        length = tf.strings.length(encoded)
+        rest = tf.strings.substr(encoded, tf.minimum(21, length), length)
+        return tf.strings.substr(encoded, 0, 20) + b"\x12" + rest
+
+    encoded = tf.cond(is_animated, announce_alpha, lambda: encoded)
     return tf.io.decode_image(encoded, expand_animations=False)[..., :3]
 
 
@@ -136,18 +148,19 @@ def _require(condition, reason, values=()):
 
 
 def has_exif(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns whether a JPEG file seems to have EXIF data."""
+    """Returns whether a JPEG file seems to have EXIF data near its start."""
+    start = tf.strings.substr(encoded, 0, _EXIF_REACH)
     # The fastest of TensorFlow's ways to search a string.
     pattern = _EXIF.replace("\0", r"\x00")
-    rest = tf.strings.regex_replace(encoded, pattern, "", replace_global=False)
-    return tf.strings.length(rest) < tf.strings.length(encoded)
+    rest = tf.strings.regex_replace(start, pattern, "", replace_global=False)
+    return tf.strings.length(rest) < tf.strings.length(start)
 
 
 def read_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Returns the EXIF orientation of a JPEG file, int32, 1 to 8.
 
-    It is 1, upright, without EXIF data, if they are damaged, and for files of
-    other formats.
+    It is 1, upright, without EXIF data in the first 64 KB, if they are damaged,
+    and for files of other formats.
     """
     return tf.cond(
         tf.io.is_jpeg(encoded) & has_exif(encoded),
@@ -158,8 +171,12 @@ def read_orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 def _parse_exif(encoded):
     before, exif = tf.unstack(tf.strings.split(encoded, _EXIF, maxsplit=1), 2)
+    before = "\0" * 4 + before
     is_segment = tf.strings.substr(before, -4, 2) == b"\xff\xe1"
-    exif = tf.strings.substr(exif, 0, 1 << 16)
+    length = tf.strings.substr(before, -2, 2)
+    length = tf.io.decode_raw(length, tf.uint16, little_endian=False)[0]
+    length = tf.cast(length, tf.int32) - 2 - len(_EXIF)
+    exif = tf.strings.substr(exif, 0, tf.maximum(length, 0))
     is_little_endian = tf.strings.substr(exif, 0, 2) == b"II"
     # Zeros stand for what is missing.
     values = tf.cast(tf.io.decode_raw(exif, tf.uint8), tf.int64)
