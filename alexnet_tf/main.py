@@ -17,7 +17,7 @@ from pathlib import Path
 
 from alexnet_tf.config.commands import COMMANDS, find_command, usage
 from alexnet_tf.config.errors import LostWorkerError, UserError
-from alexnet_tf.config.flags import check_flags, flag_help, parse
+from alexnet_tf.config.flags import check_flags, flag_help, parse, parse_run
 from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.signals import ending_on_signals
 
@@ -69,7 +69,8 @@ def _run(arguments):
     if command.settings == "run":
         config = _settings_of_run(config, arguments)
     if command.flag_file:
-        config = _settings_over(_FLAGS / command.flag_file, arguments)
+        file = _FLAGS / command.flag_file
+        config, _ = parse([f"--flagfile={file}", *arguments])
     module = "train" if name == "train" else f"commands.{name}"
     run = importlib.import_module(f"alexnet_tf.{module}").run
     if command.settings == "each run":
@@ -94,13 +95,8 @@ def _settings_of_run(config, arguments):
     flags = RunDir(Path(config.run_dir)).flags
     if not config.run_dir or not flags.exists():
         return config
-    combined = _settings_over(flags, arguments)
+    combined = parse_run(flags, arguments)
     return dataclasses.replace(combined, run_dir=config.run_dir)
-
-
-def _settings_over(file, arguments):
-    """Returns the settings of a command line on top of a flag file."""
-    return parse([f"--flagfile={file}", *arguments])[0]
 
 
 if __name__ == "__main__":

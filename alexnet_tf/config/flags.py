@@ -7,6 +7,7 @@ command line describes; nothing else in the package uses flags.
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
@@ -31,6 +32,8 @@ FORMER_NAMES = {
     "device_link": "device_gbps",
     "what": "target",
 }
+# What settings were before they existed, in runs that do not have them.
+FORMER_DEFAULTS = {"exif_orientation": False}
 _FORMER_VALUES = {("mean", "colour"): "color"}
 
 
@@ -109,6 +112,15 @@ def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
         value = flag_values[field.name].value
         values[field.name] = _FORMER_VALUES.get((field.name, value), value)
     return Config(**values), words
+
+
+def parse_run(file: Path, arguments: Sequence[str] = ()) -> Config:
+    """Returns the settings in a run's flags.cfg, and flags on top of them.
+
+    The run may be one of an earlier version.
+    """
+    former = [f"--{name}={value}" for name, value in FORMER_DEFAULTS.items()]
+    return parse([*former, f"--flagfile={file}", *arguments])[0]
 
 
 def check_flags(arguments: Sequence[str], command: str) -> None:

@@ -382,7 +382,7 @@ def with_segment(file, marker, content):
     return file[:2] + bytes((0xFF, marker)) + length + content + file[2:]
 
 
-@pytest.mark.parametrize("size", [(120, 90), (90, 120), (500, 403)])
+@pytest.mark.parametrize("size", [(120, 90), (403, 500)])
 @pytest.mark.parametrize(("number", "transpose"), ORIENTATIONS)
 def test_photographs_are_turned_upright(number, transpose, size):
     """As PIL does; with the orientation in several places."""
