@@ -9,11 +9,17 @@ import pytest
 import tensorflow as tf
 
 import alexnet_tf.models.alexnet  # noqa: F401 Registers its layers.
+from alexnet_tf.config.flags import parse_run
 from alexnet_tf.main import main
 from tests.end_to_end import golden_runs
 
 # On another processor sums round differently.
 TOLERANCE = 1e-6
+# The old run was trained, and its results were measured, when JPEG files were
+# decoded by TensorFlow's default method, up to a few gray levels away from
+# today's pixels. Half of it on those leads to about the same end: found were
+# differences of up to 3.5e-4 between weights, and of 3e-5 between losses.
+OLD_PIXELS = 2e-3
 
 
 def check(found, variables, layout, capsys):
@@ -22,21 +28,28 @@ def check(found, variables, layout, capsys):
     if found["digest"] == expected["digest"]:
         assert found["history"] == expected["history"]
         return
-    assert variables.keys() == expected_variables.keys()
     with capsys.disabled():
         print(f"\n{layout}: not the recorded bits; values are compared")
+    compare(found, variables, layout, TOLERANCE)
+
+
+def compare(found, variables, layout, tolerance):
+    """Compares the values of a run with those of a golden one."""
+    expected, expected_variables = golden_runs.recorded(layout)
+    assert variables.keys() == expected_variables.keys()
     for name, value in variables.items():
         np.testing.assert_allclose(
             value.astype(float),
             expected_variables[name],
-            rtol=TOLERANCE,
-            atol=TOLERANCE,
+            rtol=tolerance,
+            atol=tolerance,
             err_msg=name,
         )
     for row, other in zip(found["history"], expected["history"], strict=True):
         for name in other:
+            allowed = 100 * tolerance
             assert float(row[name]) == pytest.approx(
-                float(other[name]), rel=1e-4, abs=1e-4
+                float(other[name]), rel=allowed, abs=allowed
             )
 
 
@@ -56,21 +69,31 @@ def old_run(tmp_path):
     return shutil.copytree(golden_runs.OLD_RUN, tmp_path / "run")
 
 
-def test_an_old_run_resumes_to_the_same_bits(old_run, capsys):
+def test_an_old_run_resumes_to_about_the_same_end(old_run, capsys):
+    """Without EXIF orientation, which did not exist."""
+    before = (old_run / "history.csv").read_text()
     (old_run / "result.json").unlink()
     arguments, _ = golden_runs.commands(old_run, "1x1")
     assert main(arguments) == 0
-    assert "with 3 epochs done" in capsys.readouterr().out
-    check(*golden_runs.outcome(old_run), "1x1", capsys)
+    output = capsys.readouterr().out
+    assert "with 3 epochs done" in output
+    assert "continues with --exif_orientation=False" in output
+    assert "--exif_orientation=False\n" in (old_run / "flags.cfg").read_text()
+    assert (old_run / "history.csv").read_text().startswith(before)
+    found, variables = golden_runs.outcome(old_run)
+    compare(found, variables, "1x1", OLD_PIXELS)
 
 
 def test_an_old_run_is_evaluated(old_run, tmp_path):
+    """Without EXIF orientation; its validation set has no EXIF data."""
+    assert not parse_run(old_run / "flags.cfg").exif_orientation
     file = tmp_path / "errors.json"
     assert main(["evaluate", str(old_run), f"--json={file}"]) == 0
     found = json.loads(file.read_text())["center"]
     result = json.loads((old_run / "result.json").read_text())
-    for name in ("loss", "top1_error", "top5_error", "num_examples"):
-        assert found[name] == pytest.approx(result[name], abs=1e-5), name
+    assert found["loss"] == pytest.approx(result["loss"], abs=OLD_PIXELS)
+    for name in ("top1_error", "top5_error", "num_examples"):
+        assert found[name] == result[name], name
 
 
 def test_an_old_run_exports_the_same_model(old_run):
