@@ -11,6 +11,8 @@ import tensorflow as tf
 # in red and blue.
 JPEG_OPTIONS = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
 
+# Functions of a file with many branches, traced once for all pipelines.
+_FILE = [tf.TensorSpec([], tf.string)]
 _EXIF = "Exif\0\0"
 # Where they are sought: segments have up to 64 KB [bytes].
 _EXIF_REACH = 1 << 16
@@ -20,6 +22,7 @@ _HEADER = 66  # What is looked at [bytes].
 _USUAL_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"
 
 
+@tf.function(input_signature=_FILE)
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a file to uint8 (height, width, 3), RGB, as it is stored.
 
@@ -35,9 +38,14 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         return tf.io.decode_jpeg(encoded, **JPEG_OPTIONS)
 
     def reject():
-        _require(tf.strings.length(encoded) > 0, "Empty file")
-        _require(False, "Unknown image file format; convert it to JPEG or PNG")
-        return tf.zeros((1, 1, 3), tf.uint8)
+        nothing = tf.zeros((0, 0, 3), tf.uint8)
+        is_empty = tf.strings.length(encoded) == 0
+        nothing = _require(~is_empty, nothing, "Empty file")
+        return _require(
+            False,
+            nothing,
+            "Unknown image file format; convert it to JPEG or PNG",
+        )
 
     formats = [
         (tf.io.is_jpeg(encoded), decode_jpeg),
@@ -54,8 +62,9 @@ def _decode_png(encoded, header):
         values = tf.io.decode_png(encoded, channels=3, dtype=tf.uint16)
         values = tf.cast(values, tf.int32)
         largest = tf.reduce_max(values)
-        _require(
+        values = _require(
             largest >= 1 << 14,
+            values,
             "16-bit PNG file with values of at most {}, far from 65535: they "
             "seem to have fewer bits; rescale them",
             largest,
@@ -79,11 +88,11 @@ def _decode_gif(encoded, header):
     )
     image = tf.io.decode_image(opaque, channels=3, expand_animations=False)
     canvas = tf.io.decode_raw(tf.strings.substr(header, 6, 4), tf.uint16)
-    _require(
+    return _require(
         tf.reduce_all(tf.shape(image)[1::-1] == tf.cast(canvas, tf.int32)),
+        image,
         "GIF file whose frames do not fill its canvas; convert it to PNG",
     )
-    return image
 
 
 def _decode_bmp(encoded, header):
@@ -94,20 +103,22 @@ def _decode_bmp(encoded, header):
     masks = tf.strings.substr(header, 54, 12)
     has_usual_masks = (compression == 3) & (bits == 32)
     has_usual_masks &= masks == _USUAL_MASKS
-    _require(
+    encoded = _require(
         (size >= 40)  # Older ones have other fields.
         & tf.reduce_any(bits == (8, 24, 32))
         & ((compression == 0) | has_usual_masks),
+        encoded,
         "BMP file of {} bits, compression {}, header of {} bytes: only 8, 24 "
         "and 32 uncompressed bits are read; convert it to PNG",
         (bits, compression, size),
     )
     length = tf.strings.length(encoded)
     place = 14 + size  # Of the palette, if there is one.
-    _require(
+    encoded = _require(
         (place <= start)
         & (start <= tf.cast(length, tf.int64))
         & (tf.maximum(width, tf.abs(height)) < 1 << 16),
+        encoded,
         "Invalid BMP data",
     )
     # Without what follows the pixels: TensorFlow does not expect anything.
@@ -140,11 +151,13 @@ def _decode_webp(encoded, header):
     return tf.io.decode_image(encoded, expand_animations=False)[..., :3]
 
 
-def _require(condition, reason, values=()):
-    """Raises an error with a reason; `values` replace its {}."""
-    reason = tf.strings.format(reason, values)
+def _require(condition, value, reason, numbers=()):
+    """Returns a value, or raises an error whose {} are the numbers."""
+    reason = tf.strings.format(reason, numbers)
     # Not tf.debugging's assertion, which adds words of its own.
-    tf.raw_ops.Assert(condition=condition, data=[reason])
+    check = tf.raw_ops.Assert(condition=condition, data=[reason])
+    with tf.control_dependencies([check]):
+        return tf.identity(value)
 
 
 def has_exif(encoded: tf.Tensor) -> tf.Tensor:
@@ -156,6 +169,7 @@ def has_exif(encoded: tf.Tensor) -> tf.Tensor:
     return tf.strings.length(rest) < tf.strings.length(start)
 
 
+@tf.function(input_signature=_FILE)
 def read_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Returns the EXIF orientation of a JPEG file, int32, 1 to 8.
 
