@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -33,7 +34,7 @@ FORMER_NAMES = {
     "what": "target",
 }
 # What settings were before they existed, in runs that do not have them.
-FORMER_DEFAULTS = {"exif_orientation": False}
+FORMER_DEFAULTS: dict[str, Any] = {"exif_orientation": False}
 _FORMER_VALUES = {("mean", "colour"): "color"}
 
 
