@@ -25,7 +25,13 @@ from alexnet_tf.config.commands import (
     usage,
 )
 from alexnet_tf.config.errors import LostWorkerError, UserError
-from alexnet_tf.config.flags import FLAG_FILES, check_flags, flag_help, parse
+from alexnet_tf.config.flags import (
+    FLAG_FILES,
+    check_flags,
+    flag_help,
+    parse,
+    parse_run,
+)
 from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.signals import ending_on_signals
 
@@ -78,7 +84,8 @@ def _run(arguments):
         config = _settings_of_run(config, arguments)
     for flag, file in command.flag_files.items():
         if getattr(config, flag):
-            config = _settings_over(FLAG_FILES / file, arguments)
+            file = FLAG_FILES / file
+            config, _ = parse([f"--flagfile={file}", *arguments])
     module = "train" if name == "train" else f"commands.{name}"
     run = importlib.import_module(f"alexnet_tf.{module}").run
     if command.settings == "each run":
@@ -104,13 +111,8 @@ def _settings_of_run(config, arguments):
     flags = RunDir(Path(config.run_dir)).flags
     if not config.run_dir or not flags.exists():
         return config
-    combined = _settings_over(flags, arguments)
+    combined = parse_run(flags, arguments)
     return dataclasses.replace(combined, run_dir=config.run_dir)
-
-
-def _settings_over(file, arguments):
-    """Returns the settings of a command line on top of a flag file."""
-    return parse([f"--flagfile={file}", *arguments])[0]
 
 
 def command_line() -> NoReturn:

@@ -50,6 +50,7 @@ from alexnet_tf.training.trainer import (
 def run(config: Config) -> int:
     """Trains the network, or resumes an interrupted run; returns 0."""
     run_dir = open_run(config.run_dir)
+    config = resume.with_former_defaults(config, run_dir)
     previous = resume.check_settings(config, run_dir)
     if run_dir.result.exists():
         print(

@@ -14,6 +14,7 @@ from alexnet_tf.config.data import Data, Geometry
 from alexnet_tf.data import folders, prepared
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples, pipeline_options
+from alexnet_tf.data.formats import JPEG_OPTIONS
 from alexnet_tf.data.pipeline import training_batches
 from alexnet_tf.models.layers import InputNormalization
 
@@ -26,6 +27,7 @@ _MEAN = (120.0, 115.0, 105.0)
 _NOISE = np.diag((5.0, 4.0, 3.0)).tolist()
 
 DECODING = "decoding the files only"
+DEFAULT_DCT = "the same, TensorFlow's default method"
 PLAIN = "plain: an image at a time, float32"
 FILES = "JPEG files"
 PREPARED = "prepared, JPEG"
@@ -49,6 +51,7 @@ def write_examples(
             "format_version": prepared.FORMAT_VERSION,
             "image_size": geometry.image_size,
             "resize": "shorter_side",
+            "exif_orientation": True,
             "encoding": encoding,
             "class_names": files.class_names,
             "splits": {},
@@ -85,7 +88,8 @@ def make_subjects(
     repeats = math.ceil(_IMAGES / files.count)
     names = tf.data.Dataset.from_tensor_slices(names).repeat(repeats)
     datasets = {
-        DECODING: _decode_only(names, batch_size),
+        DECODING: _decode_only(names, batch_size, JPEG_OPTIONS),
+        DEFAULT_DCT: _decode_only(names, batch_size, {"channels": 3}),
         PLAIN: _plain(names, geometry, batch_size),
     }
     data = Data(image_size=geometry.image_size, crop_size=geometry.crop_size)
@@ -101,9 +105,9 @@ def make_subjects(
     return {**subjects, LAYER: partial(_normalize, normalize, patches)}
 
 
-def _decode_only(names, batch_size):
+def _decode_only(names, batch_size, options):
     def decode(name):
-        return tf.shape(tf.io.decode_jpeg(tf.io.read_file(name), channels=3))
+        return tf.shape(tf.io.decode_jpeg(tf.io.read_file(name), **options))
 
     dataset = names.map(decode, num_parallel_calls=_CORES)
     return dataset.batch(batch_size).with_options(pipeline_options())
@@ -114,7 +118,7 @@ def _plain(names, geometry, batch_size):
     size, patch_shape = geometry.image_size, geometry.patch_shape
 
     def patch(number, name):
-        image = tf.io.decode_jpeg(tf.io.read_file(name), channels=3)
+        image = tf.io.decode_jpeg(tf.io.read_file(name), **JPEG_OPTIONS)
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
         scaled = shape * size / tf.reduce_min(shape)
         image = tf.image.resize(image, tf.cast(tf.round(scaled), tf.int32))
@@ -148,8 +152,9 @@ def compare(measured: Mapping[str, Times]) -> list[dict]:
     rows = []
     for name, times in measured.items():
         row = {"what": name, **times.speed(), "cpu_ms": 1000 * cpu[name]}
-        if name in (FILES, PREPARED, RAW):
+        if name in (DEFAULT_DCT, FILES, PREPARED, RAW):
             row["of_decoding"] = wall[DECODING] / wall[name]
+        if name in (FILES, PREPARED, RAW):
             row["of_plain"] = cpu[PLAIN] / cpu[name]
             # Plain patches need no first layer.
             row["of_plain_with_layer"] = cpu[PLAIN] / (cpu[name] + cpu[LAYER])

@@ -64,6 +64,7 @@ def _open_manifest(config, directory):
         "source_splits": names,
         "image_size": config.image_size,
         "resize": config.resize,
+        "exif_orientation": config.exif_orientation,
         "encoding": config.prepared_format,
     }
     manifest = prepared.read_manifest(directory)

@@ -19,6 +19,8 @@ class Geometry:
     # Whether both sides of an image are resized to `image_size`, instead of
     # the shorter one, of which the center is kept.
     squash: bool = False
+    # Whether JPEG files are turned upright.
+    exif_orientation: bool = True
 
     @property
     def patch_shape(self) -> tuple[int, int, int]:
@@ -87,6 +89,11 @@ class Data:
         "center; squash: resize both, as for Caffe's networks. Sec. 2.",
         choices=("shorter_side", "squash"),
     )
+    exif_orientation: bool = setting(
+        True,
+        "Turn JPEG files upright, as their EXIF orientation states. The tools "
+        "of 2012 did not.",
+    )
     crop_size: int = setting(
         224,
         "Side of the patch that the network sees: random in training, central "
@@ -146,4 +153,6 @@ class Data:
     def geometry(self) -> Geometry:
         """The sizes of the patches."""
         squash = self.resize == "squash"
-        return Geometry(self.image_size, self.crop_size, squash)
+        return Geometry(
+            self.image_size, self.crop_size, squash, self.exif_orientation
+        )

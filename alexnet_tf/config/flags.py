@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -37,6 +38,8 @@ FORMER_NAMES = {
     "device_link": "device_gbps",
     "what": "target",
 }
+# What settings were before they existed, in runs that do not have them.
+FORMER_DEFAULTS: dict[str, Any] = {"exif_orientation": False}
 _FORMER_VALUES = {("mean", "colour"): "color"}
 
 
@@ -144,6 +147,15 @@ def _change_paths(config, change):
         if (pattern := field.metadata["setting"].path)
     }
     return dataclasses.replace(config, **changed)
+
+
+def parse_run(file: Path, arguments: Sequence[str] = ()) -> Config:
+    """Returns the settings in a run's flags.cfg, and flags on top of them.
+
+    The run may be one of an earlier version.
+    """
+    former = [f"--{name}={value}" for name, value in FORMER_DEFAULTS.items()]
+    return parse([*former, f"--flagfile={file}", *arguments])[0]
 
 
 def check_flags(arguments: Sequence[str], command: str) -> None:

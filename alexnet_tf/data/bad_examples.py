@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.examples import Examples, pipeline_options
+from alexnet_tf.data.formats import decode_image
 
 # The label of an example that is left out.
 BAD_LABEL = -1
@@ -149,11 +150,12 @@ def report_failures(
 def decoding_error(image: tf.Tensor, load: Callable = tf.identity) -> str:
     """Returns why `load(image)`, the bytes of a file, cannot be used."""
     try:
-        tf.io.decode_image(load(image), channels=3, expand_animations=False)
+        decode_image(load(image))
     except tf.errors.OpError as error:
         # The last line, without the error's place in the graph.
         lines = error.message.split(" [Op:")[0].split("\n\t [[")[0]
-        return lines.splitlines()[-1].split("}} ")[-1]
+        reason = lines.splitlines()[-1].split("}} ")[-1]
+        return reason.removeprefix("assertion failed: [").removesuffix("]")
     return "its patch cannot be decoded"
 
 

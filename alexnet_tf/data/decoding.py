@@ -5,9 +5,10 @@ central 256x256 square and takes 224x224 patches of it. `decode_patch` goes to
 the same patch directly: it works out which part of the file the patch comes
 from, decodes no more than that of a JPEG file and rescales it once.
 
-Images are scalar strings, the bytes of a JPEG, PNG, GIF, BMP or WebP file,
-gray or color. Patches are uint8 (crop_size, crop_size, 3), RGB in 0..255.
-Bytes that cannot be decoded raise `tf.errors.InvalidArgumentError`.
+Images are scalar strings, the bytes of a file, see `formats`. JPEG files are
+turned upright, unless `Geometry` excludes that. Patches are uint8 (crop_size,
+crop_size, 3), RGB in 0..255. Bytes that cannot be decoded raise
+`tf.errors.InvalidArgumentError`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,12 @@ from functools import partial
 import tensorflow as tf
 
 from alexnet_tf.config.data import Geometry
+from alexnet_tf.data.formats import (
+    JPEG_OPTIONS,
+    decode_image,
+    has_exif,
+    read_orientation,
+)
 
 
 def decode_patch(
@@ -25,31 +32,41 @@ def decode_patch(
 
     Offsets are from 0 to `geometry.offsets` - 1 [pixels].
     """
-    size = geometry.crop_size
-    pixels = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: _decode_part(encoded, offset, geometry),
-        lambda: _decode_and_cut(encoded, offset, geometry),
-    )  # (side, side, 3)
-    return tf.cond(
+    size, orientation = geometry.crop_size, _orientation(encoded, geometry)
+
+    def decode_part():
+        shape = tf.image.extract_jpeg_shape(encoded)
+        window = _stored_window(shape, offset, geometry, orientation)
+        return tf.image.decode_and_crop_jpeg(encoded, window, **JPEG_OPTIONS)
+
+    def decode_and_cut():
+        return _cut(decode_image(encoded), offset, geometry, orientation)
+
+    pixels = tf.cond(tf.io.is_jpeg(encoded), decode_part, decode_and_cut)
+    patch = tf.cond(
         _is_bilinear(pixels, size),
         lambda: _rescale(pixels, size, "bilinear"),
         lambda: _rescale(pixels, size, "area"),
     )
+    return _turn_upright(patch, orientation)
 
 
 def decode_usual_patch(
     encoded: tf.Tensor, offset: Sequence[int], geometry: Geometry
 ) -> tf.Tensor:
-    """Does the same without branches, for JPEG files of usual sizes only.
+    """Does the same without branches, for usual JPEG files only.
 
-    All others raise `tf.errors.InvalidArgumentError`.
+    Large ones, those with EXIF data, and other files raise
+    `tf.errors.InvalidArgumentError`.
     """
     size = geometry.crop_size
-    pixels = _decode_part(encoded, offset, geometry)
-    # Not tf.debugging's assertion, which is a branch.
+    window = _window(tf.image.extract_jpeg_shape(encoded), offset, geometry)
+    pixels = tf.image.decode_and_crop_jpeg(encoded, window, **JPEG_OPTIONS)
     is_usual = _is_bilinear(pixels, size)
-    check = tf.raw_ops.Assert(condition=is_usual, data=["a large image"])
+    if geometry.exif_orientation:
+        is_usual &= ~has_exif(encoded)
+    # Not tf.debugging's assertion, which is a branch.
+    check = tf.raw_ops.Assert(condition=is_usual, data=["an unusual image"])
     with tf.control_dependencies([check]):
         return _rescale(pixels, size, "bilinear")
 
@@ -59,7 +76,7 @@ def decode_square_patch(
 ) -> tf.Tensor:
     """Does the same for JPEG files of the central square itself."""
     window = tf.concat((offset, geometry.patch_shape[:2]), axis=0)
-    patch = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+    patch = tf.image.decode_and_crop_jpeg(encoded, window, **JPEG_OPTIONS)
     return tf.ensure_shape(patch, geometry.patch_shape)
 
 
@@ -69,8 +86,10 @@ def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     Unlike `decode_patch` it reads a file to its end, so that a truncated one
     always is an error. `geometry` has the whole square as its patch.
     """
-    square = _decode_and_cut(encoded, (0, 0), geometry)
-    return _rescale(square, geometry.image_size, "area")
+    orientation = _orientation(encoded, geometry)
+    square = _cut(decode_image(encoded), (0, 0), geometry, orientation)
+    square = _rescale(square, geometry.image_size, "area")
+    return _turn_upright(square, orientation)
 
 
 def ten_patches(
@@ -107,18 +126,46 @@ def mirror(patch: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
     return tf.cond(mirrored, lambda: tf.reverse(patch, axis=[1]), lambda: patch)
 
 
-def _decode_part(encoded, offset, geometry):
-    """Decodes the part of a JPEG file that a patch comes from."""
-    window = _window(tf.image.extract_jpeg_shape(encoded), offset, geometry)
-    return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+def _orientation(encoded, geometry):
+    if geometry.exif_orientation:
+        return read_orientation(encoded)
+    return tf.constant(1)
 
 
-def _decode_and_cut(encoded, offset, geometry):
-    """Does the same for a file of any format."""
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    window = _window(tf.shape(image), offset, geometry)
+def _cut(image, offset, geometry, orientation):
+    """Returns the part of an image, as stored, that a patch comes from."""
+    window = _stored_window(tf.shape(image), offset, geometry, orientation)
     top, left, height, width = tf.unstack(window)
     return image[top : top + height, left : left + width]
+
+
+def _stored_window(shape, offset, geometry, orientation):
+    """Returns where in an image, as stored, a patch comes from."""
+    is_transposed = orientation > 4
+    shape = tf.where(is_transposed, shape[1::-1], shape[:2])
+    corner, sides = tf.split(_window(shape, offset, geometry), 2)
+    opposite = shape - corner - sides
+    corner = tf.where(_flips(orientation), opposite, corner)
+    window = tf.stack((corner, sides))
+    return tf.reshape(tf.where(is_transposed, window[:, ::-1], window), [4])
+
+
+def _turn_upright(patch, orientation):
+    """Turns a square by its EXIF orientation, 1 to 8."""
+
+    def turned():
+        axes = tf.where(orientation > 4, (1, 0, 2), (0, 1, 2))
+        flipped = tf.boolean_mask((0, 1), _flips(orientation))
+        return tf.reverse(tf.transpose(patch, axes), flipped)
+
+    turned_patch = tf.cond(orientation > 1, turned, lambda: patch)
+    return tf.ensure_shape(turned_patch, patch.shape)
+
+
+def _flips(orientation):
+    """Returns along which axes to flip an image, after transposing it."""
+    flips = [(False, False), (False, True), (True, True), (True, False)]
+    return tf.gather(flips, (orientation - 1) % 4)
 
 
 def _window(shape, offset, geometry):

@@ -48,6 +48,7 @@ _FLAGS = {
     "dataset": "--dataset",
     "image_size": "--image_size",
     "resize": "--resize",
+    "exif_orientation": "--exif_orientation",
     "encoding": "--prepared_format",
     "source_splits": "--train_split and --validation_split",
 }
@@ -79,8 +80,9 @@ def read_manifest(directory: Path) -> dict:
             f"{file} has format version {manifest['format_version']}, this "
             f"program reads {FORMAT_VERSION}; prepare the data set again."
         )
-    # The first sets do not record it.
+    # The first sets do not record them.
     manifest.setdefault("resize", "shorter_side")
+    manifest.setdefault("exif_orientation", False)
     # Nor absolute paths.
     manifest["dataset"] = change_path(
         manifest["dataset"], FOLDER_PATH, os.path.abspath
@@ -238,7 +240,11 @@ def write_split(
 def _square_batches(examples, start, manifest, bad):
     """Returns a dataset of (squares, labels, names) of `_ROWS` examples."""
     size, is_raw = manifest["image_size"], manifest["encoding"] == "raw"
-    geometry = Geometry(size, size, manifest["resize"] == "squash")
+    squash, upright = (
+        manifest["resize"] == "squash",
+        manifest["exif_orientation"],
+    )
+    geometry = Geometry(size, size, squash, upright)
     placeholder = tf.zeros((size, size, 3), tf.uint8) if is_raw else ""
 
     def encode(image):

@@ -89,7 +89,7 @@ def find_prepared(config: Config) -> tuple[Path, dict] | None:
     manifest = prepared.read_manifest(directory) if config.prepared_dir else {}
     if not manifest:
         return None
-    names = ("dataset", "image_size", "resize")
+    names = ("dataset", "image_size", "resize", "exif_orientation")
     source = {name: getattr(absolute(config), name) for name in names}
     prepared.check_source(directory, manifest, source)
     if not manifest["finished"]:

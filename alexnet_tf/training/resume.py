@@ -9,7 +9,13 @@ import keras
 from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.field import change_path
-from alexnet_tf.config.flags import Config, absolute, parse, to_flagfile
+from alexnet_tf.config.flags import (
+    FORMER_DEFAULTS,
+    Config,
+    absolute,
+    parse_run,
+    to_flagfile,
+)
 from alexnet_tf.config.network import Network
 from alexnet_tf.config.training import Training
 from alexnet_tf.storage.files import write_json, write_whole
@@ -37,6 +43,25 @@ _SETTLED = {"learning_rate", "base_batch_size", "init_from"}
 _HARMLESS = {"git_commit", "dataset"}
 
 
+def with_former_defaults(config: Config, run_dir: RunDir) -> Config:
+    """Returns the settings; of those that a run lacks, what they were then."""
+    if not run_dir.flags.exists():
+        return config
+    recorded = run_dir.flags.read_text()
+    lacking = {
+        name: value
+        for name, value in FORMER_DEFAULTS.items()
+        if f"--{name}=" not in recorded
+    }
+    for name, value in lacking.items():
+        if getattr(config, name) != value:
+            print(
+                f"{run_dir.path} was started before --{name} existed; it "
+                f"continues with --{name}={value}."
+            )
+    return dataclasses.replace(config, **lacking)
+
+
 def check_settings(config: Config, run_dir: RunDir) -> Config | None:
     """Returns the settings of a run's last start, None if there was none.
 
@@ -44,7 +69,7 @@ def check_settings(config: Config, run_dir: RunDir) -> Config | None:
     """
     if not run_dir.flags.exists():
         return None
-    previous, _ = parse([f"--flagfile={run_dir.flags}"])
+    previous = parse_run(run_dir.flags)
     for name in sorted(_FIXED):
         before, now = getattr(previous, name), getattr(config, name)
         kinds = {

