@@ -8,7 +8,8 @@ finished run as an earlier version left it, which every later version must
 resume, evaluate and export, and golden/alexnet.keras, which it must load.
 
 Last recorded when JPEG files began to be decoded exactly; with TensorFlow's
-default method, which the old run was trained with, the former bits came out.
+default method, as for the old run, the former bits came out. The end of the old
+run, resumed on other pixels, is recorded as golden/resumed since.
 """
 
 import csv
@@ -53,6 +54,17 @@ def commands(run_dir, layout):
     )
 
 
+def resume_command(run_dir):
+    """Returns the command line that resumes a copy of the old run."""
+    return [*FLAGS, LAYOUTS["1x1"], f"--run_dir={run_dir}"]
+
+
+def copy_old_run(run_dir):
+    """Copies the old run, as if its last epochs had been interrupted."""
+    shutil.copytree(OLD_RUN, run_dir)
+    (run_dir / "result.json").unlink()
+
+
 def outcome(run_dir):
     """Returns the result of a run.
 
@@ -83,11 +95,19 @@ def outcome(run_dir):
     return found, variables
 
 
-def recorded(layout):
-    """Returns what was recorded, as `outcome` does."""
-    with np.load(GOLDEN / f"{layout}.npz") as file:
-        variables = {name: file[name] for name in file}
-    return json.loads((GOLDEN / f"{layout}.json").read_text()), variables
+def recorded(name):
+    """Returns what was recorded of a layout or "resumed", as `outcome` does."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        variables = {variable: file[variable] for variable in file}
+    return json.loads((GOLDEN / f"{name}.json").read_text()), variables
+
+
+def _record(name, run_dir):
+    found, variables = outcome(run_dir)
+    text = json.dumps(found, indent=1)
+    (GOLDEN / f"{name}.json").write_text(text + "\n")
+    np.savez_compressed(GOLDEN / f"{name}.npz", **variables)
+    print(name, found["digest"])
 
 
 def images():
@@ -134,13 +154,13 @@ def main():
             run_dir = Path(directory) / layout
             for arguments in commands(run_dir, layout):
                 _call(arguments)
-            found, variables = outcome(run_dir)
-            text = json.dumps(found, indent=1)
-            (GOLDEN / f"{layout}.json").write_text(text + "\n")
-            np.savez_compressed(GOLDEN / f"{layout}.npz", **variables)
-            print(layout, found["digest"])
-    if "--old_run" in sys.argv:
-        _record_old_run()
+            _record(layout, run_dir)
+        if "--old_run" in sys.argv:
+            _record_old_run()
+        run_dir = Path(directory) / "resumed"
+        copy_old_run(run_dir)
+        _call(resume_command(run_dir))
+        _record("resumed", run_dir)
 
 
 if __name__ == "__main__":
