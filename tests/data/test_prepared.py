@@ -297,6 +297,7 @@ def test_a_damaged_shard_is_named_and_written_again(
     [
         (["--prepared_format=raw"], "was made with --prepared_format 'jpeg'"),
         (["--image_size=80"], "was made with --image_size 72"),
+        (["--noexif_orientation"], "made with --exif_orientation True"),
         (["--dataset=shapes"], "was made with --dataset 'shapes/tiny'"),
         (["--prepared_dir="], "give --prepared_dir"),
         (["--prepared_dir=tests"], "has other things in it"),

@@ -28,6 +28,7 @@ def check(found, variables, name, capsys):
     if found["digest"] == expected["digest"]:
         assert found["history"] == expected["history"]
         return
+    assert variables.keys() == expected_variables.keys()
     with capsys.disabled():
         print(f"\n{name}: not the recorded bits; values are compared")
     for path, value in variables.items():

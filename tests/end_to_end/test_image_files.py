@@ -158,6 +158,6 @@ def test_predictions_do_not_depend_on_how_a_photograph_lies(
         words = ["predict", str(turned / "train"), f"--json={file}"]
         assert main([*words, model.format(run_dir)]) == 0
         for best in json.loads(file.read_text()).values():
-            scores.append([score for _, score in sorted(best)])
+            scores.append([score for _, score in best])
     assert len(scores) == 16
-    np.testing.assert_allclose(scores, scores[:1] * 16, atol=0.01)
+    np.testing.assert_allclose(scores, scores[:1] * 16, atol=0.001)

@@ -41,6 +41,7 @@ def resume(tmp_path, finished_run, data_dir, capsys):
         ("--towers=1", "--towers=2"),
         ("--crop_size=66", "--crop_size=64"),
         ("--seed=2", "--seed=1"),
+        ("--exif_orientation=False", "--exif_orientation=True"),
     ],
 )
 def test_another_batch_size_data_set_or_network_is_rejected(
