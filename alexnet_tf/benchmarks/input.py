@@ -44,7 +44,7 @@ def write_examples(
     """
     print("Writing images...", flush=True)
     _write_images(directory / "files", max(_FILES, batch_size))
-    files = folders.open_split(directory / "files", "train")
+    files = folders.open_split(directory / "files", "train+validation")
     splits = {FILES: files}
     for name, encoding in ((PREPARED, "jpeg"), (RAW, "raw")):
         manifest = {
@@ -64,8 +64,9 @@ def write_examples(
 
 def _write_images(root, count):
     """Writes smooth images with grain, files of about 110 KB."""
-    folder = root / "train" / "class"
-    folder.mkdir(parents=True)
+    folders = [root / "train" / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     for number in range(count):
         colors = random.integers(0, 256, (12, 16, 3))
@@ -73,7 +74,8 @@ def _write_images(root, count):
         image += random.normal(0, 17.5, (375, 500, 1))
         image = np.clip(image, 0, 255).astype(np.uint8)
         encoded = tf.io.encode_jpeg(image, quality=92)
-        (folder / f"{number:03d}.jpg").write_bytes(encoded.numpy())
+        file = folders[number % 2] / f"{number:03d}.jpg"
+        file.write_bytes(encoded.numpy())
 
 
 def make_subjects(

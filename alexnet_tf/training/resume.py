@@ -45,14 +45,7 @@ _HARMLESS = {"git_commit", "dataset"}
 
 def with_former_defaults(config: Config, run_dir: RunDir) -> Config:
     """Returns the settings; of those that a run lacks, what they were then."""
-    if not run_dir.flags.exists():
-        return config
-    recorded = run_dir.flags.read_text()
-    lacking = {
-        name: value
-        for name, value in FORMER_DEFAULTS.items()
-        if f"--{name}=" not in recorded
-    }
+    lacking = _find_lacking(run_dir)
     for name, value in lacking.items():
         if getattr(config, name) != value:
             print(
@@ -60,6 +53,18 @@ def with_former_defaults(config: Config, run_dir: RunDir) -> Config:
                 f"continues with --{name}={value}."
             )
     return dataclasses.replace(config, **lacking)
+
+
+def _find_lacking(run_dir):
+    """Returns the former defaults of settings newer than a run."""
+    if not run_dir.flags.exists():
+        return {}
+    recorded = run_dir.flags.read_text()
+    return {
+        name: value
+        for name, value in FORMER_DEFAULTS.items()
+        if f"--{name}=" not in recorded
+    }
 
 
 def check_settings(config: Config, run_dir: RunDir) -> Config | None:
@@ -110,7 +115,11 @@ def write_settings(
                     f"{name} was {before.get(name)}, now {environment[name]}: "
                     "from here on the last bits of numbers may differ."
                 )
-    write_whole(run_dir.flags, to_flagfile(config))
+    # Settings that the run lacks stay so: the same command resumes it again.
+    new = tuple(f"--{name}=" for name in _find_lacking(run_dir))
+    lines = to_flagfile(config).splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(new)]
+    write_whole(run_dir.flags, "".join(kept))
     write_json(run_dir.environment, environment)
 
 

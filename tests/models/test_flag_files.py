@@ -102,7 +102,7 @@ GOLDEN = {
 FILES = {
     file.stem: file
     for file in Path("flags").rglob("*.cfg")
-    if file.stem not in ("finetune", "quickstart", "small")
+    if file.stem not in ("finetune", "photos", "quickstart", "small")
 }
 
 
