@@ -131,6 +131,20 @@ def test_evaluate_agrees_with_a_count_in_numpy(
     assert center["top5_error"] == pytest.approx(1 - hits.any(axis=1).mean())
 
 
+def check_errors(found, of_views, labels):
+    """Compares errors with those of the probabilities of ten views."""
+    for crops, probabilities in [
+        ("center", of_views[:, 0]),
+        ("ten_crop", of_views.mean(axis=1)),
+    ]:
+        top1, top5 = errors_of(probabilities, labels)
+        assert found[crops]["top1_error"] == pytest.approx(top1)
+        assert found[crops]["top5_error"] == pytest.approx(top5)
+        loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+        assert found[crops]["loss"] == pytest.approx(float(loss), rel=1e-4)
+        assert found[crops]["num_examples"] == len(labels)
+
+
 def test_ten_crops_and_runs_are_averaged_by_their_probabilities(
     finished_run, other_run, data_dir, tmp_path, capsys
 ):
@@ -148,17 +162,7 @@ def test_ten_crops_and_runs_are_averaged_by_their_probabilities(
         (measured["runs"][str(other_run)], views[1]),
         (measured, np.mean(views, axis=0)),
     ]:
-        for crops, probabilities in [
-            ("center", of_views[:, 0]),
-            ("ten_crop", of_views.mean(axis=1)),
-        ]:
-            top1, top5 = errors_of(probabilities, labels)
-            assert found[crops]["top1_error"] == pytest.approx(top1)
-            assert found[crops]["top5_error"] == pytest.approx(top5)
-            of_label = probabilities[np.arange(23), labels]
-            loss = -np.log(of_label).mean()
-            assert found[crops]["loss"] == pytest.approx(loss, rel=1e-4)
-            assert found[crops]["num_examples"] == 23
+        check_errors(found, of_views, labels)
 
 
 @pytest.fixture
@@ -193,15 +197,7 @@ def test_a_network_that_is_certain_is_measured(
         (measured["runs"][str(certain_run)], views[0]),
         (measured, np.mean(views, axis=0)),
     ]:
-        for crops, probabilities in [
-            ("center", of_views[:, 0]),
-            ("ten_crop", of_views.mean(axis=1)),
-        ]:
-            top1, top5 = errors_of(probabilities, labels)
-            assert found[crops]["top1_error"] == pytest.approx(top1)
-            assert found[crops]["top5_error"] == pytest.approx(top5)
-            loss = -np.log(probabilities[np.arange(50), labels]).mean()
-            assert found[crops]["loss"] == pytest.approx(float(loss), rel=1e-4)
+        check_errors(found, of_views, labels)
     wrong = sum(pair["times"] for pair in measured["confused"])
     assert wrong / 50 == pytest.approx(measured["ten_crop"]["top1_error"])
 
