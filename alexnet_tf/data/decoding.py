@@ -22,6 +22,7 @@ from alexnet_tf.data.formats import (
     decode_image,
     has_exif,
     read_orientation,
+    require,
 )
 
 
@@ -59,16 +60,16 @@ def decode_usual_patch(
     Large ones, those with EXIF data, and other files raise
     `tf.errors.InvalidArgumentError`.
     """
-    size = geometry.crop_size
-    window = _window(tf.image.extract_jpeg_shape(encoded), offset, geometry)
-    pixels = tf.image.decode_and_crop_jpeg(encoded, window, **JPEG_OPTIONS)
-    is_usual = _is_bilinear(pixels, size)
+    # Not left to the JPEG decoder, which prints a line for each other file.
+    is_usual = tf.io.is_jpeg(encoded)
     if geometry.exif_orientation:
         is_usual &= ~has_exif(encoded)
-    # Not tf.debugging's assertion, which is a branch.
-    check = tf.raw_ops.Assert(condition=is_usual, data=["an unusual image"])
-    with tf.control_dependencies([check]):
-        return _rescale(pixels, size, "bilinear")
+    encoded = require(is_usual, encoded, "Unusual file")
+    window = _window(tf.image.extract_jpeg_shape(encoded), offset, geometry)
+    pixels = tf.image.decode_and_crop_jpeg(encoded, window, **JPEG_OPTIONS)
+    is_bilinear = _is_bilinear(pixels, geometry.crop_size)
+    pixels = require(is_bilinear, pixels, "Large image")
+    return _rescale(pixels, geometry.crop_size, "bilinear")
 
 
 def decode_square_patch(

@@ -40,8 +40,8 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     def reject():
         nothing = tf.zeros((0, 0, 3), tf.uint8)
         is_empty = tf.strings.length(encoded) == 0
-        nothing = _require(~is_empty, nothing, "Empty file")
-        return _require(
+        nothing = require(~is_empty, nothing, "Empty file")
+        return require(
             False,
             nothing,
             "Unknown image file format; convert it to JPEG or PNG",
@@ -62,7 +62,7 @@ def _decode_png(encoded, header):
         values = tf.io.decode_png(encoded, channels=3, dtype=tf.uint16)
         values = tf.cast(values, tf.int32)
         largest = tf.reduce_max(values)
-        values = _require(
+        values = require(
             largest >= 1 << 14,
             values,
             "16-bit PNG file with values of at most {}, far from 65535: they "
@@ -88,7 +88,7 @@ def _decode_gif(encoded, header):
     )
     image = tf.io.decode_image(opaque, channels=3, expand_animations=False)
     canvas = tf.io.decode_raw(tf.strings.substr(header, 6, 4), tf.uint16)
-    return _require(
+    return require(
         tf.reduce_all(tf.shape(image)[1::-1] == tf.cast(canvas, tf.int32)),
         image,
         "GIF file whose frames do not fill its canvas; convert it to PNG",
@@ -103,7 +103,7 @@ def _decode_bmp(encoded, header):
     masks = tf.strings.substr(header, 54, 12)
     has_usual_masks = (compression == 3) & (bits == 32)
     has_usual_masks &= masks == _USUAL_MASKS
-    encoded = _require(
+    encoded = require(
         (size >= 40)  # Older ones have other fields.
         & tf.reduce_any(bits == (8, 24, 32))
         & ((compression == 0) | has_usual_masks),
@@ -114,7 +114,7 @@ def _decode_bmp(encoded, header):
     )
     length = tf.strings.length(encoded)
     place = 14 + size  # Of the palette, if there is one.
-    encoded = _require(
+    encoded = require(
         (place <= start)
         & (start <= tf.cast(length, tf.int64))
         & (tf.maximum(width, tf.abs(height)) < 1 << 16),
@@ -151,7 +151,7 @@ def _decode_webp(encoded, header):
     return tf.io.decode_image(encoded, expand_animations=False)[..., :3]
 
 
-def _require(condition, value, reason, numbers=()):
+def require(condition, value, reason, numbers=()):
     """Returns a value, or raises an error whose {} are the numbers."""
     reason = tf.strings.format(reason, numbers)
     # Not tf.debugging's assertion, which adds words of its own.

@@ -145,6 +145,14 @@ def test_the_fast_decoder_leaves_exif_data_to_the_other():
     decode_usual_patch(file, (0, 0), Geometry(72, 64, exif_orientation=False))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "WEBP"])
+def test_the_fast_decoder_leaves_other_formats_silently(kind, capfd):
+    """A set of PNG files would fill the screen."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Unusual file"):
+        decode_usual_patch(encode(photo(), kind), (0, 0), Geometry(72, 64))
+    assert "JPEG" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("length", range(4, 37, 3))
 @pytest.mark.parametrize("order", "<>")
 def test_damaged_exif_data_are_ignored(length, order):
