@@ -90,9 +90,11 @@ def make_subjects(
     repeats = math.ceil(_IMAGES / files.count)
     names = tf.data.Dataset.from_tensor_slices(names).repeat(repeats)
     datasets = {
-        DECODING: _decode_only(names, batch_size, JPEG_OPTIONS),
-        DEFAULT_DCT: _decode_only(names, batch_size, {"channels": 3}),
-        PLAIN: _plain(names, geometry, batch_size),
+        DECODING: _decode_only(names, files.load, batch_size, JPEG_OPTIONS),
+        DEFAULT_DCT: _decode_only(
+            names, files.load, batch_size, {"channels": 3}
+        ),
+        PLAIN: _plain(names, files.load, geometry, batch_size),
     }
     data = Data(image_size=geometry.image_size, crop_size=geometry.crop_size)
     steps = range(math.ceil(_IMAGES / batch_size))
@@ -107,20 +109,20 @@ def make_subjects(
     return {**subjects, LAYER: partial(_normalize, normalize, patches)}
 
 
-def _decode_only(names, batch_size, options):
+def _decode_only(names, load, batch_size, options):
     def decode(name):
-        return tf.shape(tf.io.decode_jpeg(tf.io.read_file(name), **options))
+        return tf.shape(tf.io.decode_jpeg(load(name), **options))
 
     dataset = names.map(decode, num_parallel_calls=_CORES)
     return dataset.batch(batch_size).with_options(pipeline_options())
 
 
-def _plain(names, geometry, batch_size):
+def _plain(names, load, geometry, batch_size):
     """Takes the paper's steps one by one, as most programs do."""
     size, patch_shape = geometry.image_size, geometry.patch_shape
 
     def patch(number, name):
-        image = tf.io.decode_jpeg(tf.io.read_file(name), **JPEG_OPTIONS)
+        image = tf.io.decode_jpeg(load(name), **JPEG_OPTIONS)
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
         scaled = shape * size / tf.reduce_min(shape)
         image = tf.image.resize(image, tf.cast(tf.round(scaled), tf.int32))
