@@ -47,14 +47,21 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
             "Unknown image file format; convert it to JPEG or PNG",
         )
 
-    formats = [
-        (tf.io.is_jpeg(encoded), decode_jpeg),
-        (starts_with(b"\x89PNG"), lambda: _decode_png(encoded, header)),
-        (starts_with(b"GIF8"), lambda: _decode_gif(encoded, header)),
-        (starts_with(b"BM"), lambda: _decode_bmp(encoded, header)),
-        (starts_with(b"RIFF"), lambda: _decode_webp(encoded, header)),
+    is_format = [
+        tf.io.is_jpeg(encoded),
+        *map(starts_with, (b"\x89PNG", b"GIF8", b"BM", b"RIFF")),
+        True,
     ]
-    return tf.case(formats, default=reject)
+    decoders = [
+        decode_jpeg,
+        lambda: _decode_png(encoded, header),
+        lambda: _decode_gif(encoded, header),
+        lambda: _decode_bmp(encoded, header),
+        lambda: _decode_webp(encoded, header),
+        reject,
+    ]
+    # Not `tf.case`, nested conditions that take seconds to optimize.
+    return tf.switch_case(tf.argmax(is_format, output_type=tf.int32), decoders)
 
 
 def _decode_png(encoded, header):
@@ -89,7 +96,7 @@ def _decode_gif(encoded, header):
     image = tf.io.decode_image(opaque, channels=3, expand_animations=False)
     canvas = tf.io.decode_raw(tf.strings.substr(header, 6, 4), tf.uint16)
     return require(
-        tf.reduce_all(tf.shape(image)[1::-1] == tf.cast(canvas, tf.int32)),
+        tf.reduce_all(tf.shape(image)[:2] == tf.cast(canvas[::-1], tf.int32)),
         image,
         "GIF file whose frames do not fill its canvas; convert it to PNG",
     )
