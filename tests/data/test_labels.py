@@ -178,6 +178,7 @@ def test_commands_show_labels(old_run, tmp_path, capsys, is_given):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_labels(tmp_path, capsys):
     """A later start may replace them; the data set's own names remain."""
     run, file = tmp_path / "run", tmp_path / "labels.txt"

@@ -79,6 +79,7 @@ def test_an_old_run_resumes_to_the_same_bits(tmp_path, capsys):
     check(*golden_runs.outcome(run_dir), "resumed", capsys)
 
 
+@pytest.mark.slow
 def test_an_old_run_continues_within_an_epoch(tmp_path, capsys):
     run_dir = tmp_path / "run"
     arguments = golden_runs.reopen_old_run(run_dir)
