@@ -240,11 +240,12 @@ def write_split(
 def _square_batches(examples, start, manifest, bad):
     """Returns a dataset of (squares, labels, names) of `_ROWS` examples."""
     size, is_raw = manifest["image_size"], manifest["encoding"] == "raw"
-    squash, upright = (
-        manifest["resize"] == "squash",
-        manifest["exif_orientation"],
+    geometry = Geometry(
+        size,
+        size,
+        squash=manifest["resize"] == "squash",
+        exif_orientation=manifest["exif_orientation"],
     )
-    geometry = Geometry(size, size, squash, upright)
     placeholder = tf.zeros((size, size, 3), tf.uint8) if is_raw else ""
 
     def encode(image):
