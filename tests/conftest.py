@@ -3,6 +3,9 @@
 import contextlib
 import fcntl
 import os
+import shutil
+import subprocess
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -69,6 +72,24 @@ def finished_run(tmp_path_factory, data_dir):
             flags += ["--epochs=3", "--profile_steps=2"]
             assert main([*TINY, *flags]) == 0
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def exported_run(tmp_path_factory, finished_run):
+    """A copy of that run, exported in all formats, and what was printed."""
+    from alexnet_tf.config.commands import EXPORT_FORMATS
+
+    with made_once(tmp_path_factory, "exported") as (directory, is_new):
+        run_dir, printed = directory / "run", directory / "printed.txt"
+        if is_new:
+            shutil.copytree(finished_run, run_dir)
+            command = [sys.executable, "-m", "alexnet_tf.main", "export"]
+            command.append(f"--run_dir={run_dir}")
+            command.append(f"--format={','.join(EXPORT_FORMATS)}")
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            printed.write_text(done.stdout)
+    return run_dir, printed.read_text()
 
 
 @pytest.fixture(scope="session")

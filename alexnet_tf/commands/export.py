@@ -16,7 +16,7 @@ from alexnet_tf.data.pipeline import evaluation_batches, training_batches
 from alexnet_tf.evaluation import formats
 from alexnet_tf.evaluation.inference import make_signatures, save_signatures
 from alexnet_tf.evaluation.model_card import make_card
-from alexnet_tf.evaluation.predictor import measure
+from alexnet_tf.evaluation.predictor import top_k_errors
 from alexnet_tf.evaluation.reload import reload
 from alexnet_tf.models.build import load_best
 from alexnet_tf.storage.files import write_whole
@@ -63,7 +63,7 @@ def run(config: Config) -> int:
         write[name](file)
         start = f"{file}: {_size(file) / 1e6:,.1f} MB,"
         if name == "tflite_int8":
-            print(start, _compare_errors(config, signatures, val_split, file))
+            print(start, _compare_errors(config, model, val_split, file))
             continue
         expected, tolerance = probabilities, _TOLERANCE
         what, where = "probabilities", f" on {len(patches)} {kind}"
@@ -98,8 +98,8 @@ def _files_to_write(config, run_dir):
         ]
         if missing:
             raise UserError(
-                f"--format={name} needs {', '.join(missing)}: pip install -r "
-                "requirements-export.txt"
+                f"--format={name} needs {', '.join(missing)}: pip install "
+                "'alexnet_tf[export]', or -r requirements-export.txt"
             )
     return files
 
@@ -149,24 +149,26 @@ def _predict(signatures, patches):
     return outputs["probabilities"].numpy()
 
 
-def _compare_errors(config, signatures, split, file):
+def _compare_errors(config, model, split, file):
     """Returns a text with the errors of an int8 file next to the run's."""
-    exact, rounded, labels = [], [], []
-    for patches, numbers in _usable_batches(config, split, _BATCH):
-        exact.append(_predict(signatures, patches))
+    wrong = []
+    for patches, labels in _usable_batches(config, split, _BATCH):
+        exact = model.predict_on_batch(patches)
         found = reload("tflite_int8", file, patches)["probabilities"]
         # Equal ones, in steps of 1/256, count in the order of the classes.
-        rounded.append(found - 1e-6 * np.arange(found.shape[1]))
-        labels.append(numbers)
-    ours, int8 = (
-        measure(np.concatenate(probabilities), np.concatenate(labels))
-        for probabilities in (exact, rounded)
-    )
+        rounded = found - 1e-6 * np.arange(found.shape[1])
+        wrong += zip(
+            *(
+                np.asarray(top_k_errors(labels, scores, k))
+                for k in (1, 5)
+                for scores in (rounded, exact)
+            ),
+            strict=True,
+        )
+    top1, exact1, top5, exact5 = np.mean(wrong, axis=0)
     return (
-        f"top-1 error {int8['top1_error']:.4f} (float32: "
-        f"{ours['top1_error']:.4f}), top-5 error {int8['top5_error']:.4f} "
-        f"({ours['top5_error']:.4f}) on {ours['num_examples']:,} validation "
-        "images"
+        f"top-1 error {top1:.4f} (float32: {exact1:.4f}), top-5 error "
+        f"{top5:.4f} ({exact5:.4f}) on {len(wrong):,} validation images"
     )
 
 

@@ -41,7 +41,8 @@ def reload(name: str, file: Path, patches: np.ndarray) -> dict[str, np.ndarray]:
             reason = (done.stderr.strip() or "no message").splitlines()[-1]
             raise UserError(
                 f"{file} cannot be read again: {reason}\n"
-                "Install the versions in requirements-export.txt."
+                "Install the versions of 'alexnet_tf[export]', those in "
+                "requirements-export.txt."
             )
         with np.load(results) as found:
             return dict(found)

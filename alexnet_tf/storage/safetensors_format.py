@@ -18,8 +18,8 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
         raise UserError(
-            "--safetensors needs the package safetensors: pip install -r "
-            "requirements-export.txt"
+            "--safetensors needs the package safetensors: pip install "
+            "'alexnet_tf[export]', or -r requirements-export.txt"
         ) from error
     try:
         with safe_open(file, "numpy") as opened:

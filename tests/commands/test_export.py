@@ -214,18 +214,6 @@ def test_a_keras_file_of_another_name_is_refused(finished_run, capsys):
 # --- Formats of programs without TensorFlow.
 
 
-@pytest.fixture(scope="module")
-def all_formats(finished_run, tmp_path_factory):
-    """A copy of the run, exported in all formats, and what was printed."""
-    run_dir = tmp_path_factory.mktemp("formats") / "run"
-    shutil.copytree(finished_run, run_dir)
-    command = [sys.executable, "-m", "alexnet_tf.main", "export"]
-    command += [f"--run_dir={run_dir}", f"--format={','.join(EXPORT_FORMATS)}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return run_dir, done.stdout
-
-
 def run_onnx(run_dir, images):
     import onnxruntime
 
@@ -244,15 +232,15 @@ def run_tflite(run_dir, images, name="alexnet.tflite"):
 @pytest.mark.parametrize("run_file", [run_onnx, run_tflite])
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_batches_of_any_size(
-    all_formats, patches, probabilities, run_file, count
+    exported_run, patches, probabilities, run_file, count
 ):
-    found = run_file(all_formats[0], patches[:count])
+    found = run_file(exported_run[0], patches[:count])
     np.testing.assert_allclose(found, probabilities[:count], atol=1e-5)
 
 
 @needs_packages
-def test_each_file_is_reported(all_formats):
-    run_dir, printed = all_formats
+def test_each_file_is_reported(exported_run):
+    run_dir, printed = exported_run
     for name, (file_name, _) in EXPORT_FORMATS.items():
         (line,) = [x for x in printed.splitlines() if f"{file_name}: " in x]
         assert " MB, " in line
@@ -267,9 +255,9 @@ def test_each_file_is_reported(all_formats):
 
 
 @needs_packages
-def test_the_errors_of_int8(all_formats, config, data_dir, network):
+def test_the_errors_of_int8(exported_run, config, data_dir, network):
     """They are near the run's, on a quarter of the bytes."""
-    run_dir, printed = all_formats
+    run_dir, printed = exported_run
     split = tfds_source.open_split(
         "shapes/tiny", "validation", data_dir=data_dir
     )
@@ -302,11 +290,11 @@ def test_the_errors_of_int8(all_formats, config, data_dir, network):
 
 
 @needs_packages
-def test_class_names_go_along(all_formats, stranger):
+def test_class_names_go_along(exported_run, stranger):
     import onnx
     from safetensors import safe_open
 
-    run_dir, _ = all_formats
+    run_dir, _ = exported_run
     answers, _ = stranger
     names = answers["class_names"]
     model = onnx.load(run_dir / "alexnet.onnx")
@@ -318,10 +306,10 @@ def test_class_names_go_along(all_formats, stranger):
 
 
 @needs_packages
-def test_all_weights_are_in_a_safetensors_file(all_formats, network):
+def test_all_weights_are_in_a_safetensors_file(exported_run, network):
     from safetensors.numpy import load_file
 
-    found = load_file(all_formats[0] / "alexnet.safetensors")
+    found = load_file(exported_run[0] / "alexnet.safetensors")
     np.testing.assert_array_equal(
         found.pop("mean"), network.get_layer("pixels_tower0").mean
     )

@@ -72,7 +72,13 @@ def batches_of(split, batch_size, steps, seeds=(1,)):
     return list(map(tuple, rows.as_numpy_iterator()))
 
 
-@pytest.mark.parametrize(("count", "is_indexed"), [(300, True), (30, False)])
+@pytest.mark.parametrize(
+    ("count", "is_indexed"),
+    [
+        (300, True),
+        pytest.param(30, False, marks=pytest.mark.slow),
+    ],
+)
 def test_no_two_of_2000_epochs_and_seeds_are_equal(count, is_indexed):
     split = numbers(count, is_indexed)
     epochs = batches_of(split, count, range(2000))

@@ -137,16 +137,10 @@ def command_lines(draw):
     return [*words, *TINY, *some, *TOO_LITTLE]
 
 
-@settings(25)
-@hypothesis.given(command_lines())
-def test_flags_at_random(capfd, places, arguments):
-    try_out(capfd, places, arguments)
-
-
 @pytest.mark.slow
 @settings(300)
 @hypothesis.given(command_lines())
-def test_more_flags_at_random(capfd, places, arguments):
+def test_flags_at_random(capfd, places, arguments):
     try_out(capfd, places, arguments)
 
 

@@ -223,6 +223,7 @@ def test_a_run_with_another_network_is_refused(finished_run, tmp_path, capsys):
     assert "--width=0.2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_plateaus_drop_the_rate_and_end_the_run(tmp_path, data_dir, capsys):
     """At a learning rate of zero nothing improves after the first epoch."""
     flags = ["--learning_rate=0", "--plateau_patience=1", "--plateau_drops=2"]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
 from tests.support import TINY
 
@@ -190,11 +191,13 @@ def test_a_signal_while_data_are_generated(tmp_path):
     assert not list((tmp_path / "data" / "shapes").glob("default/*"))
 
 
-def test_one_process_at_a_time(tmp_path, data_dir):
+def test_one_process_at_a_time(tmp_path, data_dir, capsys):
     process = start(tmp_path, data_dir, "--epochs=99")
     wait_until((tmp_path / "flags.cfg").exists, process)
-    _, errors = end(start(tmp_path, data_dir), 2)
-    assert f"another process ({process.pid} on " in errors
+    paths = [f"--run_dir={tmp_path}", f"--data_dir={data_dir}"]
+    assert main([*FLAGS, *paths]) == 2
+    told = capsys.readouterr().err
+    assert f"another process ({process.pid} on " in told
     process.kill()
     process.communicate()
 

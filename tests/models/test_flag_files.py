@@ -150,7 +150,7 @@ def test_the_sixth_convolution_at_full_size():
 
 
 # Their steps cover most of the layers; all steps together take minutes.
-QUICK = ("paper", "code_2012", "caffe_alexnet", "bfloat16")
+QUICK = ("paper", "code_2012")
 
 
 @pytest.mark.parametrize(
