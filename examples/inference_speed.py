@@ -19,7 +19,7 @@ from alexnet_tf.evaluation.tables import format_table
 ROUNDS = 5
 run_dir = Path(sys.argv[1])
 side = parse([f"--flagfile={run_dir}/flags.cfg"])[0].crop_size
-names = ["saved_model", "onnx", "tflite", "tflite_int8"]
+names = ["saved_model", "keras", "onnx", "tflite", "tflite_int8"]
 predict = {
     name: OPENERS[name](str(run_dir / EXPORT_FORMATS[name][0]))
     for name in names
