@@ -56,9 +56,9 @@ class Network:
     )
     link_precision: str = setting(
         "float32",
-        "What towers send to each other. float16: in half precision, forward "
-        "and backward, with loss scaling, on any devices; what --precision "
-        "makes 16 bits anyway stays as it is.",
+        "Precision of outputs and gradients that cross between towers. "
+        "float16: half the traffic, with loss scaling; also if towers share a "
+        "device. What has 16 bits anyway, with --precision, is not changed.",
         choices=("float32", "float16"),
     )
     activation: str = setting(

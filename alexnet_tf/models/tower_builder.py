@@ -16,7 +16,7 @@ _BIAS_ONE = ("conv2", "conv2b", "conv4", "conv5", "conv6", "fc6", "fc7")
 # Layers that the 2012 source gives larger weights than the paper says.
 _MIDDLE_LAYERS = ("conv3", "conv4", "conv5", "conv6")
 _HALVES = ("float16", "bfloat16")
-# Names of the paper's exchanges before these layers, see `exchange`.
+# The paper's exchanges are named after the layer before them.
 _EXCHANGES = {"conv3": "2", "fc6": "5", "fc7": "6"}
 
 
@@ -189,11 +189,10 @@ class TowerBuilder:
         return self.per_tower(kind, x, name, **window)
 
     def exchange(self, x, name):
-        """Gives every tower the outputs of all towers, if layer `name` does.
+        """Gives every tower the outputs of all towers, if layer `name` sees them.
 
-        The layers that do it are fork2 and shared2 before conv3 (as they come
-        after layer 2), fork_conv4 and shared_conv4 before conv4, and so on.
-        Sec. 3.2.
+        Sec. 3.2. This adds fork2 and shared2 before conv3, fork_conv4 and
+        shared_conv4 before conv4, and so on.
         """
         towers = len(x)
         if towers == 1 or name not in self.see_all_towers:
@@ -215,10 +214,10 @@ class TowerBuilder:
         )
 
     def _send(self, tensor, name, tower, receiver):
-        """Returns what another tower reads of a tensor: with 16 bits, if so set.
+        """Returns a tensor in the precision in which another tower reads it.
 
-        The sender rounds it, and the receiver, whose layers cast their inputs,
-        its gradient, so that neither crosses between devices in 32 bits.
+        It is rounded on the sender's device, and its gradient on that of the
+        receiver, whose layers cast their inputs: both cross in that precision.
         """
         halved = self.network.link_precision == "float16"
         if tower == receiver or not halved or tensor.dtype in _HALVES:
