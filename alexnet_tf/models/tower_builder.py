@@ -189,7 +189,7 @@ class TowerBuilder:
         return self.per_tower(kind, x, name, **window)
 
     def exchange(self, x, name):
-        """Gives every tower the outputs of all towers, if layer `name` sees them.
+        """Gives each tower the outputs of all, if layer `name` sees them.
 
         Sec. 3.2. This adds fork2 and shared2 before conv3, fork_conv4 and
         shared_conv4 before conv4, and so on.

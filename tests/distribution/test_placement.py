@@ -208,7 +208,9 @@ def full_size_transfers(request):
     flag = f"--link_precision={request.param}"
     with zero_weights():
         _, model = make_trainer((2, 1), flag, classes=1000)
-    return request.param, traffic.find_transfers(traffic.trace_training_step(model, 1))
+    return request.param, traffic.find_transfers(
+        traffic.trace_training_step(model, 1)
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,25 @@ def test_all_layouts_end_equal_up_to_rounding(trained, layout):
         assert np.abs(weights[name] - expected[name]).max() < bound, name
 
 
+def test_steps_with_half_precision_links(trained):
+    """They end near those without, on one device as on two.
+
+    The gradients of the towers' last layers, too, which float16 would round to
+    zero without the scaled loss.
+    """
+    before, expected, _ = trained[1, 1]
+    flags = (*SMALL, "--batch_size=8", "--color_noise=code_2012")
+    flags += ("--initialization=code_2012", "--link_precision=float16")
+    for layout in [(1, 1), (2, 1)]:
+        _, model = make_trainer(layout, *flags)
+        train(model)
+        weights = values_of(model.trainable_variables)
+        for name in expected:
+            moved = np.abs(expected[name] - before[name]).max()
+            difference = np.abs(weights[name] - expected[name]).max()
+            assert 0 < difference < 0.01 * moved, name
+
+
 @pytest.mark.parametrize("layout", LAYOUTS[2:], ids=str)
 def test_replicas_are_equal_bit_by_bit(trained, layout):
     _, _, model = trained[layout]
