@@ -93,19 +93,21 @@ def test_a_conv6_that_saw_its_own_tower_only_is_refused(
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("conv6", "value", "towers", "expected"),
     [
-        ["--conv6=True", "--tower_communication=False"],
-        ["--conv6=False", "--tower_communication=True"],
-        ["--conv6=True", "--tower_communication=True", "--towers=1"],
-        ["--conv6=True", "--tower_communication=conv3,fc6,fc7"],
+        (True, "False", 2, []),
+        (False, "True", 2, ["conv3", "fc6", "fc7"]),
+        (True, "True", 1, ["conv3", "conv6", "fc6", "fc7"]),  # It has one.
+        (True, "conv3,fc6,fc7", 2, ["conv3", "fc6", "fc7"]),
     ],
 )
-def test_other_runs_of_that_version_are_read(tmp_path, flags):
+def test_other_runs_of_that_version_are_read(
+    tmp_path, conv6, value, towers, expected
+):
     file = tmp_path / "flags.cfg"
-    file.write_text("\n".join([*flags, ""]))
-    sees = parse_run(file).layers_that_see_all_towers()
-    assert sees == ([] if "False" in flags[1] else ["conv3", "fc6", "fc7"])
+    flags = f"--conv6={conv6}\n--towers={towers}\n"
+    file.write_text(f"{flags}--tower_communication={value}\n")
+    assert parse_run(file).layers_that_see_all_towers() == expected
 
 
 def test_the_network_with_that_conv6_can_be_used(resume, capsys):
