@@ -127,12 +127,16 @@ def bytes_between_towers(model: keras.Model) -> int:
         if getattr(layer, "tower", None) == 0
         for tensor in tf.nest.flatten(layer.output)
     }
-    count = 4 * model.output_shape[-1]  # The logits.
-    for tensor in tf.nest.flatten([layer.input for layer in others]):
-        if id(tensor) in outputs_of_first:
-            size = tf.as_dtype(tensor.dtype).size
-            count += 2 * math.prod(tensor.shape[1:]) * size
-    return count
+    sent = [
+        tensor
+        for tensor in tf.nest.flatten([layer.input for layer in others])
+        if id(tensor) in outputs_of_first
+    ]
+    logits = model.get_layer("fc8").input[-1]
+    return sum(
+        math.prod(tensor.shape[1:]) * tf.as_dtype(tensor.dtype).size
+        for tensor in [*sent, *sent, logits]
+    )
 
 
 def report(config: Config, class_names: Sequence[str]) -> None:

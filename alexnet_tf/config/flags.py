@@ -40,7 +40,11 @@ FORMER_NAMES = {
 }
 # What settings were before they existed, in runs that do not have them.
 FORMER_DEFAULTS: dict[str, Any] = {"exif_orientation": False}
-_FORMER_VALUES = {("mean", "colour"): "color"}
+_FORMER_VALUES = {
+    ("mean", "colour"): "color",
+    ("tower_communication", "True"): Network.tower_communication,
+    ("tower_communication", "False"): "",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 f"--lrn_size={self.lrn_size} has no middle kernel map; use an "
                 "odd number."
             )
-        self.kernel_counts()  # Checks --kernels and --towers.
+        Network.__post_init__(self)
         self.export_formats()  # Checks --format.
         if self.crop_size > self.image_size:
             raise UserError(
@@ -155,7 +159,19 @@ def parse_run(file: Path, arguments: Sequence[str] = ()) -> Config:
     The run may be one of an earlier version.
     """
     former = [f"--{name}={value}" for name, value in FORMER_DEFAULTS.items()]
-    return parse([*former, f"--flagfile={file}", *arguments])[0]
+    config, _ = parse([*former, f"--flagfile={file}", *arguments])
+    if (
+        config.towers > 1
+        and "conv6" in config.layers_that_see_all_towers()
+        and "--tower_communication=True\n" in file.read_text()
+    ):
+        raise UserError(
+            f"{file} is of a version whose conv6 saw its own tower only; now "
+            "it sees all towers, which are other weights.\nTo keep that run's "
+            "network, replace --tower_communication=True there by "
+            "--tower_communication=conv3,fc6,fc7, and add this to its command."
+        )
+    return config
 
 
 def check_flags(arguments: Sequence[str], command: str) -> None:
@@ -238,8 +254,7 @@ def _find_flag_file(name):
             return str(path)
     known = {
         str(path.relative_to(FLAG_FILES).with_suffix("")): path
-        for pattern in ("*.cfg", "ablations/*.cfg")
-        for path in sorted(FLAG_FILES.glob(pattern))
+        for path in sorted(FLAG_FILES.rglob("*.cfg"))
     }
     short = name.removeprefix("flags/").removesuffix(".cfg")
     if short not in known:

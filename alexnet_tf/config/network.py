@@ -9,8 +9,8 @@ import dataclasses
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.field import setting
 
-# Neurons of fc6, and of fc7.
-NEURONS = 4096
+# Layers after the second pooling.
+_LATER_LAYERS = ("conv3", "conv4", "conv5", "conv6", "fc6", "fc7")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,14 @@ class Network:
         "96,256,384,384,256",
         "Kernels of conv1 to conv5, over all towers; 0: no layer. Sec. 3.5.",
     )
-    conv1_padding: int = setting(
-        0,
-        "Zeros above and to the left of conv1's input; those below and to the "
-        "right complete the last stride: 3 for 224 pixels. Sec. 3.5.",
-        lower=0,
-        upper=10,
+    padding: str = setting(
+        "0,2,1,1,1",
+        "Zeros on each side of the inputs of conv1 to conv5, 0 to 10. conv1 "
+        "has them above and to the left; those below and to the right complete "
+        "the last stride: 3 for 224 pixels [pixels].",
+    )
+    neurons: str = setting(
+        "4096,4096", "Neurons of fc6 and fc7, over all towers. Sec. 3.5."
     )
     conv6: bool = setting(
         False,
@@ -46,10 +48,18 @@ class Network:
         lower=0.01,
         upper=4.0,
     )
-    tower_communication: bool = setting(
-        True,
-        "Feed the outputs of all towers to conv3, fc6 and fc7; otherwise "
-        "towers only meet in fc8 (and for --lrn_across_towers). Sec. 3.2.",
+    tower_communication: str = setting(
+        "conv3,conv6,fc6,fc7",
+        "Layers from conv2 to fc7 that see all towers, the next one if "
+        "--kernels leaves a layer out; others see their own. Empty: towers "
+        "only meet in fc8 (and for --lrn_across_towers). Sec. 3.2.",
+    )
+    link_precision: str = setting(
+        "float32",
+        "Precision of outputs and gradients that cross between towers. "
+        "float16: half the traffic, with loss scaling; also if towers share a "
+        "device. What has 16 bits anyway, with --precision, is not changed.",
+        choices=("float32", "float16"),
     )
     activation: str = setting(
         "relu", "Hidden nonlinearities. Sec. 3.1.", choices=("relu", "tanh")
@@ -60,11 +70,20 @@ class Network:
         "as in the other layers; after_pool: as in the 2012 source.",
         choices=("before_norm", "after_pool"),
     )
+    conv2_activation: str = setting(
+        "before_norm",
+        "Position of conv2's nonlinearity. after_norm: after norm2, before "
+        "--spatial_norm2.",
+        choices=("before_norm", "after_norm"),
+    )
     lrn: str = setting(
         "before_pool",
         "Position of local response normalization in layers 1 and 2; "
         "before_pool is the paper's. Sec. 3.3 and 3.5.",
         choices=("before_pool", "after_pool", "off"),
+    )
+    lrn_layers: str = setting(
+        "1,2", "Layers with local response normalization, of 1 and 2. Sec. 3.5."
     )
     lrn_size: int = setting(
         5,
@@ -94,8 +113,16 @@ class Network:
         lower=2,
         upper=3,
     )
+    pool_overhang: bool = setting(
+        False,
+        "Pooling windows may extend beyond the bottom and right edges, as in "
+        "the 2012 source, which rounds sizes up.",
+    )
     dropout_rate: float = setting(
-        0.5, "Dropout in fc6 and fc7. Sec. 4.2.", lower=0.0, upper=0.99
+        0.5, "Dropout in --dropout_layers. Sec. 4.2.", lower=0.0, upper=0.99
+    )
+    dropout_layers: str = setting(
+        "fc6,fc7", "Layers with dropout, from conv3 to fc7. Sec. 4.2."
     )
     dropout_form: str = setting(
         "paper",
@@ -107,32 +134,112 @@ class Network:
     initialization: str = setting(
         "paper",
         "Initial weights. paper: N(0, 0.01) in each layer; code_2012: 0.03 in "
-        "conv3, conv4 and conv5, as in the 2012 source; glorot: Keras's "
-        "default, with all biases zero. Sec. 5.",
+        "conv3 to conv6, as in the 2012 source; glorot: Keras's default, with "
+        "all biases zero. Sec. 5.",
         choices=("paper", "code_2012", "glorot"),
     )
 
+    def __post_init__(self):
+        """Checks what the bounds of a single flag cannot."""
+        counts = self.kernel_counts() | self.neuron_counts()
+        for count in counts.values():
+            if count % self.towers:
+                raise UserError(
+                    f"--towers={self.towers} does not divide {count} kernels "
+                    f"or neurons; --kernels={self.kernels} and "
+                    f"--neurons={self.neurons} must all be multiples of it."
+                )
+        self.zeros_around()
+        self.layers_that_see_all_towers()
+        for name in self.layers_with_dropout():
+            if not counts[name]:
+                raise UserError(
+                    f"--dropout_layers={self.dropout_layers}: this network "
+                    f"has no {name}; leave it out here, or add it with "
+                    f"{'--conv6' if name == 'conv6' else '--kernels'}."
+                )
+        has_norm2 = self.lrn != "off" and 2 in self.layers_with_lrn()
+        if self.conv2_activation == "after_norm" and not has_norm2:
+            raise UserError(
+                f"--conv2_activation=after_norm, but --lrn={self.lrn} "
+                f"--lrn_layers={self.lrn_layers} has no norm2; leave out one."
+            )
+
     def kernel_counts(self) -> dict[str, int]:
         """Returns the kernels of conv1 to conv6, 0 for a layer left out."""
-        texts = self.kernels.split(",")
-        if len(texts) != 5 or not all(t.strip().isdecimal() for t in texts):
-            raise UserError(
-                f"--kernels={self.kernels}; give five whole numbers from 0 up, "
-                f"as {Network.kernels}."
-            )
-        counts = [int(text) for text in texts]
+        counts = self._read_numbers("kernels")
         if not counts[0] or (self.conv6 and not counts[-1]):
             raise UserError(
                 f"--kernels={self.kernels} leaves "
                 f"{'conv6' if counts[0] else 'conv1'} without kernels, which "
                 "must have some; leave out another layer."
             )
-        for count in (*counts, NEURONS):
-            if count % self.towers:
-                raise UserError(
-                    f"--towers={self.towers} does not divide {count} kernels "
-                    f"or neurons; --kernels={self.kernels} and {NEURONS} must "
-                    "all be multiples of it."
-                )
         counts.append(counts[-1] if self.conv6 else 0)
         return {f"conv{i}": count for i, count in enumerate(counts, start=1)}
+
+    def neuron_counts(self) -> dict[str, int]:
+        """Returns the neurons of fc6 and fc7."""
+        fc6, fc7 = self._read_numbers("neurons", lowest=1)
+        return {"fc6": fc6, "fc7": fc7}
+
+    def zeros_around(self) -> dict[str, int]:
+        """Returns the zeros on each side of a convolution's inputs [pixels]."""
+        numbers = self._read_numbers("padding", highest=10)
+        zeros = {f"conv{i}": n for i, n in enumerate(numbers, start=1)}
+        if self.factorized_conv2:
+            if zeros["conv2"] != 2:
+                raise UserError(
+                    f"--padding={self.padding} has {zeros['conv2']} zeros for "
+                    "conv2, but --factorized_conv2 replaces it by layers with "
+                    "zeros of their own; give 2, the default."
+                )
+            zeros |= {"conv2": 1, "conv2b": 1}
+        return zeros | {"conv6": 1}
+
+    def layers_that_see_all_towers(self) -> list[str]:
+        """Returns the layers whose inputs are the outputs of all towers."""
+        layers = ("conv2", *_LATER_LAYERS)
+        named = self._read_names("tower_communication", layers)
+        counts = self.kernel_counts() | self.neuron_counts()
+        found: list[str] = []
+        pending = False
+        for name in layers:
+            pending |= name in named and (name != "conv6" or self.conv6)
+            if pending and counts[name]:
+                found.append(name)
+                pending = False
+        return found
+
+    def layers_with_lrn(self) -> list[int]:
+        """Returns the numbers of the layers with response normalization."""
+        return list(map(int, self._read_names("lrn_layers", ("1", "2"))))
+
+    def layers_with_dropout(self) -> list[str]:
+        """Returns the layers that dropout follows."""
+        return self._read_names("dropout_layers", _LATER_LAYERS)
+
+    def _read_numbers(self, name, lowest=0, highest=10**6):
+        """Returns the whole numbers of a setting, as many as by default."""
+        text, default = getattr(self, name), getattr(Network, name)
+        texts, count = text.split(","), default.count(",") + 1
+        if len(texts) == count and all(t.strip().isdecimal() for t in texts):
+            numbers = [int(t) for t in texts]
+            if lowest <= min(numbers) and max(numbers) <= highest:
+                return numbers
+        raise UserError(
+            f"--{name}={text}; give {count} whole numbers from {lowest} to "
+            f"{highest}, separated by commas, as {default}."
+        )
+
+    def _read_names(self, name, known):
+        """Returns the names in a setting, none if it is empty."""
+        text = getattr(self, name)
+        names = [n.strip() for n in text.split(",")] if text else []
+        for given in names:
+            if given not in known:
+                raise UserError(
+                    f"--{name}={text}: {given!r} is not among "
+                    f"{', '.join(known)}; give some of these, separated by "
+                    f"commas, as {getattr(Network, name)}, or nothing."
+                )
+        return names

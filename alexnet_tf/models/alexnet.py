@@ -66,20 +66,16 @@ def alexnet(
     else:
         x = build.conv(x, "conv2", size=5)  # 27x27x128
     x = build.normalize_and_pool(x, 2)  # 13x13x128
-    x = build.exchange(x, 2)  # 13x13x256
 
-    x = build.conv(x, "conv3", size=3)  # 13x13x192
+    # conv3, fc6 and fc7 see both towers; fc6 and fc7 have dropout.
+    x = build.conv(x, "conv3", size=3)  # 13x13x192, from 13x13x256
     x = build.conv(x, "conv4", size=3)  # 13x13x192
     x = build.conv(x, "conv5", size=3)  # 13x13x128
     x = build.pool(x, 5)  # 6x6x128
     x = build.conv(x, "conv6", size=3)  # Not in the network of Figure 2.
 
     x = build.per_tower(Flatten, x, "flat5")  # 4608
-    x = build.exchange(x, 5)  # 9216
-    x = build.dense(x, "fc6")  # 2048
-    x = build.dropout(x, 6)
-    x = build.exchange(x, 6)  # 4096
-    x = build.dense(x, "fc7")  # 2048
-    x = build.dropout(x, 7)
+    x = build.dense(x, "fc6")  # 2048, from 9216
+    x = build.dense(x, "fc7")  # 2048, from 4096
     logits = build.sum_of_dense(x, "fc8", num_classes)  # 1000
     return keras.Model(images, logits, name="alexnet")

@@ -56,7 +56,7 @@ def read_caffe(file: Path, network: Network) -> ImportedWeights:
 
 def read_torchvision(file: Path, network: Network) -> ImportedWeights:
     """Reads a .safetensors file; checks the settings that it does not show."""
-    _check_settings({"lrn": "off", "conv1_padding": 2}, network)
+    _check_settings({"lrn": "off", "padding": "2,2,1,1,1"}, network)
     arrays = read_safetensors(file)
     names = {
         layer: [f"{module}.weight", f"{module}.bias"]

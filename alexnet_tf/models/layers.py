@@ -117,7 +117,7 @@ class Dropout(OnTower, keras.layers.Layer):
             multiplying at test time.
         seed: Seed of the masks; a random one by default.
 
-    Input and output shape: (batch, units), floating.
+    Input and output shape: (batch, ...), floating.
     """
 
     arguments = ("rate", "inverted", "seed")

@@ -3,7 +3,6 @@
 import math
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.network import NEURONS
 from alexnet_tf.models import tower_layers
 from alexnet_tf.models.convolution import CoveringConv2D, relu
 from alexnet_tf.models.layers import Dropout
@@ -15,7 +14,10 @@ from alexnet_tf.models.normalization import (
 # Layers whose biases start at one, so that their ReLUs start alive (Sec. 5).
 _BIAS_ONE = ("conv2", "conv2b", "conv4", "conv5", "conv6", "fc6", "fc7")
 # Layers that the 2012 source gives larger weights than the paper says.
-_MIDDLE_LAYERS = ("conv3", "conv4", "conv5")
+_MIDDLE_LAYERS = ("conv3", "conv4", "conv5", "conv6")
+_HALVES = ("float16", "bfloat16")
+# The paper's exchanges are named after the layer before them.
+_EXCHANGES = {"conv3": "2", "fc6": "5", "fc7": "6"}
 
 
 class TowerBuilder:
@@ -29,6 +31,17 @@ class TowerBuilder:
         self.network, self.layout, self.dtype = network, layout, dtype
         self.kernel_counts = network.kernel_counts()
         self.kernel_counts["conv2b"] = self.kernel_counts["conv2"]
+        self.neuron_counts = network.neuron_counts()
+        self.zeros = network.zeros_around()
+        self.see_all_towers = network.layers_that_see_all_towers()
+        self.with_lrn = network.layers_with_lrn()
+        self.with_dropout = network.layers_with_dropout()
+        # Convolutions whose nonlinearity comes later.
+        self.linear = set()
+        if network.conv1_activation == "after_pool":
+            self.linear.add("conv1")
+        if network.conv2_activation == "after_norm":
+            self.linear.add("conv2b" if network.factorized_conv2 else "conv2")
 
     def per_tower(self, kind, x, name, **arguments):
         """Adds a layer with the same arguments to each tower."""
@@ -38,23 +51,35 @@ class TowerBuilder:
         ]
 
     def conv(self, x, name, *, size, strides=1):
-        """Adds a convolution and its nonlinearity, unless it is left out."""
-        count = self.kernel_counts[name]
+        """Adds a convolution and what belongs to it, unless it is left out.
+
+        That is the exchange before it, its nonlinearity and dropout.
+        """
+        count, zeros = self.kernel_counts[name], self.zeros[name]
         if not count:
             return x
-        kind, padding = tower_layers.Conv2D, "same"
+        x = self.exchange(x, name)
+        kind, padding = tower_layers.Conv2D, "valid"
         activation = self.network.activation
         if activation == "relu":
             activation = relu
         arguments = self._initializers(name)
         if name == "conv1":
-            kind, padding = CoveringConv2D, "valid"
-            arguments["zeros_before"] = self.network.conv1_padding
-            if self.network.conv1_activation == "after_pool":
-                activation = None
+            kind = CoveringConv2D
+            arguments["zeros_before"] = zeros
+        elif zeros == size // 2:
+            padding = "same"
+        elif zeros:
+            kind_of_zeros = tower_layers.ZeroPadding2D
+            x = self.per_tower(kind_of_zeros, x, f"pad_{name}", padding=zeros)
+        if padding == "valid":
+            _check_side(x, name, size)
         arguments["filters"] = self._units_per_tower(count)
         arguments |= dict(kernel_size=size, strides=strides, padding=padding)
-        return self.per_tower(kind, x, name, activation=activation, **arguments)
+        if name not in self.linear:
+            arguments["activation"] = activation
+        x = self.per_tower(kind, x, name, **arguments)
+        return self.dropout(x, name)
 
     def normalize_and_pool(self, x, number):
         """Adds what follows conv1 and conv2 (Sec. 3.3 and 3.4)."""
@@ -62,15 +87,33 @@ class TowerBuilder:
             x = self.normalize(x, number)
         x = self.pool(x, number)
         if number == 1 and self.network.conv1_activation == "after_pool":
-            kind, activation = tower_layers.Activation, self.network.activation
-            x = self.per_tower(kind, x, "relu1", activation=activation)
+            x = self.activate(x, number)
         if self.network.lrn == "after_pool":
             x = self.normalize(x, number)
         return x
 
+    def activate(self, x, number):
+        """Adds the nonlinearity of a linear convolution (Sec. 3.1)."""
+        kind, activation = tower_layers.Activation, self.network.activation
+        return self.per_tower(kind, x, f"relu{number}", activation=activation)
+
     def normalize(self, x, number):
-        """Adds response normalization (Sec. 3.3)."""
-        network, name = self.network, f"norm{number}"
+        """Adds the normalizations of layer 1 or 2."""
+        if number in self.with_lrn:
+            x = self.local_response_normalization(x, f"norm{number}")
+        if number == 2 and self.network.conv2_activation == "after_norm":
+            x = self.activate(x, number)
+        if number == 2 and self.network.spatial_norm2:
+            kind = SpatialResponseNormalization
+            # The numbers of the 2012 source.
+            constants = dict(size=5, k=1.0, alpha=1e-3, beta=0.75)
+            constants["divide_alpha"] = True
+            x = self.per_tower(kind, x, "spatial_norm2", **constants)
+        return x
+
+    def local_response_normalization(self, x, name):
+        """Adds response normalization across kernel maps (Sec. 3.3)."""
+        network = self.network
         maps, reach = x[0].shape[-1], network.lrn_size // 2
         constants = dict(
             size=network.lrn_size,
@@ -85,12 +128,6 @@ class TowerBuilder:
         x = self.per_tower(LocalResponseNormalization, x, name, **constants)
         if across_towers:
             x = self._keep_own_maps(x, reach, maps, name)
-        if number == 2 and network.spatial_norm2:
-            kind = SpatialResponseNormalization
-            # The numbers of the 2012 source.
-            constants = dict(size=5, k=1.0, alpha=1e-3, beta=0.75)
-            constants["divide_alpha"] = True
-            x = self.per_tower(kind, x, "spatial_norm2", **constants)
         return x
 
     def _add_neighboring_maps(self, x, reach, name):
@@ -121,6 +158,7 @@ class TowerBuilder:
                 else:
                     edge_name, start = f"last_{name}", maps - reach
                 edge = self._channels(copy, edge_name, tower, start, reach)
+                edge = self._send(edge, name, tower, neighbor)
                 received[neighbor].append(edge)
         return self.per_tower(
             tower_layers.Concatenate, received, f"shared_{name}"
@@ -140,36 +178,72 @@ class TowerBuilder:
     def pool(self, x, number):
         """Adds max pooling (Sec. 3.4)."""
         kind, size = tower_layers.MaxPooling2D, self.network.pool_size
-        return self.per_tower(
-            kind, x, f"pool{number}", pool_size=size, strides=2
-        )
+        name, padding = f"pool{number}", "valid"
+        # Where the last window ends one place beyond the edge, TensorFlow's
+        # "same" adds nothing else.
+        if self.network.pool_overhang and (x[0].shape[1] - size) % 2:
+            padding = "same"
+        else:
+            _check_side(x, name, size)
+        window = dict(pool_size=size, strides=2, padding=padding)
+        return self.per_tower(kind, x, name, **window)
 
-    def exchange(self, x, number):
-        """Gives every tower the outputs of all towers (Sec. 3.2)."""
+    def exchange(self, x, name):
+        """Gives each tower the outputs of all, if layer `name` sees them.
+
+        Sec. 3.2. This adds fork2 and shared2 before conv3, fork_conv4 and
+        shared_conv4 before conv4, and so on.
+        """
         towers = len(x)
-        if towers == 1 or not self.network.tower_communication:
+        if towers == 1 or name not in self.see_all_towers:
             return x
+        suffix = _EXCHANGES.get(name, f"_{name}")
         copies = self.per_tower(
-            tower_layers.Replicate, x, f"fork{number}", copies=towers
+            tower_layers.Replicate, x, f"fork{suffix}", copies=towers
         )
         # Copy t of every tower goes to tower t.
-        received = zip(*copies, strict=True)
+        received = [
+            [
+                self._send(sent[receiver], name, tower, receiver)
+                for tower, sent in enumerate(copies)
+            ]
+            for receiver in range(towers)
+        ]
         return self.per_tower(
-            tower_layers.Concatenate, received, f"shared{number}"
+            tower_layers.Concatenate, received, f"shared{suffix}"
+        )
+
+    def _send(self, tensor, name, tower, receiver):
+        """Returns a tensor in the precision in which another tower reads it.
+
+        It is rounded on the sender's device, and its gradient on that of the
+        receiver, whose layers cast their inputs: both cross in that precision.
+        """
+        halved = self.network.link_precision == "float16"
+        if tower == receiver or not halved or tensor.dtype in _HALVES:
+            return tensor
+        kind, name = tower_layers.Activation, f"send{receiver}_{name}"
+        return self._add(
+            kind, tensor, name, tower, activation="linear", dtype="float16"
         )
 
     def dense(self, x, name):
-        """Adds a fully connected layer and its nonlinearity."""
+        """Adds a fully connected layer, and what belongs to it as in `conv`."""
+        x = self.exchange(x, name)
         arguments = self._initializers(name)
-        arguments["units"] = self._units_per_tower(NEURONS)
+        arguments["units"] = self._units_per_tower(self.neuron_counts[name])
         arguments["activation"] = self.network.activation
-        return self.per_tower(tower_layers.Dense, x, name, **arguments)
+        x = self.per_tower(tower_layers.Dense, x, name, **arguments)
+        return self.dropout(x, name)
 
-    def dropout(self, x, number):
-        """Adds dropout (Sec. 4.2)."""
+    def dropout(self, x, name):
+        """Adds dropout after layer `name`, if it has it (Sec. 4.2)."""
+        if name not in self.with_dropout:
+            return x
+        suffix = {"fc6": "6", "fc7": "7"}.get(name, f"_{name}")
         inverted = self.network.dropout_form == "inverted"
         arguments = dict(rate=self.network.dropout_rate, inverted=inverted)
-        return self.per_tower(Dropout, x, f"dropout{number}", **arguments)
+        return self.per_tower(Dropout, x, f"dropout{suffix}", **arguments)
 
     def sum_of_dense(self, x, name, units):
         """Adds the output layer, to which all towers contribute: the logits.
@@ -187,6 +261,10 @@ class TowerBuilder:
         ]
         if len(products) == 1:
             return products[0]
+        products = [
+            self._send(product, name, tower, receiver=0)
+            for tower, product in enumerate(products)
+        ]
         return tower_layers.Add(name=name, layout=self.layout)(products)
 
     def _add(self, kind, tensor, name, tower, **arguments):
@@ -218,4 +296,15 @@ class TowerBuilder:
         return dict(
             kernel_initializer=normal,
             bias_initializer="ones" if name in _BIAS_ONE else "zeros",
+        )
+
+
+def _check_side(x, name, size):
+    """Checks that the windows of a layer fit into its inputs."""
+    side = x[0].shape[1]
+    if side < size:
+        raise UserError(
+            f"{name} has windows of {size}x{size}, but its inputs have "
+            f"{side}x{side} places; make --crop_size larger, or change "
+            "--padding, --pool_size or --pool_overhang."
         )

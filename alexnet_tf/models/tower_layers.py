@@ -119,6 +119,7 @@ Conv2D = _on_tower(keras.layers.Conv2D)
 Dense = _on_tower(keras.layers.Dense)
 Flatten = _on_tower(keras.layers.Flatten)
 MaxPooling2D = _on_tower(keras.layers.MaxPooling2D)
+ZeroPadding2D = _on_tower(keras.layers.ZeroPadding2D)
 
 
 @_register

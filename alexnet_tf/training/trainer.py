@@ -45,7 +45,7 @@ def build_trainer(
 
 
 def _make_optimizer(config, steps_per_epoch):
-    is_half = config.precision == "float16"
+    is_half = "float16" in (config.precision, config.link_precision)
     is_lars = config.optimizer == "lars"
     return MomentumSGD(
         config.full_learning_rate,

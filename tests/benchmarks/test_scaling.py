@@ -65,17 +65,21 @@ def test_device_counts_are_multiples_of_the_towers():
 
 
 @pytest.mark.parametrize(
-    "flag", ["--precision=bfloat16", "--lrn_across_towers"]
+    "flags",
+    [
+        ["--precision=bfloat16", "--tower_communication=conv2,conv4,fc7"],
+        ["--lrn_across_towers", "--link_precision=float16", "--conv6"],
+    ],
 )
-def test_the_bytes_between_towers_are_those_of_the_graph(flag):
-    _, model = make_trainer((2, 1), flag, *SMALL)
+def test_the_bytes_between_towers_are_those_of_the_graph(flags):
+    _, model = make_trainer((2, 1), *flags, *SMALL)
     found = traffic.find_transfers(traffic.trace_training_step(model, 1))
     sent = sum(t.bytes for t in found if t.source == "CPU:0")
     assert scaling.bytes_between_towers(model) == sent
 
 
 def test_towers_without_communication_send_their_logits_only():
-    config = Config(tower_communication=False, width=0.1)
+    config = Config(tower_communication="", width=0.1)
     model = build_network(config, placeholder_info(["a", "b", "c"]))
     assert scaling.bytes_between_towers(model) == 4 * 3
 

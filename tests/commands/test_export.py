@@ -324,11 +324,13 @@ def test_all_weights_are_in_a_safetensors_file(exported_run, network):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--towers=1", "--lrn=off", "--conv1_padding=2", "--pool_size=2"]
-        + ["--kernels=96,256,0,384,256", "--factorized_conv2"],
+        ["--towers=1", "--lrn=off", "--padding=2,2,0,2,1", "--pool_size=2"]
+        + ["--kernels=96,256,0,384,256", "--factorized_conv2"]
+        + ["--pool_overhang", "--dropout_layers=conv4,fc6"],
         ["--towers=4", "--lrn_across_towers", "--lrn=after_pool"]
         + ["--precision=bfloat16", "--dropout_form=inverted"],
         ["--activation=tanh", "--conv1_activation=after_pool", "--conv6"]
+        + ["--link_precision=float16", "--conv2_activation=after_norm"]
         + ["--spatial_norm2", "--lrn_alpha=0.1", "--lrn_beta=0.6"],
     ],
     ids=["one tower", "across towers", "tanh"],

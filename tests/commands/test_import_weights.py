@@ -539,7 +539,7 @@ def test_zeros_on_other_sides_matter(tmp_path, labels, tensors):
     file, arrays = tensors
     flags = [*SMALL, f"--labels={labels}"]
     assert import_safetensors(tmp_path / "run", file, *flags) == 0
-    model, _ = open_run(tmp_path / "run", "--conv1_padding=0")
+    model, _ = open_run(tmp_path / "run", "--padding=0,2,1,1,1")
     images = images_of(224)
     found = model(images, training=False)
     assert np.abs(found - torchvision_logits(images, arrays)).max() > 0.01
@@ -627,7 +627,7 @@ def test_files_that_are_not_safetensors(tmp_path, capsys, content):
             "features.0.bias has numbers of type I32; give",
         ),
         (None, ["--lrn=before_pool"], "a network with --lrn=off, the settings"),
-        (None, ["--conv1_padding=0"], "a network with --conv1_padding=2, the"),
+        (None, ["--padding=0,2,1,1,1"], "with --padding=2,2,1,1,1, the"),
         (None, ["--crop_size=192"], "check --towers, --width, --kernels and"),
         (None, ["--towers=2"], "check --towers, --width, --kernels and"),
         (None, ["--caffemodel=net.caffemodel"], "give either --caffemodel="),

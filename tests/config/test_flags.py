@@ -72,6 +72,12 @@ def test_former_names_are_read(former, setting, value):
 
 def test_former_values_are_read():
     assert parse(["--mean=colour"])[0] == parse(["--mean=color"])[0]
+    for former, now in [
+        ("True", "conv3,conv6,fc6,fc7"),
+        ("False", ""),
+    ]:
+        config, _ = parse([f"--tower_communication={former}"])
+        assert config.tower_communication == now
 
 
 def test_former_names_of_other_commands_flags_are_refused():
@@ -150,6 +156,8 @@ def test_flag_files_of_the_project_are_valid(file):
     assert config.run_dir == f"runs/{file.stem}"
     bases = {"finetune": "quickstart", "caffenet": "caffe_alexnet"}
     base = bases.get(file.stem, "paper")
+    if file.parent.name == "notebook":
+        base = "code_2012"
     on_top = "" if file in WHOLE else f"--flagfile=flags/{base}.cfg "
     command = f"{on_top}--flagfile={file}"
     assert command in file.read_text()
@@ -216,13 +224,38 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
         (["--flagfile=/nowhere.cfg"], "/nowhere.cfg"),
         (["--crop_size=63"], "crop_size=63.*64"),
         (["--crop_size=300"], "crop_size=300.*image_size=256"),
-        (["--kernels=96,256"], "kernels=96,256; give five"),
+        (["--kernels=96,256"], "kernels=96,256; give 5 whole numbers"),
         (["--format=onnx,pdf"], "'pdf' is not a format; give some of"),
         (["--format="], "'' is not a format; give some of"),
-        (["--kernels=96,256,x,384,256"], "give five whole numbers"),
+        (["--kernels=96,256,x,384,256"], "give 5 whole numbers from 0"),
         (["--kernels=0,256,384,384,256"], "conv1 without kernels"),
         (["--kernels=96,256,384,384,0", "--conv6"], "conv6 without kernels"),
         (["--towers=3"], "towers=3 does not divide 256"),
+        (["--neurons=4097,4096"], "towers=2 does not divide 4097"),
+        (["--neurons=0,4096"], "neurons=0,4096; give 2 .* from 1 to"),
+        (["--neurons=4096"], "neurons=4096; give 2 whole numbers"),
+        (["--neurons=4096,9999999"], "from 1 to 1000000"),
+        (["--padding=2"], "padding=2; give 5 whole numbers from 0 to 10"),
+        (["--padding=0,2,1,1,11"], "padding=0,2,1,1,11; .* from 0 to 10"),
+        (["--padding=0,2,1,-1,1"], "padding=0,2,1,-1,1; give 5 whole"),
+        (["--padding=0,1,1,1,1", "--factorized_conv2"], "give 2, the default"),
+        (["--tower_communication=conv1"], "'conv1' is not among conv2, conv3"),
+        (["--tower_communication=conv3,"], "'' is not among conv2"),
+        (["--tower_communication=maybe"], "'maybe' is not among conv2"),
+        (["--notower_communication"], "notower_communication"),
+        (["--lrn_layers=1,3"], "lrn_layers=1,3: '3' is not among 1, 2"),
+        (["--dropout_layers=conv2"], "'conv2' is not among conv3"),
+        (["--dropout_layers=fc6,conv6"], "no conv6; .* add it with --conv6"),
+        (
+            ["--dropout_layers=conv4", "--kernels=96,256,384,0,256"],
+            "no conv4; .* add it with --kernels",
+        ),
+        (["--conv2_activation=after_norm", "--lrn=off"], "has no norm2"),
+        (
+            ["--conv2_activation=after_norm", "--lrn_layers=1"],
+            "lrn_layers=1 has no norm2; leave out one",
+        ),
+        (["--link_precision=half"], "float32|float16"),
         (["--lrn_size=4"], "lrn_size=4.*odd"),
         (["--towers=4", "--devices_per_replica=2"], "use 1 .* or 4"),
         (["--gpus=0", "--virtual_devices=2"], "leave out --gpus"),

@@ -203,11 +203,14 @@ def test_gradients_are_summed_between_the_devices_of_a_tower(graph, layout):
         assert len(replica) == 1 or len(tower) == 1, transfer
 
 
-@pytest.fixture(scope="module")
-def full_size_transfers():
+@pytest.fixture(scope="module", params=["float32", "float16"])
+def full_size_transfers(request):
+    flag = f"--link_precision={request.param}"
     with zero_weights():
-        _, model = make_trainer((2, 1), classes=1000)
-    return traffic.find_transfers(traffic.trace_training_step(model, 1))
+        _, model = make_trainer((2, 1), flag, classes=1000)
+    return request.param, traffic.find_transfers(
+        traffic.trace_training_step(model, 1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -216,9 +219,10 @@ def full_size_transfers():
 def test_least_possible_traffic_between_the_towers(
     full_size_transfers, source, destination
 ):
+    precision, transfers = full_size_transfers
     crossing = [
         t
-        for t in full_size_transfers
+        for t in transfers
         if (t.source, t.destination) == (source, destination)
     ]
     # What the other tower reads before conv3, fc6 and fc7, and the gradients of
@@ -227,7 +231,8 @@ def test_least_possible_traffic_between_the_towers(
     activations = 13 * 13 * 128 + 6 * 6 * 128 + 2048
     assert sum(t.numbers for t in crossing) == 2 * activations + 1000
     assert 2 * activations + 1000 == 57_576
-    assert sum(t.bytes for t in crossing) == 230_304
+    sizes = {"float32": 230_304, "float16": 115_152}
+    assert sum(t.bytes for t in crossing) == sizes[precision]
     assert len(crossing) == 7
 
 

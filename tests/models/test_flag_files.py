@@ -29,15 +29,13 @@ PAPER = {
     "fc6": (2048,),
     "fc7": (2048,),
 }
+CODE_2012 = {"relu1": (27, 27, 48), "spatial_norm2": (27, 27, 128)}
 CONV4 = 2 * (3 * 3 * 192 * 192 + 192)
 # The network of each flag file: its parameters, and the outputs of tower 0 that
 # differ from paper.cfg's; None for a layer left out.
 GOLDEN = {
     "paper": (60_965_224, {}),
-    "code_2012": (
-        60_965_224,
-        {"relu1": (27, 27, 48), "spatial_norm2": (27, 27, 128)},
-    ),
+    "code_2012": (60_965_224, CODE_2012),
     "one_gpu": (
         59_798_312,
         {"conv5": (13, 13, 256), "pool5": (6, 6, 256)}
@@ -83,6 +81,46 @@ GOLDEN = {
         - 2 * (3 * 3 * 128 * 192 + 4608 * 2048 + 2048 * 2048),
         {},
     ),
+    # conv3 sees its own tower.
+    "127": (60_965_224 - 2 * 3 * 3 * 128 * 192, CODE_2012),
+    "130": (
+        60_258_664,
+        {"conv1": (55, 55, 24), "norm1": (55, 55, 24), "pool1": (27, 27, 24)}
+        | {"relu1": (27, 27, 24), "conv2": (27, 27, 64)}
+        | {"norm2": (27, 27, 64), "spatial_norm2": (27, 27, 64)}
+        | {"pool2": (13, 13, 64), "conv3": (13, 13, 96), "conv4": (13, 13, 96)}
+        | {"conv5": (13, 13, 64), "pool5": (6, 6, 64)}
+        | {"fc6": (1024,), "fc7": (1024,)},
+    ),
+    "131": (60_965_224, {"relu1": (27, 27, 48)}),
+    # conv4 sees both towers instead.
+    "132": (
+        60_965_224 + 2 * 3 * 3 * 192 * (192 - 128),
+        CODE_2012,
+    ),
+    "135": (60_965_224, {}),
+    "137": (60_965_224, {"spatial_norm2": (27, 27, 128)}),
+    "147": (
+        60_965_224,
+        {"pool1": (28, 28, 48), "relu1": (28, 28, 48)}
+        | {"pad_conv2": (30, 30, 48), "conv2": (26, 26, 128)}
+        | {"norm2": (26, 26, 128), "spatial_norm2": (26, 26, 128)}
+        | {"conv5": (11, 11, 128)},
+    ),
+    "150": (
+        2 * (11 * 11 * 3 * 48 + 48 + 5 * 5 * 48 * 160 + 160)
+        + 2 * (3 * 3 * 160 * 192 + 192 + 3 * 3 * 192 * 192 + 192)
+        + 2 * (3 * 3 * 192 * 128 + 128 + 4608 * 4096 + 4096)
+        + 2 * (4096 * 2048 + 2048) + 4096 * 1000 + 1000,
+        CODE_2012
+        | {"conv2": (27, 27, 160), "norm2": (27, 27, 160)}
+        | {"spatial_norm2": (27, 27, 160), "pool2": (13, 13, 160)}
+        | {"fc6": (4096,)},
+    ),
+    "166": (60_965_224, CODE_2012 | {"relu2": (27, 27, 128)}),
+    "167": (60_965_224, CODE_2012 | {"norm2": None}),
+    "170-quant": (60_965_224, CODE_2012),
+    "177": (60_965_224, CODE_2012),
     # 5x5x48 weights a kernel become 3x3x48 and 3x3x128.
     "two_3x3_for_5x5": (
         60_965_224 + 256 * (3 * 3 * 48 + 1 + 3 * 3 * 128 - 5 * 5 * 48),
@@ -107,7 +145,9 @@ FILES = {
 
 
 # Flag files that extend another one than paper.cfg.
-UNDER = {"caffenet": "caffe_alexnet"}
+UNDER = {"caffenet": "caffe_alexnet"} | {
+    file.stem: "code_2012" for file in Path("flags/notebook").iterdir()
+}
 
 
 def settings(name, *flags):
@@ -118,7 +158,7 @@ def settings(name, *flags):
 
 def shapes_of_tower_0(net):
     """Returns the output shapes of layers that compute something."""
-    plumbing = ("pixels", "flat", "fork", "shared", "dropout", "fc8")
+    plumbing = ("pixels", "flat", "fork", "send", "shared", "dropout", "fc8")
     return {
         layer.name.removesuffix("_tower0"): layer.output.shape[1:]
         for layer in net.layers
@@ -141,12 +181,21 @@ def test_the_network_at_full_size(name):
     assert net.count_params() == parameters
 
 
-def test_the_sixth_convolution_at_full_size():
+@pytest.mark.parametrize(
+    ("flags", "conv6", "parameters"),
+    [
+        ([], 590_080, 61_555_304),
+        # As in version 0.1: conv6 sees its own tower.
+        (["--tower_communication=conv3,fc6,fc7"], 295_168, 61_260_392),
+    ],
+)
+def test_the_sixth_convolution_at_full_size(flags, conv6, parameters):
     with zero_weights():
-        net = alexnet(1000, settings("paper", "--conv6"))
+        net = alexnet(1000, settings("paper", "--conv6", *flags))
     assert shapes_of_tower_0(net) == PAPER | {"conv6": (6, 6, 128)}
-    conv6 = 2 * (3 * 3 * 128 * 128 + 128)
-    assert net.count_params() == 60_965_224 + conv6
+    parts = [net.get_layer(f"conv6_tower{tower}") for tower in (0, 1)]
+    assert sum(part.count_params() for part in parts) == conv6
+    assert net.count_params() == parameters
 
 
 # Their steps cover most of the layers; all steps together take minutes.

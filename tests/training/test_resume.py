@@ -7,8 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
+from alexnet_tf.config.flags import parse, parse_run, to_flagfile
 from alexnet_tf.main import main
+from alexnet_tf.models.build import build_network
 from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
 from tests.support import ONE_TOWER, TINY
 
@@ -39,6 +42,8 @@ def resume(tmp_path, finished_run, data_dir, capsys):
         ("--dataset=shapes", "--dataset=shapes/tiny"),
         ("--width=0.2", "--width=0.1"),
         ("--towers=1", "--towers=2"),
+        ("--link_precision=float16", "--link_precision=float32"),
+        ("--padding=0,2,1,1,0", "--padding=0,2,1,1,1"),
         ("--crop_size=66", "--crop_size=64"),
         ("--seed=2", "--seed=1"),
         ("--exif_orientation=False", "--exif_orientation=True"),
@@ -58,6 +63,70 @@ def test_changes_of_the_recipe_are_reported(resume):
     assert code == 0
     assert "--momentum was 0.9; the run continues with 0.8." in output
     assert "init_from" not in output  # It has weights.
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*TINY, "--conv6", "--run_dir=RUN"],
+        ["evaluate", "RUN"],
+        ["predict", "a.jpg", "--run_dir=RUN"],
+        ["export", "--run_dir=RUN"],
+        ["inspect", "--run_dir=RUN"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_conv6_that_saw_its_own_tower_only_is_refused(
+    tmp_path, capsys, command
+):
+    """Such a run goes on, or is used, once its flags.cfg says what it is."""
+    run = RunDir(tmp_path)
+    run.flags.write_text(
+        "\n".join([*TINY, "--conv6=True", "--tower_communication=True", ""])
+    )
+    command = [word.replace("RUN", str(tmp_path)) for word in command]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert f"error: {run.flags} is of a version whose conv6 saw" in error
+    assert "by --tower_communication=conv3,fc6,fc7" in error
+    assert len(error.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("conv6", "value", "towers", "expected"),
+    [
+        (True, "False", 2, []),
+        (False, "True", 2, ["conv3", "fc6", "fc7"]),
+        (True, "True", 1, ["conv3", "conv6", "fc6", "fc7"]),  # It has one.
+        (True, "conv3,fc6,fc7", 2, ["conv3", "fc6", "fc7"]),
+    ],
+)
+def test_other_runs_of_that_version_are_read(
+    tmp_path, conv6, value, towers, expected
+):
+    file = tmp_path / "flags.cfg"
+    flags = f"--conv6={conv6}\n--towers={towers}\n"
+    file.write_text(f"{flags}--tower_communication={value}\n")
+    assert parse_run(file).layers_that_see_all_towers() == expected
+
+
+def test_the_network_with_that_conv6_can_be_used(resume, capsys):
+    run = resume.run
+    own = "--tower_communication=conv3,fc6,fc7"
+    config, _ = parse([f"--flagfile={run.flags}", "--conv6", own])
+    model = build_network(config, read_dataset_info(run))
+    assert model.get_layer("conv6_tower0").kernel.shape == (3, 3, 13, 13)
+    shutil.rmtree(run.checkpoints)
+    state = {"step": 0, "epochs_done": 0, "val_top1_error": 1.0}
+    checkpoints.save(
+        run.checkpoints, checkpoints.values_of(model.variables), state
+    )
+    flags = to_flagfile(config)
+    run.flags.write_text(flags.replace(own, "--tower_communication=True"))
+    assert main(["evaluate", str(run.path), "--noten_crops"]) == 2
+    run.flags.write_text(flags)
+    assert main(["evaluate", str(run.path), "--noten_crops"]) == 0
+    assert "60 images" in capsys.readouterr().out
 
 
 def test_a_data_set_that_has_grown_is_rejected(resume):
