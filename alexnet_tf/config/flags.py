@@ -77,6 +77,7 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 f"--lrn_size={self.lrn_size} has no middle kernel map; use an "
                 "odd number."
             )
+        self.check_architecture(self.crop_size)
         self.kernel_counts()  # Checks --kernels and --towers.
         self.export_formats()  # Checks --format.
         if self.crop_size > self.image_size:
@@ -100,6 +101,11 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
         if self.scale and self.paper_facts:
             raise UserError(
                 "--scale and --paper_facts are two reports; give one."
+            )
+        if self.paper_facts and self.architecture != "alexnet":
+            raise UserError(
+                "--paper_facts are about AlexNet, not about --architecture="
+                f"{self.architecture}; leave it out."
             )
         if self.benchmark_json and not self.scale:
             raise UserError(
@@ -238,8 +244,7 @@ def _find_flag_file(name):
             return str(path)
     known = {
         str(path.relative_to(FLAG_FILES).with_suffix("")): path
-        for pattern in ("*.cfg", "ablations/*.cfg")
-        for path in sorted(FLAG_FILES.glob(pattern))
+        for path in sorted(FLAG_FILES.rglob("*.cfg"))
     }
     short = name.removeprefix("flags/").removesuffix(".cfg")
     if short not in known:

@@ -11,18 +11,41 @@ from alexnet_tf.config.field import setting
 
 # Neurons of fc6, and of fc7.
 NEURONS = 4096
+# The layers that --kernels counts, with the kernels of their source.
+_KERNELS = {
+    "alexnet": dict(conv1=96, conv2=256, conv3=384, conv4=384, conv5=256),
+    "conv_local": dict(conv1=64, conv2=64, local3=32, local4=32),
+    "conv_small": dict(conv1=32, conv2=32, conv3=64),
+}
+# Sides of the smallest patches that leave something for the last pooling.
+_SMALLEST_CROPS = {"alexnet": 64, "conv_local": 4, "conv_small": 8}
+# Settings that the architectures for CIFAR-10 have, too.
+_COMMON = {
+    *("architecture", "towers", "kernels", "activation", "pool_size"),
+    *("lrn", "lrn_size", "lrn_k", "lrn_alpha", "lrn_beta", "lrn_divide_alpha"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
     """The network (Sec. 3 and Figure 2)."""
 
+    architecture: str = setting(
+        "alexnet",
+        "alexnet: Figure 2. For CIFAR-10, of cuda-convnet, with --towers=1 and "
+        "--kernels of their own: conv_local: two convolutional and two locally "
+        "connected layers, Sec. 3.3; conv_small: three convolutional layers, "
+        "Figure 1.",
+        choices=tuple(_KERNELS),
+    )
     towers: int = setting(
         2, "Towers that share the kernels; 1: no split. Sec. 3.2.", lower=1
     )
     kernels: str = setting(
         "96,256,384,384,256",
-        "Kernels of conv1 to conv5, over all towers; 0: no layer. Sec. 3.5.",
+        "Kernels of conv1 to conv5, over all towers; 0: no layer. Sec. 3.5. Of "
+        "conv_local: conv1, conv2, local3, local4; of conv_small: conv1 to "
+        "conv3.",
     )
     conv1_padding: int = setting(
         0,
@@ -63,8 +86,10 @@ class Network:
     lrn: str = setting(
         "before_pool",
         "Position of local response normalization in layers 1 and 2; "
-        "before_pool is the paper's. Sec. 3.3 and 3.5.",
-        choices=("before_pool", "after_pool", "off"),
+        "before_pool is the paper's. Sec. 3.3 and 3.5. after_pool1: after "
+        "pooling in layer 1, before it in layer 2, as in cuda-convnet's "
+        "network for CIFAR-10.",
+        choices=("before_pool", "after_pool", "after_pool1", "off"),
     )
     lrn_size: int = setting(
         5,
@@ -113,12 +138,16 @@ class Network:
     )
 
     def kernel_counts(self) -> dict[str, int]:
-        """Returns the kernels of conv1 to conv6, 0 for a layer left out."""
+        """Returns the kernels of each layer, 0 for one left out."""
+        usual = _KERNELS[self.architecture]
         texts = self.kernels.split(",")
-        if len(texts) != 5 or not all(t.strip().isdecimal() for t in texts):
+        if len(texts) != len(usual) or not all(
+            text.strip().isdecimal() for text in texts
+        ):
             raise UserError(
-                f"--kernels={self.kernels}; give five whole numbers from 0 up, "
-                f"as {Network.kernels}."
+                f"--kernels={self.kernels}; for --architecture="
+                f"{self.architecture} give {len(usual)} whole numbers from 0 "
+                f"up, as {','.join(map(str, usual.values()))}."
             )
         counts = [int(text) for text in texts]
         if not counts[0] or (self.conv6 and not counts[-1]):
@@ -134,5 +163,28 @@ class Network:
                     f"or neurons; --kernels={self.kernels} and {NEURONS} must "
                     "all be multiples of it."
                 )
-        counts.append(counts[-1] if self.conv6 else 0)
-        return {f"conv{i}": count for i, count in enumerate(counts, start=1)}
+        named = dict(zip(usual, counts, strict=True))
+        return {**named, "conv6": counts[-1] if self.conv6 else 0}
+
+    def check_architecture(self, crop_size: int) -> None:
+        """Checks that the architecture has all settings that were changed."""
+        smallest = _SMALLEST_CROPS[self.architecture]
+        if crop_size < smallest:
+            raise UserError(
+                f"--crop_size={crop_size} is too small for the poolings of "
+                f"--architecture={self.architecture}; give at least {smallest}."
+            )
+        if self.architecture == "alexnet":
+            return
+        if self.towers > 1:
+            raise UserError(
+                f"--towers={self.towers}, but --architecture="
+                f"{self.architecture} has a single tower; add --towers=1."
+            )
+        for field in dataclasses.fields(Network):
+            value = getattr(self, field.name)
+            if field.name not in _COMMON and value != field.default:
+                raise UserError(
+                    f"--{field.name}={value} has no effect on --architecture="
+                    f"{self.architecture}; leave it out."
+                )

@@ -47,7 +47,7 @@ class TowerBuilder:
         if activation == "relu":
             activation = relu
         arguments = self._initializers(name)
-        if name == "conv1":
+        if strides > 1:
             kind, padding = CoveringConv2D, "valid"
             arguments["zeros_before"] = self.network.conv1_padding
             if self.network.conv1_activation == "after_pool":
@@ -58,13 +58,16 @@ class TowerBuilder:
 
     def normalize_and_pool(self, x, number):
         """Adds what follows conv1 and conv2 (Sec. 3.3 and 3.4)."""
-        if self.network.lrn == "before_pool":
+        order = self.network.lrn
+        if order == "after_pool1":
+            order = "after_pool" if number == 1 else "before_pool"
+        if order == "before_pool":
             x = self.normalize(x, number)
         x = self.pool(x, number)
         if number == 1 and self.network.conv1_activation == "after_pool":
             kind, activation = tower_layers.Activation, self.network.activation
             x = self.per_tower(kind, x, "relu1", activation=activation)
-        if self.network.lrn == "after_pool":
+        if order == "after_pool":
             x = self.normalize(x, number)
         return x
 
