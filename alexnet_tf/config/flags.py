@@ -104,7 +104,7 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
             )
         if self.paper_facts and self.architecture != "alexnet":
             raise UserError(
-                "--paper_facts are about AlexNet, not about --architecture="
+                "--paper_facts is about AlexNet, not about --architecture="
                 f"{self.architecture}; leave it out."
             )
         if self.benchmark_json and not self.scale:

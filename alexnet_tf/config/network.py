@@ -32,10 +32,10 @@ class Network:
 
     architecture: str = setting(
         "alexnet",
-        "alexnet: Figure 2. For CIFAR-10, of cuda-convnet, with --towers=1 and "
-        "--kernels of their own: conv_local: two convolutional and two locally "
-        "connected layers, Sec. 3.3; conv_small: three convolutional layers, "
-        "Figure 1.",
+        "alexnet: the network of Figure 2. conv_local, conv_small: the "
+        "authors' networks for CIFAR-10, of two convolutional and two locally "
+        "connected layers (Sec. 3.3) or of three convolutional layers; with "
+        "--towers=1, see flags/cifar10.",
         choices=tuple(_KERNELS),
     )
     towers: int = setting(
@@ -167,7 +167,7 @@ class Network:
         return {**named, "conv6": counts[-1] if self.conv6 else 0}
 
     def check_architecture(self, crop_size: int) -> None:
-        """Checks that the architecture has all settings that were changed."""
+        """Checks that all settings apply to the architecture."""
         smallest = _SMALLEST_CROPS[self.architecture]
         if crop_size < smallest:
             raise UserError(
