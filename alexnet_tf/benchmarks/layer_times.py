@@ -81,7 +81,7 @@ def _union(spans):
 
 def _layer_and_pass(name):
     """Returns (layer, "forward" or "backward") of an operation's name."""
-    layer = re.search(r"((?:spatial_)?[a-z]+\d?b?)_tower\d", name)
+    layer = re.search(r"((?:spatial_)?[a-z]+\d*b?)_tower\d", name)
     is_backward = "gradient_tape" in name or "_backward" in name
     if layer:
         return layer.group(1), "backward" if is_backward else "forward"

@@ -65,8 +65,9 @@ def make_subjects(
         subjects[name] = step_in_loop(model, batches)
     name, model = next(iter(networks.items()))
     subjects[f"{name}, with fit"] = partial(_fit, model, batches)
-    stock = make_stock_network(config.crop_size)
-    subjects[STOCK] = step_in_loop(stock, batches)
+    if config.architecture == "alexnet":
+        stock = make_stock_network(config.crop_size)
+        subjects[STOCK] = step_in_loop(stock, batches)
     return subjects
 
 

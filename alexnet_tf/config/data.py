@@ -81,7 +81,7 @@ class Data:
         "set's validation split, or its test split if it has no other.",
     )
     image_size: int = setting(
-        256, "Side of square images [pixels]. Sec. 2.", lower=64, upper=4096
+        256, "Side of square images [pixels]. Sec. 2.", lower=4, upper=4096
     )
     resize: str = setting(
         "shorter_side",
@@ -97,8 +97,9 @@ class Data:
     crop_size: int = setting(
         224,
         "Side of the patch that the network sees: random in training, central "
-        "in evaluation; at least 64 for all poolings [pixels]. Sec. 4.1.",
-        lower=64,
+        "in evaluation; at least 64 for all poolings of AlexNet [pixels]. Sec. "
+        "4.1.",
+        lower=4,
         upper=1024,
     )
     random_crop: bool = setting(

@@ -81,6 +81,12 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 f"--lrn_size={self.lrn_size} has no middle kernel map; use an "
                 "odd number."
             )
+        if self.crop_size < self.smallest_crop:
+            raise UserError(
+                f"--crop_size={self.crop_size} is too small for the poolings "
+                f"of --architecture={self.architecture}; give at least "
+                f"{self.smallest_crop}."
+            )
         Network.__post_init__(self)
         self.export_formats()  # Checks --format.
         if self.crop_size > self.image_size:
@@ -104,6 +110,11 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
         if self.scale and self.paper_facts:
             raise UserError(
                 "--scale and --paper_facts are two reports; give one."
+            )
+        if self.paper_facts and self.architecture != "alexnet":
+            raise UserError(
+                "--paper_facts is about AlexNet, not about --architecture="
+                f"{self.architecture}; leave it out."
             )
         if self.benchmark_json and not self.scale:
             raise UserError(

@@ -9,20 +9,44 @@ import dataclasses
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.field import setting
 
-# Layers after the second pooling.
+# The layers that --kernels counts, with the kernels of their source.
+_KERNELS = {
+    "alexnet": dict(conv1=96, conv2=256, conv3=384, conv4=384, conv5=256),
+    "conv_local": dict(conv1=64, conv2=64, local3=32, local4=32),
+    "conv_small": dict(conv1=32, conv2=32, conv3=64),
+}
+# AlexNet's layers after the second pooling.
 _LATER_LAYERS = ("conv3", "conv4", "conv5", "conv6", "fc6", "fc7")
+# Sides of the smallest patches that leave something for the last pooling.
+_SMALLEST_CROPS = {"alexnet": 64, "conv_local": 4, "conv_small": 8}
+# Settings that the architectures for CIFAR-10 have, too.
+_COMMON = {
+    *("architecture", "towers", "kernels", "activation", "pool_size"),
+    *("pool_overhang", "lrn", "lrn_size", "lrn_k", "lrn_alpha", "lrn_beta"),
+    "lrn_divide_alpha",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
     """The network (Sec. 3 and Figure 2)."""
 
+    architecture: str = setting(
+        "alexnet",
+        "alexnet: the network of Figure 2. conv_local, conv_small: the "
+        "authors' networks for CIFAR-10, of two convolutional and two locally "
+        "connected layers (Sec. 3.3) or of three convolutional layers; with "
+        "--towers=1, see flags/cifar10.",
+        choices=tuple(_KERNELS),
+    )
     towers: int = setting(
         2, "Towers that share the kernels; 1: no split. Sec. 3.2.", lower=1
     )
     kernels: str = setting(
         "96,256,384,384,256",
-        "Kernels of conv1 to conv5, over all towers; 0: no layer. Sec. 3.5.",
+        "Kernels of conv1 to conv5, over all towers; 0: no layer. Sec. 3.5. Of "
+        "conv_local: conv1, conv2, local3, local4; of conv_small: conv1 to "
+        "conv3.",
     )
     padding: str = setting(
         "0,2,1,1,1",
@@ -79,8 +103,10 @@ class Network:
     lrn: str = setting(
         "before_pool",
         "Position of local response normalization in layers 1 and 2; "
-        "before_pool is the paper's. Sec. 3.3 and 3.5.",
-        choices=("before_pool", "after_pool", "off"),
+        "before_pool is the paper's. Sec. 3.3 and 3.5. after_pool1: after "
+        "pooling in layer 1, before it in layer 2, as in cuda-convnet's "
+        "network for CIFAR-10.",
+        choices=("before_pool", "after_pool", "after_pool1", "off"),
     )
     lrn_layers: str = setting(
         "1,2", "Layers with local response normalization, of 1 and 2. Sec. 3.5."
@@ -141,6 +167,9 @@ class Network:
 
     def __post_init__(self):
         """Checks what the bounds of a single flag cannot."""
+        if self.architecture != "alexnet":
+            self._check_common()
+            return
         counts = self.kernel_counts() | self.neuron_counts()
         for count in counts.values():
             if count % self.towers:
@@ -165,17 +194,41 @@ class Network:
                 f"--lrn_layers={self.lrn_layers} has no norm2; leave out one."
             )
 
+    def _check_common(self):
+        """Checks the settings of an architecture for CIFAR-10."""
+        if self.towers > 1:
+            raise UserError(
+                f"--towers={self.towers}, but --architecture="
+                f"{self.architecture} has a single tower; add --towers=1."
+            )
+        for field in dataclasses.fields(Network):
+            value = getattr(self, field.name)
+            if field.name not in _COMMON and value != field.default:
+                raise UserError(
+                    f"--{field.name}={value} has no effect on --architecture="
+                    f"{self.architecture}; leave it out."
+                )
+        self.kernel_counts()
+
+    @property
+    def smallest_crop(self) -> int:
+        """The smallest --crop_size, for all poolings [pixels]."""
+        return _SMALLEST_CROPS[self.architecture]
+
     def kernel_counts(self) -> dict[str, int]:
-        """Returns the kernels of conv1 to conv6, 0 for a layer left out."""
-        counts = self._read_numbers("kernels")
+        """Returns the kernels of each layer, 0 for one left out."""
+        usual = _KERNELS[self.architecture]
+        counts = self._read_numbers(
+            "kernels", ",".join(map(str, usual.values()))
+        )
         if not counts[0] or (self.conv6 and not counts[-1]):
             raise UserError(
                 f"--kernels={self.kernels} leaves "
                 f"{'conv6' if counts[0] else 'conv1'} without kernels, which "
                 "must have some; leave out another layer."
             )
-        counts.append(counts[-1] if self.conv6 else 0)
-        return {f"conv{i}": count for i, count in enumerate(counts, start=1)}
+        named = dict(zip(usual, counts, strict=True))
+        return {**named, "conv6": counts[-1] if self.conv6 else 0}
 
     def neuron_counts(self) -> dict[str, int]:
         """Returns the neurons of fc6 and fc7."""
@@ -184,6 +237,8 @@ class Network:
 
     def zeros_around(self) -> dict[str, int]:
         """Returns the zeros on each side of a convolution's inputs [pixels]."""
+        if self.architecture != "alexnet":
+            return dict.fromkeys(self.kernel_counts(), 2)
         numbers = self._read_numbers("padding", highest=10)
         zeros = {f"conv{i}": n for i, n in enumerate(numbers, start=1)}
         if self.factorized_conv2:
@@ -205,7 +260,7 @@ class Network:
         pending = False
         for name in layers:
             pending |= name in named and (name != "conv6" or self.conv6)
-            if pending and counts[name]:
+            if pending and counts.get(name):
                 found.append(name)
                 pending = False
         return found
@@ -218,17 +273,20 @@ class Network:
         """Returns the layers that dropout follows."""
         return self._read_names("dropout_layers", _LATER_LAYERS)
 
-    def _read_numbers(self, name, lowest=0, highest=10**6):
-        """Returns the whole numbers of a setting, as many as by default."""
-        text, default = getattr(self, name), getattr(Network, name)
-        texts, count = text.split(","), default.count(",") + 1
+    def _read_numbers(self, name, example="", lowest=0, highest=10**6):
+        """Returns the whole numbers of a setting, as many as in the example.
+
+        That is the default unless another one is given.
+        """
+        text, example = getattr(self, name), example or getattr(Network, name)
+        texts, count = text.split(","), example.count(",") + 1
         if len(texts) == count and all(t.strip().isdecimal() for t in texts):
             numbers = [int(t) for t in texts]
             if lowest <= min(numbers) and max(numbers) <= highest:
                 return numbers
         raise UserError(
             f"--{name}={text}; give {count} whole numbers from {lowest} to "
-            f"{highest}, separated by commas, as {default}."
+            f"{highest}, separated by commas, as {example}."
         )
 
     def _read_names(self, name, known):

@@ -11,7 +11,7 @@ from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
 from alexnet_tf.data.labels import run_labels
 from alexnet_tf.data.pipeline import training_batches
-from alexnet_tf.evaluation.inference import fc7_outputs
+from alexnet_tf.evaluation.inference import feature_outputs
 from alexnet_tf.evaluation.plots import COLORS, make_figure
 from alexnet_tf.evaluation.predictor import (
     bar_verbosity,
@@ -41,7 +41,7 @@ def draw_run(config: Config) -> dict[str, Figure]:
     run_dir = open_run(config.run_dir)
     names = run_labels(config, run_dir)
     model, _ = load_best(config, run_dir)
-    outputs = {"logits": model.output, "features": fc7_outputs(model)}
+    outputs = {"logits": model.output, "features": feature_outputs(model)}
     network = keras.Model(model.input, outputs)
     tested = _predict(network, config, config.validation_split, _TESTED)
     pool = _predict(network, config, config.train_split, _POOL)
@@ -151,11 +151,11 @@ def _draw_bars(axes, logits, label, names):
 def draw_neighbors(
     tested: Predictions, pool: Predictions, names: Sequence[str]
 ) -> Figure:
-    """Draws an image per class and its nearest by fc7 (Figure 4, right)."""
+    """Draws an image per class and its nearest ones (Figure 4, right)."""
     _, first = np.unique(tested["labels"], return_index=True)
     queries = np.sort(first)[:_QUERIES]
     count = min(_NEIGHBORS, len(pool["labels"]))
-    title = "Validation images, and the training images nearest by fc7"
+    title = "Validation images, and the training images of nearest features"
     inches = (1.7 * (count + 1), 1.95 * len(queries) + 0.5)
     ratios = [1, 0.08] + [1] * count
     figure, grid = _make_grid(

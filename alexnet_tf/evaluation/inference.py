@@ -13,6 +13,9 @@ from alexnet_tf.data.bad_examples import decode_rows
 from alexnet_tf.data.decoding import decode_patch
 
 Signatures = dict[str, tf.types.experimental.Callable]
+# The layers whose outputs are an image's features, in AlexNet and in the
+# networks for CIFAR-10.
+_FEATURES = ("fc7_tower", "flat3_tower", "flat4_tower")
 # Classes that `classify` returns.
 _BEST = 5
 
@@ -37,13 +40,14 @@ def make_signatures(
         `probabilities`: from `images`, (n, crop_size, crop_size, 3) uint8, to
         `probabilities`, (n, classes) float32.
         `features`: from `images` to `features`, (n, neurons) float32, the
-        outputs of fc7, both towers side by side (Sec. 6.1).
+        outputs of fc7, both towers side by side (Sec. 6.1), or what the output
+        layer of a network for CIFAR-10 sees.
         `class_names`: from nothing to `class_names`, (classes,) strings.
     """
     names = tf.constant(list(class_names))
     image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
     images = tf.TensorSpec([None, *geometry.patch_shape], tf.uint8, "images")
-    fc7 = keras.Model(model.input, fc7_outputs(model))
+    extract = keras.Model(model.input, feature_outputs(model))
 
     @tf.function(input_signature=[image_bytes])
     def classify(image_bytes):
@@ -69,7 +73,7 @@ def make_signatures(
 
     @tf.function(input_signature=[images])
     def features(images):
-        return {"features": fc7(images, training=False)}
+        return {"features": extract(images, training=False)}
 
     @tf.function(input_signature=[])
     def all_names():
@@ -83,10 +87,12 @@ def make_signatures(
     }
 
 
-def fc7_outputs(model: keras.Model) -> keras.KerasTensor:
-    """Returns the outputs of fc7, (batch, neurons), of all towers."""
+def feature_outputs(model: keras.Model) -> keras.KerasTensor:
+    """Returns the features, (batch, neurons), of all towers."""
     towers = [
-        layer.output for layer in model.layers if "fc7_tower" in layer.name
+        layer.output
+        for layer in model.layers
+        if layer.name.startswith(_FEATURES)
     ]
     return keras.ops.concatenate(towers, axis=-1)
 

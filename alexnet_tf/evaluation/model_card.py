@@ -12,7 +12,7 @@ from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
 
 _CARD = """\
-# AlexNet, {classes:,} classes of {dataset}
+# {title}, {classes:,} classes of {dataset}
 
 Classifies color images; generated from the run directory {run_dir}.
 
@@ -39,6 +39,11 @@ Classifies color images; generated from the run directory {run_dir}.
 
 {names}
 """
+_TITLES = {
+    "alexnet": "AlexNet",
+    "conv_local": "AlexNet's authors' network for CIFAR-10 (conv_local)",
+    "conv_small": "AlexNet's authors' network for CIFAR-10 (conv_small)",
+}
 
 
 def make_card(config: Config, run_dir: RunDir, names: Sequence[str]) -> str:
@@ -58,6 +63,7 @@ def make_card(config: Config, run_dir: RunDir, names: Sequence[str]) -> str:
         recipe = "The paper's."
     return _CARD.format(
         **dataclasses.asdict(config) | {"run_dir": run_dir.path.name},
+        title=_TITLES[config.architecture],
         classes=len(names),
         data=_describe_data(info, result),
         errors=_describe_errors(result),

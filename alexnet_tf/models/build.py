@@ -9,6 +9,7 @@ from alexnet_tf.config.flags import Config
 from alexnet_tf.distribution.devices import Devices
 from alexnet_tf.distribution.placement import DeviceLayout
 from alexnet_tf.models.alexnet import alexnet
+from alexnet_tf.models.cifar import cifar_network
 from alexnet_tf.models.layers import color_noise_basis
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import DatasetInfo, read_dataset_info
@@ -42,7 +43,8 @@ def build_network(
         info.covariance_rgb, reading=config.color_noise, std=std
     )
     shrink = config.color_noise_shrink and noise_basis
-    return alexnet(
+    network = alexnet if config.architecture == "alexnet" else cifar_network
+    return network(
         len(info.class_names),
         config,
         crop_size=side,

@@ -1,4 +1,7 @@
-"""conv1's strided convolution, and ReLU (Sec. 3.1 and 3.5)."""
+"""conv1's strided convolution, locally connected layers, and ReLU.
+
+Sections 3.1, 3.3 and 3.5.
+"""
 
 import functools
 
@@ -84,6 +87,95 @@ class CoveringConv2D(tower_layers.Conv2D):
         size, stride = self.kernel_size[0], self.strides[0]
         sides = [side + self.zeros_before for side in sides]
         return [side + (size - side) % stride for side in sides]
+
+
+@_register
+class LocallyConnected2D(tower_layers.OnTower, keras.layers.Layer):
+    """Convolution with a kernel and a bias of its own at each position.
+
+    Such layers are in the networks for CIFAR-10 (Sec. 3.3), with unshared
+    biases as is cuda-convnet's default. The stride is 1.
+
+    Args:
+        filters: Number of kernels at a position.
+        kernel_size: Side of a kernel [pixels].
+        padding: "valid", or "same" for zeros around the images.
+        activation: As for Keras's layers.
+        kernel_initializer: As for Keras's layers; glorot_uniform would count
+            the positions as inputs.
+        bias_initializer: As for Keras's layers.
+
+    Input shape: (batch, height, width, channels), floating.
+    Output shape: (batch, rows, columns, filters).
+    Weights: `kernel`, (rows, columns, kernel_size^2 channels, filters), of
+    patches by row, column and channel; `bias`, (rows, columns, filters).
+    """
+
+    arguments = ("filters", "kernel_size", "padding")
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        padding="valid",
+        activation=None,
+        kernel_initializer="random_normal",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size = filters, kernel_size
+        self.padding = padding
+        self.activation = keras.activations.get(activation)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, input_shape):
+        """Creates the weights."""
+        lost = 0 if self.padding == "same" else self.kernel_size - 1
+        positions = [side - lost for side in input_shape[1:3]]
+        inputs = self.kernel_size**2 * input_shape[3]
+        self.kernel = self.add_weight(
+            (*positions, inputs, self.filters),
+            self.kernel_initializer,
+            name="kernel",
+        )
+        self.bias = self.add_weight(
+            (*positions, self.filters), self.bias_initializer, name="bias"
+        )
+
+    def call(self, inputs):
+        """Returns the responses."""
+        return self.on_device(self._respond, inputs)
+
+    def _respond(self, images):
+        size, (rows, columns, *_) = self.kernel_size, self.kernel.shape
+        if self.padding == "same":
+            before, after = (size - 1) // 2, size // 2
+            margin = (before, after)
+            images = tf.pad(images, ((0, 0), margin, margin, (0, 0)))
+        # Slices: the gradient of tf.image.extract_patches multiplies by a
+        # sparse matrix.
+        patches = tf.concat(
+            [
+                images[:, y : y + rows, x : x + columns]
+                for y in range(size)
+                for x in range(size)
+            ],
+            axis=-1,
+        )
+        sums = tf.einsum("byxi,yxif->byxf", patches, self.kernel.value)
+        return self.activation(sums + self.bias.value)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        initialize = keras.initializers.serialize
+        return {
+            **super().get_config(),
+            "activation": keras.activations.serialize(self.activation),
+            "kernel_initializer": initialize(self.kernel_initializer),
+            "bias_initializer": initialize(self.bias_initializer),
+        }
 
 
 def _pad(images, sides, before=0):

@@ -7,6 +7,7 @@ import math
 import keras
 
 from alexnet_tf.config.data import Geometry
+from alexnet_tf.models.convolution import LocallyConnected2D
 from alexnet_tf.models.tower_layers import OnTower
 
 # What is counted: section of the paper, and what it says.
@@ -72,11 +73,15 @@ def count_facts(model: keras.Model, geometry: Geometry) -> list[PaperFact]:
 
 def count_multiply_adds(model: keras.Model) -> int:
     """Returns a forward pass's multiplications by a weight, per image."""
-    return sum(
-        math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
-        for layer in model.layers
-        if getattr(layer, "kernel", None) is not None
-    )
+    count = 0
+    for layer in model.layers:
+        if getattr(layer, "kernel", None) is None:
+            continue
+        uses = math.prod(layer.output.shape[1:-1])  # Of each weight.
+        if isinstance(layer, LocallyConnected2D):
+            uses = 1
+        count += uses * math.prod(layer.kernel.shape)
+    return count
 
 
 def _count(model, offsets):

@@ -64,7 +64,7 @@ class TowerBuilder:
         if activation == "relu":
             activation = relu
         arguments = self._initializers(name)
-        if name == "conv1":
+        if strides > 1:
             kind = CoveringConv2D
             arguments["zeros_before"] = zeros
         elif zeros == size // 2:
@@ -83,12 +83,15 @@ class TowerBuilder:
 
     def normalize_and_pool(self, x, number):
         """Adds what follows conv1 and conv2 (Sec. 3.3 and 3.4)."""
-        if self.network.lrn == "before_pool":
+        order = self.network.lrn
+        if order == "after_pool1":
+            order = "after_pool" if number == 1 else "before_pool"
+        if order == "before_pool":
             x = self.normalize(x, number)
         x = self.pool(x, number)
         if number == 1 and self.network.conv1_activation == "after_pool":
             x = self.activate(x, number)
-        if self.network.lrn == "after_pool":
+        if order == "after_pool":
             x = self.normalize(x, number)
         return x
 
@@ -175,9 +178,9 @@ class TowerBuilder:
         bounds = dict(start=start, stop=start + count)
         return self._add(tower_layers.Channels, tensor, name, tower, **bounds)
 
-    def pool(self, x, number):
-        """Adds max pooling (Sec. 3.4)."""
-        kind, size = tower_layers.MaxPooling2D, self.network.pool_size
+    def pool(self, x, number, kind=tower_layers.MaxPooling2D):
+        """Adds pooling (Sec. 3.4)."""
+        size = self.network.pool_size
         name, padding = f"pool{number}", "valid"
         # Where the last window ends one place beyond the edge, TensorFlow's
         # "same" adds nothing else.

@@ -114,6 +114,7 @@ def _on_tower(kind):
 
 Activation = _on_tower(keras.layers.Activation)
 Add = _on_tower(keras.layers.Add)
+AveragePooling2D = _on_tower(keras.layers.AveragePooling2D)
 Concatenate = _on_tower(keras.layers.Concatenate)
 Conv2D = _on_tower(keras.layers.Conv2D)
 Dense = _on_tower(keras.layers.Dense)

@@ -119,9 +119,14 @@ class TensorBoard(keras.callbacks.Callback):
         images = tf.TensorSpec((None, *self.model.input.shape[1:]), tf.uint8)
         graph = predict.get_concrete_function(images).graph.as_graph_def()
         for node in graph.node:
-            node.name = _by_layer(node.name)
-            node.input[:] = map(_by_layer, node.input)
+            node.name = self._by_layer(node.name)
+            node.input[:] = map(self._by_layer, node.input)
         return graph
+
+    def _by_layer(self, name):
+        """Returns alexnet_1/conv1_tower0_1/Relu as conv1_tower0/Relu."""
+        pattern = rf"{self.model.name}\w*/(\w+?)(_\d+)?/"
+        return re.sub(pattern, r"\1/", name)
 
     def _training_images(self):
         """Returns a grid of images in 0..1, with noise."""
@@ -134,8 +139,3 @@ class TensorBoard(keras.callbacks.Callback):
         grid[: len(seen)] = seen
         rows = [np.concatenate(row, axis=1) for row in np.split(grid, _SIDE)]
         return np.clip(np.concatenate(rows) / 255, 0, 1)
-
-
-def _by_layer(name):
-    """Returns alexnet_1/conv1_tower0_1/Relu as conv1_tower0/Relu."""
-    return re.sub(r"alexnet\w*/(\w+?)(_\d+)?/", r"\1/", name)

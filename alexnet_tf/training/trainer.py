@@ -75,7 +75,8 @@ def freeze(model: keras.Model, names: str) -> None:
             layer.trainable = False
     if not model.trainable_variables:
         raise UserError(
-            f"--freeze={names} leaves nothing to train; leave fc8 out."
+            f"--freeze={names} leaves nothing to train; leave "
+            f"{[*layers][-1]} out."
         )
 
 

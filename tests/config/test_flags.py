@@ -12,12 +12,16 @@ from alexnet_tf.config.flags import GROUPS, Config, parse
 FLAG_FILES = sorted(Path("flags").rglob("*.cfg"))
 # Flag files that are not meant to be given after paper.cfg.
 WHOLE = [
-    Path(f"flags/{name}.cfg")
-    for name in (
-        *("caffe_alexnet", "paper", "photos", "quickstart", "small"),
-        "torchvision",
-    )
+    *(
+        Path(f"flags/{name}.cfg")
+        for name in (
+            *("caffe_alexnet", "paper", "photos", "quickstart", "small"),
+            "torchvision",
+        )
+    ),
+    *Path("flags/cifar10").iterdir(),
 ]
+CIFAR = ("--architecture=conv_local", "--towers=1", "--kernels=64,64,32,32")
 
 
 def test_defaults_are_the_papers_numbers():
@@ -224,10 +228,24 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
         (["--flagfile=/nowhere.cfg"], "/nowhere.cfg"),
         (["--crop_size=63"], "crop_size=63.*64"),
         (["--crop_size=300"], "crop_size=300.*image_size=256"),
-        (["--kernels=96,256"], "kernels=96,256; give 5 whole numbers"),
+        (["--kernels=96,256"], "kernels=96,256; give 5 whole"),
         (["--format=onnx,pdf"], "'pdf' is not a format; give some of"),
         (["--format="], "'' is not a format; give some of"),
-        (["--kernels=96,256,x,384,256"], "give 5 whole numbers from 0"),
+        (["--kernels=96,256,x,384,256"], "give 5 whole numbers"),
+        (["--architecture=conv_local"], "towers=2, but .* add --towers=1"),
+        ([*CIFAR, "--kernels=96,256,384,384,256"], "give 4 .* 64,64,32,32"),
+        ([*CIFAR, "--kernels=0,64,32,32"], "conv1 without kernels"),
+        ([*CIFAR, "--crop_size=3"], "crop_size=3.*4"),
+        (
+            [*CIFAR, "--architecture=conv_small", "--kernels=1,1,1"]
+            + ["--crop_size=7"],
+            "too small for .*conv_small; give at least 8",
+        ),
+        ([*CIFAR, "--conv6"], "conv6=True has no effect"),
+        ([*CIFAR, "--width=0.5"], "width=0.5 has no effect"),
+        ([*CIFAR, "--dropout_rate=0"], "dropout_rate=0.0 has no effect"),
+        ([*CIFAR, "--initialization=glorot"], "glorot has no effect"),
+        ([*CIFAR, "--paper_facts"], "about AlexNet, not .*conv_local"),
         (["--kernels=0,256,384,384,256"], "conv1 without kernels"),
         (["--kernels=96,256,384,384,0", "--conv6"], "conv6 without kernels"),
         (["--towers=3"], "towers=3 does not divide 256"),

@@ -9,7 +9,11 @@ import tensorflow as tf
 
 from alexnet_tf.distribution.devices import local
 from alexnet_tf.distribution.placement import place
-from alexnet_tf.models.convolution import CoveringConv2D, relu
+from alexnet_tf.models.convolution import (
+    CoveringConv2D,
+    LocallyConnected2D,
+    relu,
+)
 from alexnet_tf.models.layers import (
     Dropout,
     InputNormalization,
@@ -24,6 +28,7 @@ from alexnet_tf.models.normalization import LocalResponseNormalization
         LocalResponseNormalization(3, 1.0, 0.1, 0.5, True, name="a", tower=1),
         Dropout(0.3, inverted=True, seed=4, name="b", tower=1),
         InputNormalization((1, 2, 3), [[1, 0, 0]] * 3, 5, 1.1, name="c"),
+        LocallyConnected2D(4, 3, "same", relu, "he_normal", "ones", name="d"),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -244,3 +249,86 @@ def test_the_size_of_color_noise_depends_on_the_reading():
     assert noise("paper").max() == pytest.approx(5.8, abs=0.1)
     assert color_noise_basis(covariance, reading="off", std=0.1) is None
     assert color_noise_basis(covariance, reading="paper", std=0) is None
+
+
+def reference_local(images, kernel, bias, upstream, before):
+    """Returns the outputs of unshared kernels, and all gradients.
+
+    They are loops over positions; `before` are the zeros above and on the
+    left of the images.
+    """
+    rows, columns, _, _ = kernel.shape
+    channels = images.shape[-1]
+    size = round((kernel.shape[2] / channels) ** 0.5)
+    height, width = images.shape[1:3]
+    margins = [
+        (before, count + size - 1 - before - side)
+        for count, side in ((rows, height), (columns, width))
+    ]
+    padded = np.pad(images, [(0, 0), *margins, (0, 0)])
+    outputs = np.zeros((len(images), rows, columns, kernel.shape[-1]))
+    of_images, of_kernel = np.zeros_like(padded), np.zeros_like(kernel)
+    for y in range(rows):
+        for x in range(columns):
+            place = np.s_[:, y : y + size, x : x + size]
+            patch = padded[place].reshape(len(images), -1)
+            outputs[:, y, x] = patch @ kernel[y, x] + bias[y, x]
+            of_kernel[y, x] = patch.T @ upstream[:, y, x]
+            of_patch = upstream[:, y, x] @ kernel[y, x].T
+            of_images[place] += of_patch.reshape(padded[place].shape)
+    of_images = of_images[:, before:, before:][:, :height, :width]
+    return outputs, of_images, of_kernel, upstream.sum(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [("float64", 1e-12), ("float32", 1e-5), ("mixed_bfloat16", 0.05)],
+)
+@pytest.mark.parametrize(
+    ("shape", "size", "padding"),
+    [
+        ((3, 6, 6, 4), 3, "same"),
+        ((2, 5, 7, 3), 3, "valid"),
+        ((2, 4, 5, 2), 2, "same"),
+        ((1, 7, 6, 1), 5, "same"),
+        ((2, 5, 5, 2), 5, "valid"),
+        ((2, 3, 4, 3), 1, "valid"),
+    ],
+)
+def test_locally_connected_layers(shape, size, padding, dtype, tolerance):
+    random = np.random.default_rng(1)
+    layer = LocallyConnected2D(3, size, padding, dtype=dtype)
+    layer.build(shape)
+    kernel, bias, images = (
+        random.integers(-8, 9, shape) / 8
+        for shape in (layer.kernel.shape, layer.bias.shape, shape)
+    )
+    layer.kernel.assign(kernel)
+    layer.bias.assign(bias)
+    upstream = random.integers(-8, 9, (shape[0], *bias.shape)) / 8
+    before = (size - 1) // 2 if padding == "same" else 0
+    expected = reference_local(images, kernel, bias, upstream, before)
+    inputs = tf.constant(images, layer.compute_dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs)
+    sources = [inputs, layer.kernel.value, layer.bias.value]
+    gradients = tape.gradient(
+        outputs, sources, tf.constant(upstream, outputs.dtype)
+    )
+    assert outputs.dtype == layer.compute_dtype
+    for ours, theirs in zip((outputs, *gradients), expected, strict=True):
+        np.testing.assert_allclose(
+            tf.cast(ours, tf.float64), theirs, rtol=tolerance, atol=tolerance
+        )
+
+
+def test_a_locally_connected_layer_with_equal_kernels_is_a_convolution():
+    images = np.random.default_rng(0).normal(size=(2, 8, 9, 3))
+    stock = keras.layers.Conv2D(5, 3, padding="same", activation="tanh")
+    layer = LocallyConnected2D(5, 3, "same", "tanh")
+    expected = stock(images)
+    layer.build(images.shape)
+    kernel = tf.reshape(stock.kernel.value, (27, 5))
+    layer.kernel.assign(tf.broadcast_to(kernel, layer.kernel.shape))
+    np.testing.assert_allclose(layer(images), expected, atol=1e-6)
