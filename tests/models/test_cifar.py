@@ -123,7 +123,11 @@ def test_initial_values_are_those_of_cuda_convnet(name, stddevs):
 def test_windows_of_pooling_extend_beyond_the_edge(side, number):
     """Sizes are rounded up; averages are those of the pixels that exist."""
     network = Network(
-        architecture="conv_small", towers=1, kernels="4,4,4", lrn="off"
+        architecture="conv_small",
+        towers=1,
+        kernels="4,4,4",
+        lrn="off",
+        pool_overhang=True,
     )
     crop = side if number == 1 else 2 * side
     noise = dict(noise_basis=None, seed=0)
