@@ -39,7 +39,11 @@ FORMER_NAMES = {
     "what": "target",
 }
 # What settings were before they existed, in runs that do not have them.
-FORMER_DEFAULTS: dict[str, Any] = {"exif_orientation": False}
+FORMER_DEFAULTS: dict[str, Any] = {
+    "exif_orientation": False,
+    "order": "shuffled",
+    "augment_chunk": 1,
+}
 _FORMER_VALUES = {("mean", "colour"): "color"}
 
 
@@ -238,7 +242,7 @@ def _find_flag_file(name):
             return str(path)
     known = {
         str(path.relative_to(FLAG_FILES).with_suffix("")): path
-        for pattern in ("*.cfg", "ablations/*.cfg")
+        for pattern in ("*.cfg", "*/*.cfg")
         for path in sorted(FLAG_FILES.glob(pattern))
     }
     short = name.removeprefix("flags/").removesuffix(".cfg")
