@@ -83,6 +83,7 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
             )
         self.kernel_counts()  # Checks --kernels and --towers.
         self.export_formats()  # Checks --format.
+        self.average_weights()  # Checks --weights.
         if self.crop_size > self.image_size:
             raise UserError(
                 f"--crop_size={self.crop_size} does not fit into "

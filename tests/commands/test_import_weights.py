@@ -445,7 +445,11 @@ def with_nan(net):
             ["--conv6"],
             "fc6 (InnerProduct) follows pool5, in this network",
         ),
-        (None, ["--conv1_padding=2"], "conv1 (Convolution) has pad: 0, this net"),
+        (
+            None,
+            ["--conv1_padding=2"],
+            "conv1 (Convolution) has pad: 0, this net",
+        ),
         (None, ["--crop_size=68"], "has 15x15 outputs there, that of this net"),
         (
             None,
