@@ -85,4 +85,6 @@ class _Measure:
         of_others = np.logaddexp.reduce(self.of_others[used] + logs)
         wrong = ~(of_others < of_labels[self.examples])
         errors = len(np.unique(self.examples[wrong]))
-        return errors / self.num_examples, -of_labels.mean()
+        # Rounding errors are no improvement.
+        loss = round(-float(of_labels.mean()), 9)
+        return errors / self.num_examples, loss
