@@ -106,8 +106,7 @@ def _main_path(file, layers):
 
     Each must take what the one before it returns.
     """
-    path: list[CaffeLayer] = []
-    originals: dict[str, str] = {}  # Of blobs that are copies.
+    path, originals = [], {}  # Originals of blobs that are copies.
     for layer in layers:
         inputs = [originals.get(name, name) for name in layer.inputs]
         if layer.type == "Split":
