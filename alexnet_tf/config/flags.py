@@ -243,8 +243,7 @@ def _find_flag_file(name):
             return str(path)
     known = {
         str(path.relative_to(FLAG_FILES).with_suffix("")): path
-        for pattern in ("*.cfg", "*/*.cfg")
-        for path in sorted(FLAG_FILES.glob(pattern))
+        for path in sorted(FLAG_FILES.rglob("*.cfg"))
     }
     short = name.removeprefix("flags/").removesuffix(".cfg")
     if short not in known:
