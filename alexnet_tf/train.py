@@ -130,7 +130,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 info.train_examples,
                 previous,
             )
-        _announce(run_dir, devices, model, info, progress)
+        _announce(config, run_dir, devices, model, info, progress)
 
         clock = InputClock()
 
@@ -193,6 +193,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
 
 
 def _announce(
+    config: Config,
     run_dir: RunDir,
     devices: Devices,
     model: keras.Model,
@@ -209,6 +210,12 @@ def _announce(
         f"Data: {info.train_examples:,} training and "
         f"{info.validation_examples:,} validation images"
     )
+    left_out = info.train_examples % config.batch_size
+    if config.order == "fixed" and left_out:
+        print(
+            f"--order=fixed leaves the same {left_out} training images out of "
+            f"every epoch: they do not fill a batch of {config.batch_size}."
+        )
     for number, names in enumerate(devices.layout.devices):
         print(f"Replica {number}: {', '.join(names)}")
     if "GPU" not in devices.layout.primaries[0]:

@@ -1,5 +1,7 @@
 """Measures the top-1 and top-5 error of runs, and of their average."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -9,10 +11,10 @@ from alexnet_tf.data import splits
 from alexnet_tf.data.labels import run_labels
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.evaluation import error_report
+from alexnet_tf.evaluation.ensemble import average, search_weights
 from alexnet_tf.evaluation.predictor import (
     SplitPredictor,
     bar_verbosity,
-    log_probabilities,
     measure,
 )
 from alexnet_tf.models.build import best_checkpoint, load_best
@@ -31,8 +33,19 @@ def run(config: Config, runs: list[Config]) -> int:
     """
     # All of them before the first is measured, which may take long.
     names = _check(runs)
+    if config.weights and len(runs) < 2:
+        raise UserError(
+            f"--weights={config.weights} is for the average of several runs; "
+            "give more, or leave it out."
+        )
+    given = config.average_weights()
+    if given and len(given) != len(runs):
+        raise UserError(
+            f"--weights={config.weights} has {len(given)} numbers for "
+            f"{len(runs)} runs; give one for each, in their order."
+        )
     results: dict[str, dict] = {}
-    sums: dict[str, np.ndarray] = {}  # Logarithms of sums of probabilities.
+    predictions: list[dict[str, np.ndarray]] = []
     labels: list[np.ndarray] = []
     for settings in runs:
         predicted, title = _predict(settings)
@@ -46,19 +59,35 @@ def run(config: Config, runs: list[Config]) -> int:
             )
         errors = _report(title, predicted, labels[0])
         results[settings.run_dir] = errors
-        for crops, logits in predicted.items():
-            sums[crops] = np.logaddexp(
-                sums.get(crops, -np.inf), log_probabilities(logits)
+        predictions.append(predicted)
+    details: dict[str, Any] = {"runs": results}
+    *_, crops = predicted  # Ten, if there are any.
+    count = len(runs)
+    if count > 1:
+        predicted = _average(predictions, count * [1 / count])
+        errors = _report(f"average of {count} runs", predicted, labels[0])
+    if config.weights:
+        details["equal_weights"] = errors
+        all_logits = [predicted[crops] for predicted in predictions]
+        weights = given or search_weights(all_logits, labels[0])
+        details["weights"] = weights
+        shown = ",".join(f"{weight:.4f}" for weight in weights)
+        predicted = _average(predictions, weights)
+        title = f"average of {count} runs with weights {shown}"
+        errors = _report(title, predicted, labels[0])
+        if not given:
+            print(
+                "Warning: these images chose the weights, so their errors are "
+                "optimistic;\nmeasure others with "
+                f"--weights={shown} and another --split or --dataset."
             )
-    if len(runs) > 1:
-        errors = _report(f"average of {len(runs)} runs", sums, labels[0])
     print("published: ILSVRC-2012 validation, ten crops, Table 2")
     print(error_report.format_errors(error_report.PUBLISHED))
-    *_, logits = sums.values()  # Of ten crops, if there are any.
+    logits = predicted[crops]
     classes = error_report.class_errors(logits, labels[0], names)
     pairs = error_report.confused_pairs(logits, labels[0], names)
     print(f"\n{error_report.format_details(classes, pairs)}")
-    details = {"classes": classes, "confused": pairs, "runs": results}
+    details |= {"classes": classes, "confused": pairs}
     write_report(config.json, {**errors, **details})
     return 0
 
@@ -112,6 +141,14 @@ def _predict(settings):
     epochs = state["epochs_done"]
     origin = f"best after epoch {epochs}" if epochs else "imported"
     return predicted, f"{settings.run_dir}, {origin}"
+
+
+def _average(predictions, weights):
+    """Returns the weighted averages of runs, for the center and ten crops."""
+    return {
+        crops: average([each[crops] for each in predictions], weights)
+        for crops in predictions[0]
+    }
 
 
 def _report(title, predicted, labels):

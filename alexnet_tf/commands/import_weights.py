@@ -51,7 +51,7 @@ def run(config: Config) -> int:
     read = imported_weights.read_torchvision
     if config.caffemodel:
         read = imported_weights.read_caffe
-    weights = read(file, config)
+    weights = read(file, config, config.crop_size)
     info = _describe_dataset(config, file, weights)
     model = build_network(config, info)
     imported_weights.assign(weights, model)

@@ -53,6 +53,12 @@ class CommandOptions:
         "instead of the rate that the run has reached.",
     )
     split: str = setting("", "Split to measure; empty: the validation split.")
+    weights: str = setting(
+        "",
+        "Weights of the runs in the average: a number for each run, which add "
+        "up to 1, as 0.5,0.3,0.2; or search: those with the lowest top-1 error "
+        "on the images that are measured. Empty: equal ones.",
+    )
     ten_crops: bool = setting(
         True, "Also average over corners, center and mirror images. Sec. 4.1."
     )
@@ -134,6 +140,23 @@ class CommandOptions:
     )
     debug: bool = setting(False, "Show the stack trace of a user error.")
 
+    def average_weights(self) -> list[float]:
+        """Returns the numbers in --weights, none if there are none."""
+        if self.weights in ("", "search"):
+            return []
+        texts = self.weights.split(",")
+        try:
+            weights = [float(text) for text in texts]
+        except ValueError:
+            weights = []
+        total = sum(weights)
+        if min(weights, default=-1) < 0 or not 0.99 < total < 1.01:
+            raise UserError(
+                f"--weights={self.weights}; give search, or a number from 0 to "
+                "1 for each run, which add up to 1, as 0.5,0.3,0.2."
+            )
+        return [weight / total for weight in weights]
+
     def export_formats(self) -> list[str]:
         """Returns the names in --format."""
         names = [name.strip() for name in self.format.split(",")]
@@ -199,9 +222,12 @@ COMMANDS = {
         "predictions, and of each class",
         "Settings come from each run's flags.cfg; flags given here override "
         "them. Mean and classes are the run's.",
-        ("evaluate runs/a runs/b --json=errors.json",),
+        (
+            "evaluate runs/a runs/b --json=errors.json",
+            "evaluate runs/a runs/b --weights=search",
+        ),
         words="RUN_DIR...",
-        flags=("split", "ten_crops", "labels", "json"),
+        flags=("split", "ten_crops", "weights", "labels", "json"),
         groups=(Data, Hardware),
         settings="each run",
     ),

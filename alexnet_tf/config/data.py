@@ -108,6 +108,12 @@ class Data:
     horizontal_flip: bool = setting(
         True, "Mirror half of the training patches. Sec. 4.1."
     )
+    augment_chunk: int = setting(
+        1,
+        "Consecutive images of a batch whose patches share position and "
+        "mirroring; 32 in the 2012 source. Sec. 4.1.",
+        lower=1,
+    )
     mean: str = setting(
         "image",
         "Mean to subtract. image: of each pixel of the center patch, whatever "
@@ -142,6 +148,14 @@ class Data:
         "and evaluate only report them.",
         lower=0.0,
         upper=1.0,
+    )
+    order: str = setting(
+        "shuffled",
+        "Order of the training images. shuffled: another one each epoch; "
+        "fixed: shuffled once, so that each epoch has the same batches in the "
+        "same order, as in the 2012 source. The images that do not fill a "
+        "batch are then left out of every epoch, instead of others each time.",
+        choices=("shuffled", "fixed"),
     )
     shuffle_buffer: int = setting(
         10000,

@@ -39,7 +39,11 @@ FORMER_NAMES = {
     "what": "target",
 }
 # What settings were before they existed, in runs that do not have them.
-FORMER_DEFAULTS: dict[str, Any] = {"exif_orientation": False}
+FORMER_DEFAULTS: dict[str, Any] = {
+    "exif_orientation": False,
+    "order": "shuffled",
+    "augment_chunk": 1,
+}
 _FORMER_VALUES = {
     ("mean", "colour"): "color",
     ("tower_communication", "True"): Network.tower_communication,
@@ -89,6 +93,7 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
             )
         Network.__post_init__(self)
         self.export_formats()  # Checks --format.
+        self.average_weights()  # Checks --weights.
         if self.crop_size > self.image_size:
             raise UserError(
                 f"--crop_size={self.crop_size} does not fit into "

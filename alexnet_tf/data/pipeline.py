@@ -92,7 +92,8 @@ def training_batches(
         places = decoding.draw_places(
             batch_size, geometry, crop=crop, flip=flip, seed=seeds
         )
-        offsets, mirrored = (tf.gather(each, positions) for each in places)
+        firsts = positions - positions % data.augment_chunk
+        offsets, mirrored = (tf.gather(each, firsts) for each in places)
         if examples.cut:
             size = geometry.crop_size
             images = examples.cut(rows["index"], offsets, mirrored, size)
@@ -102,9 +103,10 @@ def training_batches(
         )
 
     batches = (
-        # 1. A few examples at a time, in a new order each epoch.
+        # 1. A few examples at a time, in the order of their epoch.
         shuffled_rows(
-            examples, batch_size, steps, data.shuffle_buffer, seed, shard
+            *(examples, batch_size, steps, data.shuffle_buffer, seed, shard),
+            order=data.order,
         )
         # 2. A random patch of each: bytes -> uint8 (rows, crop, crop, 3).
         .map(random_patches, num_parallel_calls=CORES)
@@ -126,7 +128,9 @@ def names_of_step(
 ) -> list[str]:
     """Returns the names of a step's examples, see `training_batches`."""
     steps, buffer = range(step, step + 1), data.shuffle_buffer
-    chunks = shuffled_rows(examples, batch_size, steps, buffer, seed)
+    chunks = shuffled_rows(
+        examples, batch_size, steps, buffer, seed, order=data.order
+    )
     names = [n for *_, rows in chunks for n in rows["name"].numpy()]
     return [name.decode(errors="backslashreplace") for name in names]
 

@@ -17,13 +17,15 @@ def shuffled_rows(
     shuffle_buffer: int,
     seed: int,
     shard: tuple[int, int] = (0, 1),
+    order: str = "shuffled",
 ) -> tf.data.Dataset:
     """Returns the training examples of some steps, in their order.
 
-    Each epoch has another order and drops what does not fill a batch. The
-    order is a permutation of the split if that has random access. Otherwise a
-    buffer is shuffled, which is the same if it holds the whole split. Steps
-    count from the start of the run; `shard` is as for `training_batches`.
+    Each epoch has another order, unless that is "fixed", and drops what does
+    not fill a batch. The order is a permutation of the split if that has
+    random access. Otherwise a buffer is shuffled, which is the same if it
+    holds the whole split. Steps count from the start of the run; `shard` is as
+    for `training_batches`.
 
     Returns:
         Dataset of chunks, (seeds, positions, rows): int64 (2,), the seed of
@@ -37,11 +39,19 @@ def shuffled_rows(
     per_epoch = examples.steps_per_epoch(batch_size) * per_batch
     # Chunks are numbered like the steps, over all shards.
     numbers = range(steps.start * per_batch, steps.stop * per_batch)
+
+    def draw(epoch, shape, dtype):
+        """Returns random bits for the order of an epoch."""
+        seeds = _seeds(seed, 0 * epoch if order == "fixed" else epoch)
+        return tf.random.stateless_uniform(
+            shape, seeds, minval=None, maxval=None, dtype=dtype
+        )
+
     if examples.fetch:
-        chunks = _indexed_chunks(examples, chunk_size, numbers, per_epoch, seed)
+        chunks = _indexed_chunks(examples, chunk_size, numbers, per_epoch, draw)
     else:
         chunks = _buffered_chunks(
-            examples, chunk_size, numbers, per_epoch, seed, shuffle_buffer
+            examples, chunk_size, numbers, per_epoch, draw, shuffle_buffer
         )
 
     def complete(number, rows):
@@ -55,7 +65,7 @@ def shuffled_rows(
     return chunks.map(complete, num_parallel_calls=CORES)
 
 
-def _indexed_chunks(examples, chunk_size, numbers, per_epoch, seed):
+def _indexed_chunks(examples, chunk_size, numbers, per_epoch, draw):
     """Returns (number, indices) of chunks of a split with random access."""
     last = tf.constant(examples.count - 1, tf.int64)
 
@@ -65,7 +75,7 @@ def _indexed_chunks(examples, chunk_size, numbers, per_epoch, seed):
         # Of each word of its key, a shuffle of up to 65,537 examples uses only
         # the lowest 8 bits: with the seed and the epoch as its key it would
         # repeat itself every 256 of them. Two hashed keys have 48 such bits.
-        keys = _random_bits(seed, number // per_epoch, (2, 3), tf.uint32)
+        keys = draw(number // per_epoch, (2, 3), tf.uint32)
         for key in tf.unstack(keys):
             indices = tf.raw_ops.RandomIndexShuffle(
                 index=indices, seed=key, max_index=last, rounds=4
@@ -75,17 +85,17 @@ def _indexed_chunks(examples, chunk_size, numbers, per_epoch, seed):
     return tf.data.Dataset.range(numbers.start, numbers.stop).map(add_indices)
 
 
-def _buffered_chunks(examples, chunk_size, numbers, per_epoch, seed, buffer):
+def _buffered_chunks(examples, chunk_size, numbers, per_epoch, draw, buffer):
     """Returns (number, rows) of chunks, shuffled in a buffer."""
 
     def read_epoch(epoch):
         first = epoch * per_epoch
         start = tf.maximum(first, numbers.start)
         stop = tf.minimum(first + per_epoch, numbers.stop)
-        epoch_seed = _random_bits(seed, epoch, (), tf.int64)
+        seed = draw(epoch, (), tf.int64)
         return (
             examples.records.shuffle(
-                buffer, epoch_seed, reshuffle_each_iteration=False
+                buffer, seed, reshuffle_each_iteration=False
             )
             .batch(chunk_size, drop_remainder=True)
             # Skipped before they are decoded.
@@ -96,12 +106,6 @@ def _buffered_chunks(examples, chunk_size, numbers, per_epoch, seed, buffer):
 
     first, stop = numbers.start // per_epoch, -(-numbers.stop // per_epoch)
     return tf.data.Dataset.range(first, stop).flat_map(read_epoch)
-
-
-def _random_bits(seed, epoch, shape, dtype):
-    return tf.random.stateless_uniform(
-        shape, _seeds(seed, epoch), minval=None, maxval=None, dtype=dtype
-    )
 
 
 def _seeds(seed, number):

@@ -5,7 +5,6 @@ Caffe's convolutions is tower t.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.network import Network
+from alexnet_tf.models import caffe_layers
 from alexnet_tf.storage.caffe_format import read_network
 from alexnet_tf.storage.safetensors_format import read_safetensors
 
@@ -30,6 +30,30 @@ _TORCHVISION = {
 }
 # What torchvision subtracts from RGB images in 0..1, and then divides them by.
 _MEAN, _STD = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
+# Settings of a network that computes as the programs do, and that files do not
+# show.
+_COMMON_SETTINGS = {
+    "architecture": "alexnet",
+    "dropout_form": "inverted",
+    "factorized_conv2": False,
+    "link_precision": "float32",
+}
+_CAFFE_SETTINGS = {
+    **_COMMON_SETTINGS,
+    "lrn_divide_alpha": True,
+    "lrn_across_towers": True,
+    "spatial_norm2": False,
+    "conv1_activation": "before_norm",
+    "conv2_activation": "before_norm",
+}
+_TORCHVISION_SETTINGS = {
+    **_COMMON_SETTINGS,
+    "lrn": "off",
+    "padding": "2,2,1,1,1",
+    "activation": "relu",
+    "pool_size": 3,
+}
+_MEAN_BGR = [104.0, 117.0, 123.0]  # Caffe's mean color of ImageNet.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,21 +66,39 @@ class ImportedWeights:
     convert_conv1: Callable[[np.ndarray], np.ndarray]
 
 
-def read_caffe(file: Path, network: Network) -> ImportedWeights:
-    """Reads a .caffemodel; checks that the network normalizes as its own."""
+def read_caffe(file: Path, network: Network, crop_size: int) -> ImportedWeights:
+    """Reads a .caffemodel; checks that the network computes the same."""
+    _check_settings(network, _CAFFE_SETTINGS)
     layers = read_network(file)
-    for number in (1, 2):
-        _check_settings(_normalization(layers, number), network)
+    mean_bgr = caffe_layers.check_images(file, layers, crop_size) or _MEAN_BGR
+    _check_conv1_outputs(network, crop_size)
+    seen = network.layers_that_see_all_towers()
+    if network.towers > 1 and not {"fc6", "fc7"} <= {*seen}:
+        raise UserError(
+            f"--tower_communication={network.tower_communication}: in Caffe, "
+            "fc6 and fc7 see all towers; add them."
+        )
+    if all(layer.blobs for layer in layers):
+        print(
+            f"{file} has weights only: nothing in it shows whether its "
+            "activations, poolings and so on are those of this network."
+        )
+        blobs = {layer.name: layer.blobs for layer in layers}
+    else:
+        blobs = caffe_layers.check_layers(file, layers, network)
     return ImportedWeights(
-        {name: layer.blobs for name, layer in layers.items() if layer.blobs},
-        [123.0, 117.0, 104.0],  # Caffe's mean color of ImageNet.
+        blobs,
+        list(reversed(mean_bgr)),
         lambda kernel: kernel[:, ::-1],  # BGR to RGB.
     )
 
 
-def read_torchvision(file: Path, network: Network) -> ImportedWeights:
+def read_torchvision(
+    file: Path, network: Network, crop_size: int
+) -> ImportedWeights:
     """Reads a .safetensors file; checks the settings that it does not show."""
-    _check_settings({"lrn": "off", "padding": "2,2,1,1,1"}, network)
+    _check_settings(network, _TORCHVISION_SETTINGS)
+    _check_conv1_outputs(network, crop_size)
     arrays = read_safetensors(file)
     names = {
         layer: [f"{module}.weight", f"{module}.bias"]
@@ -75,40 +117,31 @@ def read_torchvision(file: Path, network: Network) -> ImportedWeights:
     )
 
 
-def _check_settings(expected, network):
-    """Checks settings that the shapes of weights do not determine."""
+def _check_settings(network, expected):
     for name, theirs in expected.items():
         ours = getattr(network, name)
-        # A file has 32 bits, which hold 0.75 exactly and 0.0001 not.
-        same = ours == theirs
-        if isinstance(ours, float):
-            same = math.isclose(ours, theirs, rel_tol=1e-6)
-        if not same:
+        if ours != theirs:
             raise UserError(
                 f"the file has a network with --{name}={theirs}, the settings "
-                f"have --{name}={ours}; give the former, or "
-                "--flagfile=flags/caffenet.cfg for CaffeNet."
+                f"have --{name}={ours}; give the former."
             )
 
 
-def _normalization(layers, number):
-    """Returns the file's settings of normalization 1 or 2, {} if unknown."""
-    norm, pool = f"norm{number}", f"pool{number}"
-    if pool not in layers:
-        return {}  # The file has weights only.
-    found = layers[norm].normalization if norm in layers else None
-    if not found:
-        return {"lrn": "off"}
-    order = [name for name in layers if name in (norm, pool)]
-    return {
-        "lrn": "after_pool" if order == [pool, norm] else "before_pool",
-        "lrn_size": found["local_size"],
-        "lrn_k": found["k"],
-        "lrn_alpha": found["alpha"],
-        "lrn_beta": found["beta"],
-        "lrn_divide_alpha": True,  # As in all of Caffe's networks.
-        "lrn_across_towers": True,
-    }
+def _check_conv1_outputs(network, crop_size):
+    """Checks that conv1 has as many outputs as with equal zeros on all sides.
+
+    The others round their number down, this network up.
+    """
+    zeros = network.zeros_around()["conv1"]
+    theirs = (crop_size + 2 * zeros - 11) // 4 + 1
+    ours = -(-(crop_size + zeros - 11) // 4) + 1
+    if ours != theirs:
+        raise UserError(
+            f"--crop_size={crop_size}: conv1 of the file's network has "
+            f"{theirs}x{theirs} outputs there, that of this network "
+            f"{ours}x{ours}; use the size that it was trained with, 227 for "
+            "Caffe's and 224 for torchvision's."
+        )
 
 
 def assign(weights: ImportedWeights, model: keras.Model) -> None:

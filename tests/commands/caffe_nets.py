@@ -117,7 +117,7 @@ def caffe_logits(images, weights, layers, groups=2, mean=(104, 117, 123)):
 
 def field(name, number, kind, repeated=False, packed=None):
     types = descriptor_pb2.FieldDescriptorProto
-    made = types(name=name, number=number)
+    made = types(name=name, number=int(number))
     made.label = types.LABEL_REPEATED if repeated else types.LABEL_OPTIONAL
     if kind[0].isupper():
         made.type, made.type_name = types.TYPE_MESSAGE, f".test.{kind}"
@@ -128,13 +128,58 @@ def field(name, number, kind, repeated=False, packed=None):
     return made
 
 
+# Parameters of layers: number in a layer, in a V1 layer, and fields.
+PARAMETERS = {
+    "convolution_param": (
+        *(106, 10, "bias_term 2 bool, group 5 uint32, pad_h 9 uint32"),
+        "pad_w 10 uint32, kernel_h 11 uint32, kernel_w 12 uint32",
+        "stride_h 13 uint32, stride_w 14 uint32, pad 3 uint32 *",
+        "kernel_size 4 uint32 *, stride 6 uint32 *, dilation 18 uint32 *",
+    ),
+    "pooling_param": (
+        *(121, 19, "pool 1 int32, kernel_size 2 uint32, stride 3 uint32"),
+        "pad 4 uint32, kernel_h 5 uint32, kernel_w 6 uint32, stride_h 7 uint32",
+        "stride_w 8 uint32, pad_h 9 uint32, global_pooling 12 bool",
+    ),
+    "lrn_param": (
+        *(118, 18, "local_size 1 uint32, alpha 2 float, beta 3 float"),
+        "norm_region 4 int32, k 5 float",
+    ),
+    "relu_param": (123, 30, "negative_slope 1 float"),
+    "dropout_param": (108, 12, "dropout_ratio 1 float"),
+    "inner_product_param": (
+        *(117, 17, "num_output 1 uint32, bias_term 2 bool"),
+        "axis 5 int32, transpose 6 bool",
+    ),
+    "transform_param": (
+        *(100, 36, "scale 1 float, mirror 2 bool, crop_size 3 uint32"),
+        "mean_value 5 float *",
+    ),
+    "data_param": (
+        *(107, 11, "source 1 string, scale 2 float, batch_size 4 uint32"),
+        "crop_size 5 uint32",
+    ),
+}
+# Type and number in V1 of layers by the beginnings of their names.
+TYPES = {
+    "data": ("Data", 5),
+    "conv": ("Convolution", 4),
+    "relu": ("ReLU", 18),
+    "norm": ("LRN", 15),
+    "pool": ("Pooling", 17),
+    "fc": ("InnerProduct", 14),
+    "drop": ("Dropout", 6),
+    "prob": ("Softmax", 20),
+    "loss": ("SoftmaxWithLoss", 21),
+}
+
+
 def messages(*, packed=True):
     """Returns the message classes of networks, a part of caffe.proto."""
     file = descriptor_pb2.FileDescriptorProto(
         name="test.proto", package="test", syntax="proto2"
     )
     layer = [
-        field("lrn_param", 118, "LRNParameter"),
         field("name", 1, "string"),
         field("type", 2, "string"),
         field("bottom", 3, "string", repeated=True),
@@ -142,13 +187,22 @@ def messages(*, packed=True):
         field("blobs", 7, "BlobProto", repeated=True),
     ]
     v1_layer = [
+        field("layer", 1, "BlobProto"),
         field("bottom", 2, "string", repeated=True),
         field("top", 3, "string", repeated=True),
         field("name", 4, "string"),
         field("type", 5, "int32"),
         field("blobs", 6, "BlobProto", repeated=True),
-        field("lrn_param", 18, "LRNParameter"),
     ]
+    parameters = {}
+    for name, (number, v1_number, *fields) in PARAMETERS.items():
+        message = name.title().replace("_", "")
+        layer.append(field(name, number, message))
+        v1_layer.append(field(name, v1_number, message))
+        parameters[message] = [
+            field(*words[:3], repeated=len(words) > 3)
+            for words in map(str.split, ", ".join(fields).split(", "))
+        ]
     blob = [
         *(field(n, i, "int32") for i, n in enumerate(LEGACY, start=1)),
         field("data", 5, "float", repeated=True, packed=packed),
@@ -159,19 +213,20 @@ def messages(*, packed=True):
     for name, fields in {
         "BlobShape": [field("dim", 1, "int64", repeated=True, packed=True)],
         "BlobProto": blob,
-        "LRNParameter": [
-            field("local_size", 1, "uint32"),
-            field("alpha", 2, "float"),
-            field("beta", 3, "float"),
-            field("k", 5, "float"),
-        ],
+        **parameters,
         "LayerParameter": layer,
         "V1LayerParameter": v1_layer,
         "NetParameter": [
             field("name", 1, "string"),
             field("layers", 2, "V1LayerParameter", repeated=True),
+            field("input", 3, "string", repeated=True),
             field("input_dim", 4, "int32", repeated=True),
             field("layer", 100, "LayerParameter", repeated=True),
+        ],
+        "SolverState": [
+            field("iter", 1, "int32"),
+            field("learned_net", 2, "string"),
+            field("history", 3, "BlobProto", repeated=True),
         ],
     }.items():
         file.message_type.add(name=name).field.extend(fields)
@@ -181,7 +236,7 @@ def messages(*, packed=True):
         name: message_factory.GetMessageClass(
             pool.FindMessageTypeByName(f"test.{name}")
         )
-        for name in ("NetParameter", "BlobProto")
+        for name in ("NetParameter", "BlobProto", "SolverState")
     }
 
 
@@ -201,25 +256,54 @@ def fill(blob, array, *, v1, double=False):
 
 
 def write_caffemodel(
-    file, weights, order, *, v1, packed=True, double=False, lrn=None
+    file,
+    weights,
+    order,
+    *,
+    v1,
+    packed=True,
+    double=False,
+    change=lambda layers: None,
 ):
-    """Writes a network in Caffe's format."""
+    """Writes a network in Caffe's format, with its layers changed."""
     network = messages(packed=packed)["NetParameter"](name="AlexNet")
+    network.input.append("data")
     network.input_dim.extend([10, 3, 227, 227])
+    layers = network.layers if v1 else network.layer
+    blob, channels = "data", 3
     for name in order:
-        layer = (network.layers if v1 else network.layer).add(name=name)
-        layer.bottom.append("before")
-        layer.top.append(name)
-        layer.type = 4 if v1 else "Kind"
-        if name.startswith("norm"):
+        kind = name.rstrip("0123456789")
+        layer = layers.add(name=name, type=TYPES[kind][v1], bottom=[blob])
+        if kind not in ("relu", "drop"):  # They replace their inputs.
+            blob = name
+        layer.top.append(blob)
+        if kind == "conv":
+            _, size, stride, padding, groups = CONVOLUTIONS[name]
+            if name in weights:
+                kernel, _ = weights[name]
+                groups = channels // kernel.shape[1]
+                channels = len(kernel)
+            layer.convolution_param.kernel_size.append(size)
+            if stride > 1:  # Caffe writes what the .prototxt has.
+                layer.convolution_param.stride.append(stride)
+            if padding:
+                layer.convolution_param.pad.append(padding)
+            if groups > 1:
+                layer.convolution_param.group = groups
+        elif kind == "pool":
+            layer.pooling_param.pool = 0
+            layer.pooling_param.kernel_size = 3
+            layer.pooling_param.stride = 2
+        elif kind == "norm":
             layer.lrn_param.local_size = 5
             layer.lrn_param.alpha = 1e-4
             layer.lrn_param.beta = 0.75
-            for parameter, value in (lrn or {}).items():
-                setattr(layer.lrn_param, parameter, value)
+        elif kind == "drop":
+            layer.dropout_param.dropout_ratio = 0.5
         for array in weights.get(name, ()):
-            blob = layer.blobs.add()
-            fill(blob, array, v1=v1, double=double)
-            blob.diff.extend([0.5] * 3)  # To be skipped.
+            added = layer.blobs.add()
+            fill(added, array, v1=v1, double=double)
+            added.diff.extend([0.5] * 3)  # To be skipped.
+    change(layers)
     file.write_bytes(network.SerializeToString())
     return file

@@ -145,6 +145,22 @@ def check_errors(found, of_views, labels):
         assert found[crops]["num_examples"] == len(labels)
 
 
+@pytest.mark.parametrize(
+    ("count", "weights", "message"),
+    [
+        (1, "search", "--weights=search is for the average of several runs;"),
+        (1, "1", "--weights=1 is for the average of several runs; give more"),
+        (2, "0.5,0.3,0.2", "has 3 numbers for 2 runs; give one for each, in"),
+        (3, "0.5,0.5", "has 2 numbers for 3 runs; give one for each, in the"),
+    ],
+)
+def test_weights_that_do_not_fit(finished_run, capsys, count, weights, message):
+    words = ["evaluate", *(count * [str(finished_run)])]
+    assert main([*words, f"--weights={weights}"]) == 2
+    output = capsys.readouterr()
+    assert message in output.err and not output.out
+
+
 @pytest.fixture
 def certain_run(finished_run, tmp_path):
     """A run with logits so far apart that softmax is zero for most classes."""
@@ -168,19 +184,27 @@ def test_ten_crops_and_runs_are_averaged_by_their_probabilities(
     runs, file = [certain_run, other_run], tmp_path / "evaluation.json"
     # 23 images: the last batch has one, for two replicas.
     flags = ["--split=train[:23]", "--batch_size=20", f"--json={file}"]
+    flags.append("--weights=search")
     assert main(["evaluate", *map(str, runs), *flags]) == 0
-    assert "average of 2 runs, 23 images" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "average of 2 runs, 23 images" in printed
     measured = json.loads(file.read_text())
     split = sources.open_split("shapes/tiny", "train[:23]", data_dir=data_dir)
     labels = np.array([e["label"] for e in split.records.as_numpy_iterator()])
     views = [probabilities_of(run, split) for run in runs]
     assert (views[0] < 1e-50).mean() > 0.5
+    first, second = measured["weights"]
+    others = [*measured["runs"].values(), measured["equal_weights"]]
     for found, of_views in [
-        (measured["runs"][str(certain_run)], views[0]),
-        (measured["runs"][str(other_run)], views[1]),
-        (measured, np.mean(views, axis=0)),
+        *zip(others, [*views, np.mean(views, axis=0)], strict=True),
+        (measured, first * views[0] + second * views[1]),
     ]:
         check_errors(found, of_views, labels)
+    lowest = min(errors["ten_crop"]["top1_error"] for errors in others)
+    assert measured["ten_crop"]["top1_error"] <= lowest
+    shown = f"{first:.4f},{second:.4f}"
+    assert f"average of 2 runs with weights {shown}, 23 images" in printed
+    assert f"optimistic;\nmeasure others with --weights={shown} " in printed
     wrong = sum(pair["times"] for pair in measured["confused"])
     assert wrong / 23 == pytest.approx(measured["ten_crop"]["top1_error"])
 

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 
+import h5py
 import numpy as np
 import PIL.Image
 import pytest
@@ -139,9 +140,10 @@ def test_all_ways_to_write_numbers_are_read(tmp_path, v1, packed, double):
     how = dict(v1=v1, packed=packed, double=double)
     file = write_caffemodel(tmp_path / "net.caffemodel", net, ALEXNET, **how)
     found = caffe.read_network(file)
-    assert list(found) == list(ALEXNET)
-    for name, layer in found.items():
-        for array, expected in zip(layer.blobs, net.get(name, ()), strict=True):
+    assert [layer.name for layer in found] == list(ALEXNET)
+    for layer in found:
+        arrays = net.get(layer.name, ())
+        for array, expected in zip(layer.blobs, arrays, strict=True):
             assert array.dtype == np.float32
             np.testing.assert_array_equal(array, expected.astype(np.float32))
 
@@ -283,7 +285,8 @@ def test_a_network_without_normalization_does_not_fit(
     file = write_caffemodel(tmp_path / "net.caffemodel", net, order, v1=False)
     flags = ["--dataset=shapes/tiny", *TINY]
     assert import_net(tmp_path / "run", file, *flags) == 2
-    assert "a network with --lrn=off, the settings" in capsys.readouterr().err
+    message = "pool2 (Pooling) follows relu2, in this network LRN; check --lrn"
+    assert message in capsys.readouterr().err
 
 
 # --- Two towers on two devices.
@@ -313,10 +316,33 @@ def damaged_files():
     broken = "is damaged, incomplete or not a file of Caffe's"
     yield "cut", lambda good: good[: len(good) // 2], broken
     yield "one byte less", lambda good: good[:-1], broken
-    yield "text", lambda good: b'name: "AlexNet"\nlayer {\n', broken
+    text = "is a text, such as a .prototxt: a description without weights;"
+    for name, content in {
+        "train_val": b'name: "AlexNet"\nlayer {\n  type: "Data"\n',
+        "comment": b"# \xe7\xbd\x91\r\n\r\nlayers { bottom: 'data'\r\n }\r\n",
+        "long": b"layer { }\n" * 9000,
+        "solver": b'net: "train_val.prototxt"\nbase_lr: 0.01\n',
+    }.items():
+        yield name, lambda good, content=content: content, text
     yield "nothing", lambda good: b"", "no layers with weights"
     noise = np.random.default_rng(3).bytes(100_000)
     yield "noise", lambda good: noise, broken
+    classes = messages()
+    solver = classes["SolverState"](iter=450_000, learned_net="a.caffemodel")
+    solver.history.add().data.extend([0.5] * 3)
+    yield (
+        *("solver_state", lambda good: solver.SerializeToString()),
+        "after 450000 iterations, without weights; give the network that was "
+        "written with it, a.caffemodel.",
+    )
+    v0 = classes["NetParameter"](name="CaffeNet")
+    v0.layers.add().layer.data.extend([0.5] * 3)
+    v0 = v0.SerializeToString()
+    yield "v0", lambda good: v0, "convert it with Caffe's upgrade_net_proto_bi"
+    mean = classes["BlobProto"]()
+    fill(mean, np.ones((3, 2, 2)), v1=True)
+    mean = mean.SerializeToString()
+    yield "mean", lambda good: mean, "is for --mean.)"
     png = b"\x89PNG\r\n\x1a\n" + noise
     yield "picture", lambda good: png, broken
 
@@ -335,6 +361,26 @@ def test_damaged_and_foreign_files(
     error = capsys.readouterr().err
     assert error.startswith(f"error: {bad} ") and message in error
     assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("net.caffemodel.h5", "Caffe is installed, make a .caffemodel of it:"),
+        ("net.caffemodel", "Caffe is installed, make a .caffemodel of it:"),
+        ("net.solverstate.h5", "the state of a solver, in HDF5, without"),
+    ],
+)
+def test_snapshots_in_hdf5(tmp_path, labels, capsys, name, message):
+    file = tmp_path / name
+    with h5py.File(file, "w") as content:
+        content["data/conv1/0"] = np.ones((96, 3, 11, 11))
+    flags = [*TINY, f"--labels={labels}"]
+    assert import_net(tmp_path / "run", file, *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file} is ") and message in error
+    assert len(error.splitlines()) <= 3
     assert not (tmp_path / "run").exists()
 
 
@@ -369,12 +415,52 @@ def with_nan(net):
     ("change", "flags", "message"),
     [
         (without("conv4"), [], "no layer conv4 with weights; its layers are"),
-        (reshaped, [], "conv2 of the file has weights of 26x10x5x5 and 26,"),
+        (reshaped, [], "conv2 (Convolution) has group: 1, this network 2; ch"),
         (with_nan, [], "conv3 has numbers that are not finite"),
         (None, ["--width=0.2"], "this network needs 20x3x11x11 and 20;"),
-        (None, ["--lrn_k=2"], "a network with --lrn_k=1.0, the settings have"),
-        (None, ["--lrn=off"], "with --lrn=before_pool, the settings have"),
-        (None, ["--lrn_size=3"], "with --lrn_size=5, the settings have"),
+        (None, ["--lrn_k=2"], "norm1 (LRN) has k: 1, this network 2; check -"),
+        (
+            None,
+            ["--lrn=off"],
+            "norm1 (LRN) follows relu1, in this network Pool",
+        ),
+        (None, ["--lrn_size=3"], "has local_size: 5, this network 3; check --"),
+        (None, ["--lrn_alpha=1e-3"], "has alpha: 0.0001, this network 0.001"),
+        (None, ["--nolrn_across_towers"], "have --lrn_across_towers=False"),
+        (None, ["--dropout_form=paper"], "with --dropout_form=inverted, the"),
+        (None, ["--spatial_norm2"], "with --spatial_norm2=False, the settings"),
+        (
+            None,
+            ["--activation=tanh"],
+            "relu1 (ReLU) follows conv1, in this net",
+        ),
+        (None, ["--pool_size=2"], "pool1 (Pooling) has kernel_size: 3, this"),
+        (
+            None,
+            ["--towers=1"],
+            "conv2 (Convolution) has group: 2, this network",
+        ),
+        (
+            None,
+            ["--conv6"],
+            "fc6 (InnerProduct) follows pool5, in this network",
+        ),
+        (
+            None,
+            ["--padding=2,2,1,1,1"],
+            "conv1 (Convolution) has pad: 0, this net",
+        ),
+        (None, ["--crop_size=68"], "has 15x15 outputs there, that of this net"),
+        (
+            None,
+            ["--dropout_rate=0.4"],
+            "has dropout_ratio: 0.5, this network 0",
+        ),
+        (
+            None,
+            ["--dropout_rate=0"],
+            "drop6 (Dropout) follows relu6, in this n",
+        ),
         (None, ["--labels=none.txt"], "--labels=none.txt cannot be read"),
         (None, ["--dataset=shapes"], None),
         (None, ["--dataset=mnist"], "has 12 classes, --dataset=mnist has 10;"),
@@ -401,6 +487,232 @@ def test_networks_and_settings_that_do_not_fit(
     assert code == 2 and message in error
     assert len(error.splitlines()) <= 2
     assert not (tmp_path / "run" / "dataset.json").exists()
+
+
+def find(layers, name):
+    (layer,) = [layer for layer in layers if layer.name == name]
+    return layer
+
+
+def parameter(name, parameter, **values):
+    """Sets parameters of a layer."""
+
+    def change(layers):
+        message = getattr(find(layers, name), f"{parameter}_param")
+        for field, value in values.items():
+            if isinstance(value, list):
+                message.ClearField(field)
+                getattr(message, field).extend(value)
+            else:
+                setattr(message, field, value)
+
+    return change
+
+
+def retyped(name, number, new_type):
+    """Changes the type of a layer, given its number in V1."""
+
+    def change(layers):
+        layer = find(layers, name)
+        layer.type = number if isinstance(layer.type, int) else new_type
+
+    return change
+
+
+def removed(name):
+    """Removes a layer; the next ones take what it took."""
+
+    def change(layers):
+        layer = find(layers, name)
+        names = dict(zip(layer.top, layer.bottom, strict=True))
+        layers.remove(layer)
+        for other in layers:
+            for blobs in (other.bottom, other.top):
+                blobs[:] = [names.get(blob, blob) for blob in blobs]
+
+    return change
+
+
+def inserted(before, number, new_type, name="extra"):
+    """Inserts a layer that replaces its input."""
+
+    def change(layers):
+        layer = find(layers, before)
+        place = list(layers).index(layer)
+        new = type(layer)(name=name, bottom=layer.bottom, top=layer.bottom)
+        new.type = number if isinstance(layer.type, int) else new_type
+        layers.insert(place, new)
+
+    return change
+
+
+def rewired(name, blob):
+    """Lets a layer take another blob."""
+
+    def change(layers):
+        find(layers, name).bottom[:] = [blob]
+
+    return change
+
+
+def with_data(**values):
+    """Adds a layer that reads images."""
+
+    def change(layers):
+        new = type(layers[0])(name="data", top=["data", "label"])
+        new.type = 5 if isinstance(layers[0].type, int) else "Data"
+        layers.insert(0, new)
+        for place, settings in values.items():
+            parameter("data", place, **settings)(layers)
+
+    return change
+
+
+def with_outputs(layers):
+    """Ends a network as in training: two copies of fc8, for two layers."""
+    of_v1 = isinstance(layers[0].type, int)
+    copies = ["fc8_0", "fc8_1"]
+    split = layers.add(name="split", bottom=["fc8"], top=copies)
+    split.type = 22 if of_v1 else "Split"
+    loss = layers.add(name="loss", bottom=["fc8_0", "label"], top=["loss"])
+    loss.type = 21 if of_v1 else "SoftmaxWithLoss"
+    accuracy = layers.add(name="accuracy", bottom=["fc8_1", "label"])
+    accuracy.type = 1 if of_v1 else "Accuracy"
+
+
+# A change of a network, and what the message contains.
+OTHER_NETWORKS = [
+    (parameter("pool1", "pooling", pool=1), "pool1 (Pooling) has pool: AVE, "),
+    (parameter("pool5", "pooling", pool=2), "has pool: STOCHASTIC, this netw"),
+    (parameter("pool2", "pooling", pool=7), "pool2 (Pooling) has pool: 7, th"),
+    (parameter("pool2", "pooling", kernel_size=2), "kernel_size: 2, this net"),
+    (parameter("pool1", "pooling", stride=1), "stride: 1, this network 2; a "),
+    (parameter("pool1", "pooling", pad=1), "pool1 (Pooling) has pad: 1, this"),
+    (parameter("pool1", "pooling", pad_h=1), "pool1 (Pooling) has pad: 1x0, "),
+    (parameter("pool5", "pooling", kernel_h=3, kernel_w=2), "size: 3x2, this"),
+    (parameter("pool5", "pooling", stride_h=1, stride_w=1), "stride: 1, this"),
+    (parameter("pool5", "pooling", global_pooling=True), "global_pooling: tr"),
+    (parameter("conv1", "convolution", stride=[2]), "conv1 (Convolution) has "),
+    (parameter("conv1", "convolution", pad=[2]), "2, this network 0; check --"),
+    (parameter("conv2", "convolution", pad=[1]), "conv2 (Convolution) has pa"),
+    (parameter("conv2", "convolution", pad=[2, 1]), "has pad: 2x1, this netw"),
+    (parameter("conv3", "convolution", pad_h=0, pad_w=1), "has pad: 0x1, thi"),
+    (parameter("conv3", "convolution", kernel_size=[5]), "kernel_size: 5, thi"),
+    (parameter("conv4", "convolution", dilation=[2]), "dilation: 2, this net"),
+    (parameter("conv4", "convolution", group=1), "1, this network 2; check --"),
+    (parameter("conv5", "convolution", stride_h=2, stride_w=1), "stride: 2x1"),
+    (parameter("conv5", "convolution", bias_term=False), "bias_term: false, "),
+    (parameter("norm1", "lrn", norm_region=1), "norm1 (LRN) has norm_region: "),
+    (parameter("norm2", "lrn", norm_region=1), "WITHIN_CHANNEL, this network"),
+    (parameter("norm1", "lrn", k=2), "norm1 (LRN) has k: 2, this network 1; "),
+    (parameter("norm2", "lrn", local_size=3), "local_size: 3, this network 5"),
+    (parameter("norm2", "lrn", alpha=1e-3), "norm2 (LRN) has alpha: 0.001, t"),
+    (parameter("norm1", "lrn", beta=0.5), "beta: 0.5, this network 0.75; che"),
+    (parameter("relu3", "relu", negative_slope=0.1), "negative_slope: 0.1, t"),
+    (parameter("fc6", "inner_product", bias_term=False), "fc6 (InnerProduct) "),
+    (parameter("fc7", "inner_product", axis=2), "axis: 2, this network 1; a "),
+    (parameter("fc8", "inner_product", transpose=True), "transpose: true, th"),
+    (parameter("drop6", "dropout", dropout_ratio=0.3), "dropout_ratio: 0.3, "),
+    (retyped("relu1", 23, "TanH"), "relu1 (TanH) follows conv1, in this netw"),
+    (retyped("relu5", 19, "Sigmoid"), "relu5 (Sigmoid) follows conv5, in thi"),
+    (retyped("relu7", 2, "BNLL"), "relu7 (BNLL) follows fc7, in this network"),
+    (retyped("conv3", 39, "Deconvolution"), "conv3 (Deconvolution) follows p"),
+    (retyped("drop7", 99, "type 99"), "drop7 (type 99) follows relu7, in thi"),
+    (removed("relu4"), "conv5 (Convolution) follows conv4, in this network R"),
+    (removed("drop7"), "fc8 (InnerProduct) follows relu7, in this network D"),
+    (removed("norm1"), "pool1 (Pooling) follows relu1, in this network LRN; "),
+    (removed("pool5"), "fc6 (InnerProduct) follows relu5, in this network P"),
+    (removed("conv4"), "relu4 (ReLU) follows relu3, in this network conv4; c"),
+    (removed("fc8"), "nothing follows drop7, in this network fc8; a network "),
+    (inserted("conv1", 26, "Power"), "extra (Power) follows the images, in t"),
+    (inserted("conv4", 34, "MVN"), "extra (MVN) follows relu3, in this netwo"),
+    (inserted("norm2", 18, "ReLU"), "extra (ReLU) follows relu2, in this net"),
+    (inserted("fc6", 8, "Flatten"), "extra (Flatten) follows pool5, in this "),
+    (inserted("prob", 18, "ReLU"), "extra (ReLU) follows fc8, in this networ"),
+    (rewired("conv4", "pool2"), "conv4 (Convolution) takes pool2, in this ne"),
+    (rewired("fc8", "fc6"), "fc8 (InnerProduct) takes fc6, in this network "),
+    (with_data(transform={"scale": 1 / 256}), "has scale: 0.00390625; only "),
+    (with_data(data={"scale": 0.5}), "data has scale: 0.5; only networks of"),
+    (with_data(transform={"crop_size": 224}), "data has crop_size: 224, this"),
+    (with_data(data={"crop_size": 64}), "64, this network --crop_size=67; gi"),
+]
+
+
+@pytest.mark.parametrize("v1", [False, True])
+@pytest.mark.parametrize(("change", "message"), OTHER_NETWORKS)
+def test_a_network_that_computes_something_else_is_refused(
+    tmp_path, capsys, change, message, v1
+):
+    net = make_weights(67, classes=7, width=0.02)
+    file = tmp_path / "net.caffemodel"
+    write_caffemodel(file, net, ALEXNET, v1=v1, change=change)
+    flags = ["--width=0.02", "--crop_size=67", "--image_size=72"]
+    assert import_net(tmp_path / "run", file, *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file}: ") and message in error
+    assert len(error.splitlines()) <= 3
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("order", "flags", "message"),
+    [
+        (
+            ALEXNET,
+            ["--flagfile=caffenet"],
+            "norm1 (LRN) follows relu1, in this",
+        ),
+        (CAFFENET, [], "pool1 (Pooling) follows relu1, in this network LRN; "),
+    ],
+    ids=["alexnet", "caffenet"],
+)
+def test_the_order_of_pooling_and_normalization(
+    tmp_path, capsys, order, flags, message
+):
+    net = make_weights(67, classes=7, width=0.02)
+    file = tmp_path / "net.caffemodel"
+    write_caffemodel(file, net, order, v1=True)
+    flags += ["--width=0.02", "--crop_size=67", "--image_size=72"]
+    assert import_net(tmp_path / "run", file, *flags) == 2
+    error = capsys.readouterr().err
+    assert f"{file}: {message}" in error
+    assert "check --lrn, or give --flagfile=flags/caffenet.cfg." in error
+
+
+@pytest.mark.parametrize("v1", [False, True])
+def test_a_network_as_it_was_trained(tmp_path, labels, v1):
+    """With data, loss and accuracy, the mean in the file, and another fc8."""
+
+    def change(layers):
+        with_data(transform=dict(crop_size=67, mean_value=[90, 100, 110]))(
+            layers
+        )
+        with_outputs(layers)
+        find(layers, "fc8").name = "fc8_flowers"
+        # Both ways to write the same.
+        parameter("conv2", "convolution", kernel_h=5, kernel_w=5)(layers)
+        parameter("conv3", "convolution", pad=[1, 1], dilation=[1])(layers)
+
+    net = make_weights(67, classes=7, width=0.1)
+    file = tmp_path / "net.caffemodel"
+    order = [name for name in ALEXNET if name != "prob"]
+    write_caffemodel(file, net, order, v1=v1, change=change)
+    flags = [*TINY, f"--labels={labels}"]
+    assert import_net(tmp_path / "run", file, *flags) == 0
+    model, _ = open_run(tmp_path / "run")
+    images = images_of(67)
+    expected = caffe_logits(images, net, ALEXNET, mean=(90, 100, 110))
+    found = model(images, training=False)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_weights_alone_are_imported_with_a_notice(tmp_path, labels, capsys):
+    net = make_weights(67, classes=7, width=0.1)
+    file = tmp_path / "net.caffemodel"
+    write_caffemodel(file, net, list(net), v1=False)
+    flags = [*TINY, f"--labels={labels}"]
+    assert import_net(tmp_path / "run", file, *flags) == 0
+    assert f"{file} has weights only: nothing" in capsys.readouterr().out
 
 
 def test_mean_images_that_do_not_fit(imported, tmp_path, capsys):
@@ -629,6 +941,14 @@ def test_files_that_are_not_safetensors(tmp_path, capsys, content):
         (None, ["--lrn=before_pool"], "a network with --lrn=off, the settings"),
         (None, ["--padding=0,2,1,1,1"], "with --padding=2,2,1,1,1, the"),
         (None, ["--crop_size=192"], "check --towers, --width, --kernels and"),
+        (
+            None,
+            ["--crop_size=222"],
+            "has 54x54 outputs there, that of this net",
+        ),
+        (None, ["--activation=tanh"], "a network with --activation=relu, the"),
+        (None, ["--pool_size=2"], "a network with --pool_size=3, the settings"),
+        (None, ["--dropout_form=paper"], "with --dropout_form=inverted, the"),
         (None, ["--towers=2"], "check --towers, --width, --kernels and"),
         (None, ["--caffemodel=net.caffemodel"], "give either --caffemodel="),
     ],

@@ -157,11 +157,13 @@ def test_a_flag_file_has_no_command_options():
 def test_flag_files_of_the_project_are_valid(file):
     config, words = parse([f"--flagfile={file}"])
     assert words == []
-    assert config.run_dir == f"runs/{file.stem}"
     bases = {"finetune": "quickstart", "caffenet": "caffe_alexnet"}
-    base = bases.get(file.stem, "paper")
-    if file.parent.name == "notebook":
+    base, name = bases.get(file.stem, "paper"), file.stem
+    if file.parent.name in ("cnn_star", "notebook"):
         base = "code_2012"
+    if file.parent.name == "cnn_star":
+        name = f"cnn_star_{name}"
+    assert config.run_dir == f"runs/{name}"
     on_top = "" if file in WHOLE else f"--flagfile=flags/{base}.cfg "
     command = f"{on_top}--flagfile={file}"
     assert command in file.read_text()
@@ -246,6 +248,13 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
         ([*CIFAR, "--dropout_rate=0"], "dropout_rate=0.0 has no effect"),
         ([*CIFAR, "--initialization=glorot"], "glorot has no effect"),
         ([*CIFAR, "--paper_facts"], "about AlexNet, not .*conv_local"),
+        (["--weights=best"], "weights=best; give search, or a number from 0"),
+        (["--weights=0.5,0.6"], "weights=0.5,0.6; give .* which add up to 1"),
+        (["--weights=1.5,-0.5"], "weights=1.5,-0.5; give search"),
+        (["--weights=0.5,nan"], "weights=0.5,nan; give search"),
+        (["--weights=1,"], "weights=1,; give search"),
+        (["--augment_chunk=0"], "augment_chunk=0"),
+        (["--order=sorted"], "shuffled|fixed"),
         (["--kernels=0,256,384,384,256"], "conv1 without kernels"),
         (["--kernels=96,256,384,384,0", "--conv6"], "conv6 without kernels"),
         (["--towers=3"], "towers=3 does not divide 256"),

@@ -1,6 +1,7 @@
 """Batches: reproducible, complete, and timed."""
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.config.data import Data, Geometry
-from alexnet_tf.data import pipeline, shuffling
+from alexnet_tf.data import pipeline, shuffling, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
+from alexnet_tf.data.examples import Examples
 
 GEOMETRY = Geometry(40, 32)
 SETTINGS = Data(image_size=40, crop_size=32, shuffle_buffer=100)
@@ -82,6 +84,96 @@ def test_batches_are_full_uint8_and_the_same_each_time(split, twelve):
         assert images.shape == (50, 32, 32, 3) and images.dtype == np.uint8
         assert labels.shape == (50,) and labels.dtype == np.int64
     assert_equal(once, twelve[:8])
+
+
+@pytest.fixture(scope="module", params=["in order", "in any order"])
+def coded(request, tmp_path_factory):
+    """48 images of 40x40 whose pixels are (row, column, number), times 5."""
+    pixels = np.zeros((48, 40, 40, 3), np.uint8)
+    pixels[..., 0] = 5 * np.arange(40)[:, None]
+    pixels[..., 1] = 5 * np.arange(40)
+    pixels[..., 2] = 5 * np.arange(48)[:, None, None]
+    files = [tf.io.encode_png(image).numpy() for image in pixels]
+    if request.param == "in order":
+        columns = {"image": files, "label": np.arange(48) % 3}
+        columns["name"] = [f"{number}" for number in range(48)]
+        records = tf.data.Dataset.from_tensor_slices(columns)
+        return Examples(48, ("a", "b", "c"), records=records)
+    root = tmp_path_factory.mktemp("coded")
+    for number, content in enumerate(files):
+        for part in ("train", "test"):
+            file = root / part / "abc"[number % 3] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+    return tfds_source.open_split(f"folder:{root}", "train")
+
+
+def coded_batches(coded, steps, shard=(0, 1), **settings):
+    """Returns the numbers and the places of the images of each step.
+
+    A place is (row, column, whether mirrored). Batches have 20 images.
+    """
+    settings = dataclasses.replace(SETTINGS, **settings)
+    numbers, places = [], []
+    for images, labels in batches(
+        coded, steps, settings, batch_size=20, shard=shard
+    ):
+        values = images.astype(int) // 5
+        columns = values[:, 0, :, 1]
+        mirrored = columns[:, 0] > columns[:, 1]
+        numbers.append(values[:, 0, 0, 2].tolist())
+        np.testing.assert_array_equal(labels, values[:, 0, 0, 2] % 3)
+        rows, columns = values[:, 0, 0, 0], columns.min(axis=1)
+        places.append(list(zip(rows, columns, mirrored, strict=True)))
+    return numbers, places
+
+
+@pytest.mark.parametrize("chunk", [7, 32])
+def test_images_of_a_chunk_share_position_and_mirroring(coded, chunk):
+    """The last chunk of a batch may be shorter."""
+    _, places = coded_batches(coded, range(6), augment_chunk=chunk)
+    shared = []
+    for batch in places:
+        for start in range(0, 20, chunk):
+            different = set(batch[start : start + chunk])
+            assert len(different) == 1
+            shared += different
+    # Of 9 x 9 x 2 places, drawn anew for each chunk, batch and epoch.
+    assert len(shared) == 6 * math.ceil(20 / chunk)
+    assert len(set(shared)) > 0.6 * len(shared)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "fixed"])
+def test_a_fixed_order_repeats_the_batches_of_an_epoch(coded, order):
+    numbers, places = coded_batches(coded, range(10), order=order)
+    epochs = [sum(numbers[step : step + 2], []) for step in range(0, 10, 2)]
+    assert all(len(set(epoch)) == 40 for epoch in epochs)
+    assert epochs[0] != sorted(epochs[0])
+    is_fixed = order == "fixed"
+    assert len(set(map(tuple, epochs))) == (1 if is_fixed else 5)
+    # The same eight are left out each time, or others.
+    assert len(set().union(*epochs)) == (40 if is_fixed else 48)
+    assert len(set(map(tuple, places))) == 10
+    settings = dataclasses.replace(SETTINGS, order=order)
+    for step in range(4):
+        names = pipeline.names_of_step(
+            coded, settings, batch_size=20, step=step, seed=1
+        )
+        assert [int(Path(name).stem) for name in names] == numbers[step]
+
+
+def test_fixed_orders_and_chunks_resume_and_have_shards(coded):
+    settings = dict(order="fixed", augment_chunk=8)
+    numbers, places = coded_batches(coded, range(4), **settings)
+    resumed = coded_batches(coded, range(3, 4), **settings)
+    assert resumed == (numbers[3:], places[3:])
+    # The second chunk of 8 belongs to both shards of 10.
+    shards = [
+        coded_batches(coded, range(4), (index, 2), **settings)
+        for index in range(2)
+    ]
+    for whole, *parts in zip((numbers, places), *shards, strict=True):
+        assert whole == [sum(rows, []) for rows in zip(*parts, strict=True)]
 
 
 @pytest.mark.parametrize("start", [1, 3, 4, 6, 8, 11])

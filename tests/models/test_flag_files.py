@@ -64,6 +64,11 @@ GOLDEN = {
         | {"conv5": (13, 13, 256), "pool5": (6, 6, 256)}
         | {"fc6": (4096,), "fc7": (4096,)},
     ),
+    "pretrain": (
+        60_965_224 + 2 * (3 * 3 * 128 * 128 + 128),
+        {"relu1": (27, 27, 48), "spatial_norm2": (27, 27, 128)}
+        | {"conv6": (6, 6, 128)},
+    ),
     "glorot": (60_965_224, {}),
     "no_augmentation": (60_965_224, {}),
     "no_color_noise": (60_965_224, {}),
@@ -146,7 +151,7 @@ FILES = {
 
 
 # Flag files that extend another one than paper.cfg.
-UNDER = {"caffenet": "caffe_alexnet"} | {
+UNDER = {"caffenet": "caffe_alexnet", "pretrain": "code_2012"} | {
     file.stem: "code_2012" for file in Path("flags/notebook").iterdir()
 }
 
