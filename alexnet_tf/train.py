@@ -131,6 +131,8 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 previous,
             )
         _announce(run_dir, devices, model, info, progress)
+        if config.schedule:
+            print("Learning rates: --schedule")
 
         clock = InputClock()
 
@@ -146,6 +148,11 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 shard=workers.shard,
             )
 
+        rates: keras.callbacks.Callback
+        if schedule := config.rate_schedule:
+            rates = callbacks.ScheduleDates(schedule)
+        else:
+            rates = PlateauSchedule(rule, config.plateau_factor)
         validator = SplitPredictor(config, model, val_split, devices, bad)
         stop = StopRequest(workers.total if workers.count > 1 else None)
         stop_on_request = StopOnRequest(stop, checkpointer)
@@ -173,7 +180,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                     ),
                     stuck_loss,
                     *(records if workers.is_chief else []),
-                    PlateauSchedule(rule, config.plateau_factor),
+                    rates,
                     totals,
                     ProgressTracker(progress),
                     checkpointer,

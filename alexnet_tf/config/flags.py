@@ -39,7 +39,7 @@ FORMER_NAMES = {
     "what": "target",
 }
 # What settings were before they existed, in runs that do not have them.
-FORMER_DEFAULTS: dict[str, Any] = {"exif_orientation": False}
+FORMER_DEFAULTS: dict[str, Any] = {"exif_orientation": False, "schedule": ""}
 _FORMER_VALUES = {("mean", "colour"): "color"}
 
 
@@ -79,6 +79,8 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
             )
         self.kernel_counts()  # Checks --kernels and --towers.
         self.export_formats()  # Checks --format.
+        self.layer_decays()  # Checks --layer_weight_decay.
+        self._check_schedule()
         if self.crop_size > self.image_size:
             raise UserError(
                 f"--crop_size={self.crop_size} does not fit into "
@@ -97,9 +99,10 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 f"but --gpus={self.gpus} asks for GPUs; add "
                 "--virtual_devices=0, or leave out --gpus."
             )
-        if self.scale and self.paper_facts:
+        reports = ("scale", "paper_facts", "schedule_table")
+        if len(given := [f"--{n}" for n in reports if getattr(self, n)]) > 1:
             raise UserError(
-                "--scale and --paper_facts are two reports; give one."
+                f"{' and '.join(given)} are separate reports; give one."
             )
         if self.benchmark_json and not self.scale:
             raise UserError(
@@ -116,6 +119,28 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 f"--saved_model={self.saved_model} contains labels; leave out "
                 "--labels, or export the run again with it."
             )
+
+    def _check_schedule(self):
+        """Checks --schedule, and that nothing else changes the rates."""
+        if not (schedule := self.rate_schedule):
+            return
+        if self.color_noise == "off" and any(
+            changes.get("color_noise") for changes in schedule.changes
+        ):
+            raise UserError(
+                "--schedule sets color_noise=on, but --color_noise=off; give "
+                "another --color_noise, or leave color_noise out."
+            )
+        for name in (
+            *("optimizer", "warmup_epochs", "base_batch_size"),
+            "override_learning_rate",
+        ):
+            if (value := getattr(self, name)) != getattr(Config, name):
+                raise UserError(
+                    f"--{name}={value} with --schedule, which sets all "
+                    f"learning rates; leave out --{name}, or give --schedule= "
+                    "(empty)."
+                )
 
 
 def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:
@@ -238,8 +263,7 @@ def _find_flag_file(name):
             return str(path)
     known = {
         str(path.relative_to(FLAG_FILES).with_suffix("")): path
-        for pattern in ("*.cfg", "ablations/*.cfg")
-        for path in sorted(FLAG_FILES.glob(pattern))
+        for path in sorted(FLAG_FILES.rglob("*.cfg"))
     }
     short = name.removeprefix("flags/").removesuffix(".cfg")
     if short not in known:

@@ -148,8 +148,15 @@ def test_flag_files_of_the_project_are_valid(file):
     config, words = parse([f"--flagfile={file}"])
     assert words == []
     assert config.run_dir == f"runs/{file.stem}"
-    bases = {"finetune": "quickstart", "caffenet": "caffe_alexnet"}
-    base = bases.get(file.stem, "paper")
+    bases = {
+        "finetune": "quickstart",
+        "caffenet": "caffe_alexnet",
+        "code_2010": "code_2012",
+        "145-half": "code_2010",
+        "170-256": "notebook/170",
+    }
+    default = "code_2012" if file.parent.name == "notebook" else "paper"
+    base = bases.get(file.stem, default)
     on_top = "" if file in WHOLE else f"--flagfile=flags/{base}.cfg "
     command = f"{on_top}--flagfile={file}"
     assert command in file.read_text()
