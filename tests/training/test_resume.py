@@ -267,6 +267,7 @@ def test_a_schedule_may_begin_change_and_end(resume):
     assert rates(resume.run) == pytest.approx(expected)
 
 
+FOUR_DEVICES = (*TINY, "--virtual_devices=4")
 # 15 steps an epoch: dates at steps 6, 15, 24 and 30.
 SCHEDULE = (
     "--schedule=0: weights=0.02, biases=0.04; 0.4: fc6.weights=0.01;"
@@ -276,16 +277,17 @@ SCHEDULE = (
 
 
 @pytest.fixture(
-    scope="module", params=["1", pytest.param("4", marks=pytest.mark.slow)]
+    scope="module",
+    params=[ONE_TOWER, pytest.param(FOUR_DEVICES, marks=pytest.mark.slow)],
+    ids=["1 x 1", "2 x 2"],
 )
 def scheduled_run(request, tmp_path_factory, data_dir):
     """An uninterrupted run with all its checkpoints, and its flags."""
     run = RunDir(tmp_path_factory.mktemp("scheduled"))
     flags = [
-        *(*TINY, SCHEDULE, f"--data_dir={data_dir}", "--width=0.04"),
+        *(*request.param, SCHEDULE, f"--data_dir={data_dir}", "--width=0.04"),
         *("--epochs=3", "--checkpoint_every_steps=5", "--keep_checkpoints=99"),
         *("--color_noise=code_2012", "--color_noise_shrink"),
-        f"--virtual_devices={request.param}",
     ]
     assert main([*flags, f"--run_dir={run.path}"]) == 0
     return run, flags

@@ -151,6 +151,7 @@ def test_fifty_steps(replicas):
         )
 
 
+@pytest.mark.slow
 def test_two_replicas_of_two_towers_train_like_one():
     """Two steps an epoch; from epoch 2 on without noise, conv1 frozen."""
     schedule = (
