@@ -146,6 +146,11 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 shard=workers.shard,
             )
 
+        rates: keras.callbacks.Callback
+        if schedule := config.rate_schedule:
+            rates = callbacks.ScheduleDates(schedule)
+        else:
+            rates = PlateauSchedule(rule, config.plateau_factor)
         validator = SplitPredictor(config, model, val_split, devices, bad)
         stop = StopRequest(workers.total if workers.count > 1 else None)
         stop_on_request = StopOnRequest(stop, checkpointer)
@@ -173,7 +178,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                     ),
                     stuck_loss,
                     *(records if workers.is_chief else []),
-                    PlateauSchedule(rule, config.plateau_factor),
+                    rates,
                     totals,
                     ProgressTracker(progress),
                     checkpointer,
@@ -220,6 +225,8 @@ def _announce(
         print(f"Replica {number}: {', '.join(names)}")
     if "GPU" not in devices.layout.primaries[0]:
         print("No GPU is used.")
+    if config.schedule:
+        print("Learning rates: --schedule")
     print(
         f"Run directory: {run_dir.path}\n"
         f"Watch it: tensorboard --logdir {run_dir.tensorboard}"

@@ -7,7 +7,9 @@ import math
 import tensorflow as tf
 
 from alexnet_tf.benchmarks import scaling, traffic
+from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
+from alexnet_tf.config.schedule import show
 from alexnet_tf.data import tfds_source
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.evaluation.tables import format_table
@@ -15,10 +17,11 @@ from alexnet_tf.models.build import POLICIES, build_network
 from alexnet_tf.models.paper_facts import count_facts
 from alexnet_tf.storage.dataset_info import placeholder_info
 from alexnet_tf.storage.files import write_report
-from alexnet_tf.training.trainer import build_trainer, freeze
+from alexnet_tf.training.trainer import build_trainer, check_layers, freeze
 
 # Batches of a replica for the memory estimate.
 _BATCHES = (32, 64, 128, 256, 512)
+_KINDS = ("weights", "biases")
 
 
 def run(config: Config) -> int:
@@ -28,6 +31,8 @@ def run(config: Config) -> int:
         scaling.report(config, names)
     elif config.paper_facts:
         _show_facts(config, placeholder_info(names))
+    elif config.schedule_table:
+        _show_schedule(config, placeholder_info(names))
     else:
         _show_network(config, placeholder_info(names))
     return 0
@@ -43,6 +48,37 @@ def _show_facts(config, info):
             print(f"{fact.what}: {fact.note}.")
     content = [dataclasses.asdict(fact) for fact in facts]
     write_report(config.json, {"facts": content})
+
+
+def _show_schedule(config, info):
+    """Prints the periods between the dates of --schedule that differ."""
+    schedule = config.rate_schedule
+    if not schedule:
+        raise UserError(
+            "--schedule_table: there is no --schedule, so that the plateau "
+            "rule sets the learning rate; give one, or a flag file with one."
+        )
+    check_layers(build_network(config, info), config)
+    own = [f"{n}.{kind}" for n in schedule.layers for kind in _KINDS]
+    names = [*_KINDS, *own, "color_noise"]
+    periods = []
+    for date, *values in zip(
+        schedule.dates, *map(schedule.values, names), strict=True
+    ):
+        if date < config.epochs:
+            row = dict(zip(names, values, strict=True))
+            if not periods or row != periods[-1][1]:
+                periods.append((date, row))
+    ends = [*(date for date, _ in periods[1:]), config.epochs]
+    rows, content = [], []
+    for (start, row), end in zip(periods, ends, strict=True):
+        epochs = f"{start:g} to {end:g} done"
+        if start == int(start) and end == int(end):
+            epochs = f"{start + 1:g}-{end:g}"
+        rows.append((epochs, *map(show, row.values())))
+        content.append({"start": start, "end": end, **row})
+    print(format_table(["epochs", *names], rows))
+    write_report(config.json, {"periods": content})
 
 
 def _show_network(config, info):
@@ -74,7 +110,8 @@ def _count_traffic(config, info, devices):
     """Returns the network and the transfers of a step, one image a replica."""
     if len(sum(devices.layout.devices, ())) == 1:  # Nothing to trace.
         model = build_network(config, info, dtype=POLICIES[config.precision])
-        freeze(model, config.freeze)  # Checks the names.
+        check_layers(model, config)
+        freeze(model, config.freeze)
         return model, []
     model = build_trainer(config, info, devices)
     graph = traffic.trace_training_step(model, images_per_replica=1)

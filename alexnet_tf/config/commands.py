@@ -65,6 +65,9 @@ class CommandOptions:
     paper_facts: bool = setting(
         False, "Compare the paper's numbers with those of this network."
     )
+    schedule_table: bool = setting(
+        False, "Print the epochs, learning rates and color noise of --schedule."
+    )
     scale: bool = setting(
         False,
         "Predict the speed of 1 to 1,024 devices from --benchmark_json and "
@@ -299,11 +302,13 @@ COMMANDS = {
         (
             "inspect --flagfile=flags/paper.cfg --virtual_devices=4",
             "inspect --paper_facts --flagfile=flags/paper.cfg",
+            "inspect --schedule_table --flagfile=flags/code_2012.cfg",
             "inspect --scale --benchmark_json=benchmark.json",
         ),
         flags=(
-            *("paper_facts", "scale", "benchmark_json", "devices_per_machine"),
-            *("network_gbps", "device_gbps", "figures_dir", "json"),
+            *("paper_facts", "schedule_table", "scale", "benchmark_json"),
+            *("devices_per_machine", "network_gbps", "device_gbps"),
+            *("figures_dir", "json"),
         ),
         groups=_TRAINING_GROUPS,
         settings="run",

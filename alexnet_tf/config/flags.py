@@ -43,6 +43,7 @@ FORMER_DEFAULTS: dict[str, Any] = {
     "exif_orientation": False,
     "order": "shuffled",
     "augment_chunk": 1,
+    "schedule": "",
 }
 _FORMER_VALUES = {
     ("mean", "colour"): "color",
@@ -94,6 +95,8 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
         Network.__post_init__(self)
         self.export_formats()  # Checks --format.
         self.average_weights()  # Checks --weights.
+        self.layer_decays()  # Checks --layer_weight_decay.
+        self._check_schedule()
         if self.crop_size > self.image_size:
             raise UserError(
                 f"--crop_size={self.crop_size} does not fit into "
@@ -112,9 +115,10 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 f"but --gpus={self.gpus} asks for GPUs; add "
                 "--virtual_devices=0, or leave out --gpus."
             )
-        if self.scale and self.paper_facts:
+        reports = ("scale", "paper_facts", "schedule_table")
+        if len(given := [f"--{n}" for n in reports if getattr(self, n)]) > 1:
             raise UserError(
-                "--scale and --paper_facts are two reports; give one."
+                f"{' and '.join(given)} are separate reports; give one."
             )
         if self.paper_facts and self.architecture != "alexnet":
             raise UserError(
@@ -136,6 +140,28 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
                 f"--saved_model={self.saved_model} contains labels; leave out "
                 "--labels, or export the run again with it."
             )
+
+    def _check_schedule(self):
+        """Checks --schedule, and that nothing else changes the rates."""
+        if not (schedule := self.rate_schedule):
+            return
+        if self.color_noise == "off" and any(
+            changes.get("color_noise") for changes in schedule.changes
+        ):
+            raise UserError(
+                "--schedule sets color_noise=on, but --color_noise=off; give "
+                "another --color_noise, or leave color_noise out."
+            )
+        for name in (
+            *("optimizer", "warmup_epochs", "base_batch_size"),
+            "override_learning_rate",
+        ):
+            if (value := getattr(self, name)) != getattr(Config, name):
+                raise UserError(
+                    f"--{name}={value} with --schedule, which sets all "
+                    f"learning rates; leave out --{name}, or give --schedule= "
+                    "(empty)."
+                )
 
 
 def parse(arguments: Sequence[str]) -> tuple[Config, list[str]]:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from alexnet_tf.config.field import PATH, setting
+from alexnet_tf.config.schedule import Schedule, read_number, read_pairs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,11 @@ class Training:
     weight_decay: float = setting(
         0.0005, "Weight decay, inside the momentum. Sec. 5.", lower=0.0
     )
+    layer_weight_decay: str = setting(
+        "",
+        "Weight decay of single layers in place of --weight_decay, as "
+        "fc6=0.001,fc7=0.001.",
+    )
     decay_biases: bool = setting(
         True,
         "Decay biases too, as the paper's text implies; the 2012 source and "
@@ -60,6 +66,13 @@ class Training:
         "Factor on the learning rate of biases; 2 in Caffe and, at the start, "
         "in the 2012 source. Sec. 5.",
         lower=0.0,
+    )
+    schedule: str = setting(
+        "",
+        "Learning rates by date, in place of the plateau rule and of all "
+        "settings of rates: dates in epochs done, as 0: weights=1e-2, "
+        "biases=2e-2; 25: weights=1e-3; 67: conv1.weights=0, color_noise=off. "
+        "Rate 0 freezes; a layer's own rate overrides the general one.",
     )
     plateau_patience: int = setting(
         5,
@@ -103,6 +116,17 @@ class Training:
     def rollbacks(self) -> int:
         """Rollbacks allowed."""
         return self.max_rollbacks if self.on_nonfinite == "rollback" else 0
+
+    @property
+    def rate_schedule(self) -> Schedule | None:
+        """The dates of --schedule; None for the plateau rule."""
+        return Schedule.parse(self.schedule) if self.schedule else None
+
+    def layer_decays(self) -> dict[str, float]:
+        """Returns the weight decay of layers that have their own."""
+        name = "layer_weight_decay"
+        pairs = read_pairs(name, self.layer_weight_decay)
+        return {layer: read_number(name, pairs[layer]) for layer in pairs}
 
     @property
     def full_learning_rate(self) -> float:

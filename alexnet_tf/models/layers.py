@@ -38,6 +38,7 @@ class InputNormalization(OnTower, keras.layers.Layer):
         self.mean = np.asarray(mean, np.float32)
         self.noise_basis = noise_basis and [list(row) for row in noise_basis]
         self.noise_shrink, self.seed = noise_shrink, seed
+        self.has_noise = True  # A schedule may turn it off.
 
     def build(self, input_shape):
         """Creates the noise's state."""
@@ -53,6 +54,8 @@ class InputNormalization(OnTower, keras.layers.Layer):
             added = -self.mean.reshape(height, -1)  # (height, width * 3)
         if not training:
             return self._add(images, added, 1.0)
+        if not self.has_noise:
+            return self._compiled(images, added, 1.0)
         if self.noise_basis:
             shape = (tf.shape(images)[0], 3)
             gaussian = _draw(tf.random.stateless_normal, shape, self.noise_seed)

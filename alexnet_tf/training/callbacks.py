@@ -8,8 +8,11 @@ import keras
 
 from alexnet_tf import STARTED
 from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.schedule import Schedule, show
 from alexnet_tf.data.pipeline import InputClock
+from alexnet_tf.distribution import iterators
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
+from alexnet_tf.models.layers import InputNormalization
 from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
 from alexnet_tf.training.checkpointing import Progress
 
@@ -89,10 +92,43 @@ class History(keras.callbacks.Callback):
         rows = self.run_dir.read_history()
         rows = [row for row in rows if int(row["epoch"]) < epoch]
         step = int(self.model.optimizer.iterations.numpy())
-        rate = self.model.optimizer.current_rate()
+        rate = self.model.optimizer.last_rate()
         row = {"epoch": epoch, "step": step, "learning_rate": rate, **logs}
         rows.append({column: row[column] for column in HISTORY_COLUMNS})
         self.run_dir.write_history(rows)
+
+
+class ScheduleDates(keras.callbacks.Callback):
+    """Prints the dates of a schedule and switches the color noise.
+
+    The optimizer finds its rates by the step; `learning_rate` is the one that
+    a run keeps if it goes on without the schedule.
+    """
+
+    def __init__(self, schedule: Schedule):
+        super().__init__()
+        self.schedule = schedule
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Prints what changes in the epoch, and switches the noise."""
+        schedule = self.schedule
+        for date, changes in zip(schedule.dates, schedule.changes, strict=True):
+            if epoch <= date < epoch + 1:
+                new = ", ".join(f"{n}={show(v)}" for n, v in changes.items())
+                print(f"Schedule, {date:g} epochs done: {new}")
+        rate = schedule.value("weights", epoch)
+        self.model.optimizer.learning_rate = rate
+        has_noise = schedule.value("color_noise", epoch)
+        layers = [
+            layer
+            for layer in self.model.layers
+            if isinstance(layer, InputNormalization)
+        ]
+        if any(layer.has_noise != has_noise for layer in layers):
+            for layer in layers:
+                layer.has_noise = has_noise
+            self.model.make_train_function(force=True)  # To trace it again.
+            iterators.keep_those_of_fit(self.model)
 
 
 class NonfiniteError(UserError):

@@ -81,6 +81,11 @@ class ProgressTracker(keras.callbacks.Callback):
         """Keeps the metrics of an epoch whose last steps were left out."""
         self._keep_logs()
 
+    def on_train_batch_begin(self, batch, logs=None):
+        """Counts skipped steps for the optimizer, whose rate is by step."""
+        if self.progress.skipped:
+            self.model.optimizer.iterations.assign(self.progress.step)
+
     def on_train_batch_end(self, batch, logs=None):
         """Counts the step."""
         self.progress.advance()

@@ -89,7 +89,8 @@ def _roll_back(model, checkpointer, record_batch, max_rollbacks, error):
             advice = f"allow more than --max_rollbacks={max_rollbacks}"
         raise UserError(
             f"{cause}\nThe last good checkpoint is {good or 'none'}. Try a "
-            f"lower --learning_rate with --override_learning_rate, or {advice}."
+            "lower --learning_rate with --override_learning_rate, lower rates "
+            f"in --schedule, or {advice}."
         ) from error
     checkpointer.restore(model)
     progress.skip([*skipped, step])

@@ -1,9 +1,14 @@
 """The paper's stochastic gradient descent (Sec. 5)."""
 
+import bisect
 import collections
+import re
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from alexnet_tf.config.schedule import Schedule
 
 
 @keras.saving.register_keras_serializable("alexnet_tf")
@@ -36,6 +41,10 @@ class MomentumSGD(keras.optimizers.SGD):
             `loss_scale_factor` divides on the primary device.)
         trust_coefficient: 0 for plain gradient descent.
         warmup_steps: Steps of linear growth to `learning_rate`.
+        schedule: Rates by date, in place of all others, as in --schedule. At
+            rate 0 a variable keeps its bits and v becomes 0.
+        steps_per_epoch: Steps of an epoch of the schedule.
+        layer_decay: Decay of layers that have their own, by name.
         **kwargs: As for `keras.optimizers.SGD`; `nesterov` has no effect.
 
     Reference:
@@ -56,6 +65,9 @@ class MomentumSGD(keras.optimizers.SGD):
         loss_scale=1.0,
         trust_coefficient=0.0,
         warmup_steps=0,
+        schedule="",
+        steps_per_epoch=0,
+        layer_decay=None,
         **kwargs,
     ):
         # Keras numbers unnamed optimizers, and so their variables in
@@ -68,15 +80,35 @@ class MomentumSGD(keras.optimizers.SGD):
         self.loss_scale = loss_scale
         self.trust_coefficient = trust_coefficient
         self.warmup_steps = warmup_steps
+        self.schedule = schedule
+        self.steps_per_epoch = steps_per_epoch
+        self.layer_decay = dict(layer_decay or {})
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Creates the momentum and finds the biases.
+        """Creates the momentum, and finds biases, their decay and rates.
 
         Under a strategy `update_step` receives TensorFlow's variables, which
         have other names.
         """
         super().build(variables)
         self._is_bias = [variable.name == "bias" for variable in variables]
+        # Layers by their names in Figure 2: conv1 of conv1_tower0/kernel.
+        layers = [re.sub(r"(_tower\d+)?/.*", "", v.path) for v in variables]
+        self._decays = [
+            self.layer_decay.get(layer, self.decay)
+            * (self.decay_biases if is_bias else 1)
+            for layer, is_bias in zip(layers, self._is_bias, strict=True)
+        ]
+        if self.schedule:
+            schedule = Schedule.parse(self.schedule)
+            dates = np.array(schedule.dates) * self.steps_per_epoch
+            self._dates = dates.round().astype(np.int64)  # In steps.
+            self._weights_rates = schedule.values("weights")
+            rates = [
+                schedule.values(f"{layer}.{'biases' if is_bias else 'weights'}")
+                for layer, is_bias in zip(layers, self._is_bias, strict=True)
+            ]
+            self._rates = np.array(rates, np.float32)  # By variable and date.
         self._squares = []
         strategy = tf.distribute.get_strategy()
         for variable in variables:
@@ -106,13 +138,15 @@ class MomentumSGD(keras.optimizers.SGD):
             gradient /= self.loss_scale
         square = 2 * tf.nn.l2_loss(gradient)
         self.assign(self._squares[index], square)
-        learning_rate *= self._warmup_factor()
-        decay = self.decay
+        learning_rate *= self._warmup_factor(self.iterations.value)
+        decay, momentum = self._decays[index], self.momentum
         if self.trust_coefficient:
             learning_rate *= self._lars_factor(index, variable, tf.sqrt(square))
         if self._is_bias[index]:
             learning_rate *= self.bias_learning_rate
-            decay *= self.decay_biases
+        if self.schedule:
+            learning_rate = self._scheduled_rate(index)
+            momentum = tf.where(learning_rate > 0, momentum, 0.0)
         if not self.momentum:
             step = learning_rate * (gradient + decay * variable)
             self.assign_sub(variable, step)
@@ -131,24 +165,32 @@ class MomentumSGD(keras.optimizers.SGD):
             accum=v,
             lr=learning_rate,
             grad=gradient,
-            momentum=self.momentum,
+            momentum=momentum,
         )
 
-    def current_rate(self) -> float:
-        """Returns the learning rate of the next step."""
-        return float(self.learning_rate.numpy() * self._warmup_factor())
+    def last_rate(self) -> float:
+        """Returns the learning rate of the last step; scheduled, of weights."""
+        step = max(int(self.iterations.numpy()) - 1, 0)
+        if self.schedule:
+            return self._weights_rates[bisect.bisect(self._dates, step) - 1]
+        return float(self.learning_rate.numpy() * self._warmup_factor(step))
 
-    def _warmup_factor(self):
+    def _warmup_factor(self, step):
         if not self.warmup_steps:
             return 1.0
-        step = tf.cast(self.iterations.value, tf.float32) + 1
+        step = tf.cast(step, tf.float32) + 1
         return tf.minimum(step / self.warmup_steps, 1.0)
+
+    def _scheduled_rate(self, index):
+        step = tf.cast(self.iterations.value, tf.int64)
+        after = tf.searchsorted(self._dates, [step], side="right")[0]
+        return tf.gather(self._rates[index], after - 1)
 
     def _lars_factor(self, index, variable, gradient_norm):
         if self._is_bias[index]:
             return self.trust_coefficient
         norm = tf.norm(variable)
-        ratio = norm / (gradient_norm + self.decay * norm)
+        ratio = norm / (gradient_norm + self._decays[index] * norm)
         has_both = (norm > 0) & (gradient_norm > 0)
         return self.trust_coefficient * tf.where(has_both, ratio, 1.0)
 
@@ -185,4 +227,7 @@ class MomentumSGD(keras.optimizers.SGD):
             "loss_scale": self.loss_scale,
             "trust_coefficient": self.trust_coefficient,
             "warmup_steps": self.warmup_steps,
+            "schedule": self.schedule,
+            "steps_per_epoch": self.steps_per_epoch,
+            "layer_decay": dict(self.layer_decay),
         }

@@ -131,6 +131,8 @@ def settle_learning_rate(
     The same rate is forced only once, so that repeating a command does not
     set the run back to it. Returns `config` with the rate that applies.
     """
+    if config.schedule:  # It sets all rates.
+        return config
     reached = float(model.optimizer.learning_rate.numpy())
     new = config.full_learning_rate
     if config.override_learning_rate:

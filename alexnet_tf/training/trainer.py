@@ -24,12 +24,13 @@ def build_trainer(
 ) -> keras.Model:
     """Builds and compiles the network for the devices of a run.
 
-    `steps_per_epoch` is for --warmup_epochs.
+    `steps_per_epoch` is for --warmup_epochs and --schedule.
     """
     with devices.strategy.scope():
         model = build_network(
             config, info, devices.layout, dtype=POLICIES[config.precision]
         )
+        check_layers(model, config)
         freeze(model, config.freeze)
         model.compile(
             optimizer=_make_optimizer(config, steps_per_epoch),
@@ -56,21 +57,35 @@ def _make_optimizer(config, steps_per_epoch):
         loss_scale=_FLOAT16_SCALE if is_half else 1.0,
         trust_coefficient=config.lars_trust if is_lars else 0.0,
         warmup_steps=round(config.warmup_epochs * steps_per_epoch),
+        schedule=config.schedule,
+        steps_per_epoch=steps_per_epoch,
+        layer_decay=config.layer_decays(),
     )
+
+
+def check_layers(model: keras.Model, config: Config) -> None:
+    """Checks that the network has the layers that settings name."""
+    schedule = config.rate_schedule
+    named = {
+        "freeze": filter(None, config.freeze.split(",")),
+        "schedule": schedule.layers if schedule else (),
+        "layer_weight_decay": config.layer_decays(),
+    }
+    layers = _layers_with_weights(model)
+    for flag, names in named.items():
+        for name in names:
+            if name not in layers:
+                raise UserError(
+                    f"--{flag}={getattr(config, flag)}: there is no layer "
+                    f"{name!r} with weights; this network has "
+                    f"{', '.join(layers)}."
+                )
 
 
 def freeze(model: keras.Model, names: str) -> None:
     """Excludes layers, named without the tower, from training."""
-    layers = collections.defaultdict(list)
-    for layer in model.layers:
-        if layer.trainable_variables:
-            layers[layer.figure_name].append(layer)
+    layers = _layers_with_weights(model)
     for name in filter(None, names.split(",")):
-        if name not in layers:
-            raise UserError(
-                f"--freeze={names}: there is no layer {name!r} with weights; "
-                f"this network has {', '.join(layers)}."
-            )
         for layer in layers[name]:
             layer.trainable = False
     if not model.trainable_variables:
@@ -78,6 +93,15 @@ def freeze(model: keras.Model, names: str) -> None:
             f"--freeze={names} leaves nothing to train; leave "
             f"{[*layers][-1]} out."
         )
+
+
+def _layers_with_weights(model):
+    """Returns the towers' parts of layers by their names in Figure 2."""
+    layers = collections.defaultdict(list)
+    for layer in model.layers:
+        if layer.trainable_variables:
+            layers[layer.figure_name].append(layer)
+    return dict(layers)
 
 
 def find_initial_weights(

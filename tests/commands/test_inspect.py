@@ -51,7 +51,8 @@ def test_one_device_needs_no_trainer(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--scale", "--paper_facts"], "are two reports"),
+        (["--scale", "--paper_facts"], "are separate reports"),
+        (["--schedule_table", "--paper_facts"], "are separate reports"),
         (["--benchmark_json=benchmark.json"], "give that, too"),
     ],
 )
@@ -113,3 +114,44 @@ def test_scale_needs_the_rates_of_step_and_input(scale, capsys):
 def test_scale_needs_the_settings_of_the_benchmark(scale, capsys):
     assert scale("--batch_size=256") == 2
     assert "with --batch_size=128, not 256" in capsys.readouterr().err
+
+
+def test_the_table_of_a_schedule(tmp_path, capsys):
+    file = tmp_path / "schedule.json"
+    flags = ["--flagfile=flags/code_2012.cfg", "--width=0.02"]
+    flags += ["--schedule_table", f"--json={file}"]
+    assert main(["inspect", *flags]) == 0
+    header, *lines = map(str.split, capsys.readouterr().out.splitlines())
+    names = "weights biases conv1.weights conv1.biases color_noise"
+    assert header == ["epochs", *names.split()]
+    assert lines == [
+        "1-25 0.01 0.02 0.01 0.02 on".split(),
+        "26-51 0.001 0.02 0.001 0.02 on".split(),
+        "52-67 0.0001 0.02 0.0001 0.02 on".split(),
+        "68-72 0.0001 0.02 1e-05 0.02 off".split(),
+        "73-79 0.0001 0.02 0 0 off".split(),
+        "80-91 1e-05 0.02 0 0 off".split(),
+    ]
+    periods = json.loads(file.read_text())["periods"]
+    assert [period["end"] for period in periods] == [25, 51, 67, 72, 79, 91]
+    assert periods[3]["conv1.weights"] == 1e-5
+
+
+def test_the_table_ends_with_the_epochs_and_joins_equal_rows(capsys):
+    schedule = "0: weights=1; 1: weights=1; 2.5: weights=0; 9: weights=3"
+    flags = [f"--schedule={schedule}", "--epochs=5", "--width=0.02"]
+    assert main(["inspect", "--schedule_table", *flags]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        "0 to 2.5 done",
+        "2.5 to 5 done",
+    ]
+    assert [line.split()[-3:] for line in lines] == [
+        ["1", "1", "on"],
+        ["0", "0", "on"],
+    ]
+
+
+def test_a_table_needs_a_schedule(capsys):
+    assert main(["inspect", "--schedule_table"]) == 2
+    assert "there is no --schedule" in capsys.readouterr().err

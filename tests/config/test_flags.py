@@ -157,12 +157,20 @@ def test_a_flag_file_has_no_command_options():
 def test_flag_files_of_the_project_are_valid(file):
     config, words = parse([f"--flagfile={file}"])
     assert words == []
-    bases = {"finetune": "quickstart", "caffenet": "caffe_alexnet"}
-    base, name = bases.get(file.stem, "paper"), file.stem
-    if file.parent.name in ("cnn_star", "notebook"):
-        base = "code_2012"
-    if file.parent.name == "cnn_star":
-        name = f"cnn_star_{name}"
+    bases = {
+        "finetune": "quickstart",
+        "caffenet": "caffe_alexnet",
+        "code_2010": "code_2012",
+        "145-half": "code_2010",
+        "170-256": "notebook/170",
+        "170-quant": "notebook/170",
+    }
+    folder, name = file.parent.name, file.stem
+    default = "code_2012" if folder in ("cnn_star", "notebook") else "paper"
+    if folder == "cnn_star":
+        base, name = default, f"cnn_star_{name}"
+    else:
+        base = bases.get(name, default)
     assert config.run_dir == f"runs/{name}"
     on_top = "" if file in WHOLE else f"--flagfile=flags/{base}.cfg "
     command = f"{on_top}--flagfile={file}"

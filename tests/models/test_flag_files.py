@@ -29,6 +29,7 @@ PAPER = {
     "fc6": (2048,),
     "fc7": (2048,),
 }
+# What the 2012 source adds to layers 1 and 2.
 CODE_2012 = {"relu1": (27, 27, 48), "spatial_norm2": (27, 27, 128)}
 CONV4 = 2 * (3 * 3 * 192 * 192 + 192)
 # The network of each flag file: its parameters, and the outputs of tower 0 that
@@ -36,6 +37,17 @@ CONV4 = 2 * (3 * 3 * 192 * 192 + 192)
 GOLDEN = {
     "paper": (60_965_224, {}),
     "code_2012": (60_965_224, CODE_2012),
+    "code_2010": (60_965_224, CODE_2012),
+    "163": (60_965_224, CODE_2012),
+    "170": (60_965_224, CODE_2012),
+    "170-256": (60_965_224, CODE_2012),
+    # one_gpu with the source's layers 1 and 2.
+    "145-half": (
+        59_798_312,
+        CODE_2012
+        | {"conv5": (13, 13, 256), "pool5": (6, 6, 256)}
+        | {"fc6": (4096,), "fc7": (4096,)},
+    ),
     "one_gpu": (
         59_798_312,
         {"conv5": (13, 13, 256), "pool5": (6, 6, 256)}
@@ -150,14 +162,20 @@ FILES = {
 }
 
 
-# Flag files that extend another one than paper.cfg.
-UNDER = {"caffenet": "caffe_alexnet", "pretrain": "code_2012"} | {
-    file.stem: "code_2012" for file in Path("flags/notebook").iterdir()
+# Flag files that extend others after paper.cfg.
+UNDER = {
+    **{f.stem: ["code_2012"] for f in Path("flags/notebook").iterdir()},
+    "caffenet": ["caffe_alexnet"],
+    "code_2010": ["code_2012"],
+    "pretrain": ["code_2012"],
+    "145-half": ["code_2012", "code_2010"],
+    "170-256": ["code_2012", "170"],
+    "170-quant": ["code_2012", "170"],
 }
 
 
 def settings(name, *flags):
-    files = ["paper", UNDER.get(name, "paper"), name]
+    files = ["paper", *UNDER.get(name, []), name]
     flagfiles = [f"--flagfile={FILES[file]}" for file in files]
     return parse([*flagfiles, *flags])[0]
 

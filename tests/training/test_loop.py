@@ -32,14 +32,14 @@ class Error(keras.callbacks.Callback):
         logs["val_loss"] = 1.0
 
 
-def make_model():
+def make_model(**scheduled):
     """Returns a compiled linear model, which turns NaN into zero."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((3,))
     outputs = keras.layers.Dense(2)(keras.ops.relu(inputs))
     model = keras.Model(inputs, outputs)
     model.compile(
-        MomentumSGD(0.1),
+        MomentumSGD(0.1, **scheduled),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     model.optimizer.build(model.trainable_variables)
@@ -63,11 +63,11 @@ def make_checkpointer(directory, *, every=0, from_start=False):
     return checkpointer, progress, totals, workers
 
 
-def train(directory, *, bad=(), every=0, max_rollbacks=3):
+def train(directory, *, bad=(), every=0, max_rollbacks=3, **scheduled):
     """Trains two epochs of a linear model; returns weights and messages."""
     x = X.copy()
     x[list(bad), 0, 0] = np.nan
-    model, seen = make_model(), []
+    model, seen = make_model(**scheduled), []
 
     def batches(steps):
         def noted(n):
@@ -99,7 +99,7 @@ def train(directory, *, bad=(), every=0, max_rollbacks=3):
     return model.get_weights(), seen
 
 
-def expected(*skipped):
+def expected(*skipped, rates=(0.1,) * 2 * STEPS):
     """Returns the weights computed in float64."""
     keras.utils.set_random_seed(1)
     layer = keras.layers.Dense(2)
@@ -113,8 +113,8 @@ def expected(*skipped):
         z = x @ w + b
         p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
         g = (p - np.eye(2)[Y[step]]) / len(x)
-        vw = 0.9 * vw - 0.1 * (x.T @ g + 0.0005 * w)
-        vb = 0.9 * vb - 0.1 * (g.sum(axis=0) + 0.0005 * b)
+        vw = 0.9 * vw - rates[step] * (x.T @ g + 0.0005 * w)
+        vb = 0.9 * vb - rates[step] * (g.sum(axis=0) + 0.0005 * b)
         w, b = w + vw, b + vb
     return w, b
 
@@ -135,6 +135,19 @@ def test_bad_batches_are_left_out(tmp_path, capsys, bad, every):
         assert f"rollback {number} of at most 3" in output
     state = checkpoints.read_state(checkpoints.newest(tmp_path / "checkpoints"))
     assert state["skipped"] == list(bad) and state["step"] == 2 * STEPS
+
+
+@pytest.mark.parametrize("every", [0, 2])
+@pytest.mark.parametrize("bad", [(2, 3), (0, 4, 5)])
+def test_dates_of_a_schedule_count_skipped_batches(tmp_path, bad, every):
+    """The rate drops at steps 3, 5 and 8, whatever is left out before."""
+    dates = "0: weights=0.1; 0.6: weights=0.03; 1: weights=0.2;"
+    scheduled = {"schedule": dates + "1.6: weights=0.01", "steps_per_epoch": 5}
+    weights, _ = train(tmp_path, bad=bad, every=every, **scheduled)
+    rates = [0.1] * 3 + [0.03] * 2 + [0.2] * 3 + [0.01] * 2
+    wanted = expected(*bad, rates=rates)
+    for found, value in zip(weights, wanted, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-6)
 
 
 def test_a_whole_epoch_of_bad_batches_ends_too(tmp_path):

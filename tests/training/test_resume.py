@@ -13,6 +13,7 @@ from alexnet_tf.models.build import build_network
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
+from tests.end_to_end.test_survival import outcome
 from tests.support import ONE_TOWER, TINY
 
 
@@ -307,3 +308,79 @@ def test_a_nonfinite_gradient_stops_the_run(resume, flags, rollbacks, advice):
         assert len(set(names)) == 16
         assert all("shapes-train.tfrecord" in name for name in names)
     assert names[0] in error
+
+
+def test_a_run_from_before_schedules_goes_on_without(resume):
+    text = resume.run.flags.read_text()
+    resume.run.flags.write_text(text.replace("--schedule=\n", ""))
+    code, output, _ = resume("--schedule=0: weights=1", epochs=3)
+    assert code == 0
+    assert "started before --schedule existed" in output
+    assert "Learning rates: --schedule" not in output
+    assert "--schedule=" not in resume.run.flags.read_text()
+
+
+@pytest.mark.slow
+def test_a_schedule_may_begin_change_and_end(resume):
+    """Without it, the run keeps the last rate."""
+    code, output, _ = resume("--schedule=0: weights=0.02", epochs=4)
+    assert code == 0
+    assert "--schedule was ; the run continues with 0: weights=0.02." in output
+    assert "Learning rates: --schedule\n" in output
+    for epochs, schedule in [(5, "0: weights=0.02; 4: weights=0.003"), (6, "")]:
+        resume.run.result.unlink()
+        code, output, _ = resume(f"--schedule={schedule}", epochs=epochs)
+        assert code == 0
+        assert f"the run continues with {schedule}." in output
+    expected = [0.01, 0.01, 0.01, 0.02, 0.003, 0.003]
+    assert rates(resume.run) == pytest.approx(expected)
+
+
+FOUR_DEVICES = (*TINY, "--virtual_devices=4")
+# 15 steps an epoch: dates at steps 6, 15, 24 and 30.
+SCHEDULE = (
+    "--schedule=0: weights=0.02, biases=0.04; 0.4: fc6.weights=0.01;"
+    "1: conv1.weights=0, conv1.biases=0, color_noise=off;"
+    "1.6: weights=0.005; 2: conv1.weights=0.01, color_noise=on"
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[ONE_TOWER, pytest.param(FOUR_DEVICES, marks=pytest.mark.slow)],
+    ids=["1 x 1", "2 x 2"],
+)
+def scheduled_run(request, tmp_path_factory, data_dir):
+    """An uninterrupted run with all its checkpoints, and its flags."""
+    run = RunDir(tmp_path_factory.mktemp("scheduled"))
+    flags = [
+        *(*request.param, SCHEDULE, f"--data_dir={data_dir}", "--width=0.04"),
+        *("--epochs=3", "--checkpoint_every_steps=5", "--keep_checkpoints=99"),
+        *("--color_noise=code_2012", "--color_noise_shrink"),
+    ]
+    assert main([*flags, f"--run_dir={run.path}"]) == 0
+    return run, flags
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(step, marks=[pytest.mark.slow] * (step != "00000020"))
+        for step in (
+            *("00000005", "00000010", "00000015", "00000015-2", "00000020"),
+            *("00000025", "00000030", "00000030-2", "00000035", "00000045"),
+        )
+    ],
+)
+def test_a_schedule_is_exact_across_its_dates(scheduled_run, tmp_path, step):
+    """From a checkpoint within an epoch, before and after its validation."""
+    whole, flags = scheduled_run
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(whole.path, run.path)
+    run.result.unlink()
+    names = sorted(path.name for path in run.checkpoints.iterdir())
+    for name in names[names.index(f"step-{step}") + 1 :]:
+        shutil.rmtree(run.checkpoints / name)
+    assert main([*flags, f"--run_dir={run.path}"]) == 0
+    assert outcome(run.path) == outcome(whole.path)
+    assert rates(run) == [0.02, 0.005, 0.005]
