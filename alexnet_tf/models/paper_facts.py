@@ -42,8 +42,8 @@ _NOTES = {
     "290,400 for conv1, to 659,272",
     "multiply-adds an image": "forward, of convolutional and fully connected "
     "layers",
-    "patches of an image": "256 - 224 pixels to either side leave 33 positions "
-    "along an axis; the 2012 source drew from 33 too",
+    "patches of an image": "{image_size} - {crop_size} pixels leave {offsets} "
+    "positions along an axis; the 2012 source drew from 33, too",
     "conv1 neurons": "a slip: 253,440 is 55x48x96, the layer has 55x55x96",
     "conv3 share of parameters": "885,120 of 60,965,224 are more than 1 %",
     "conv4 share of parameters": "663,936 of 60,965,224 are more than 1 %",
@@ -66,7 +66,11 @@ def count_facts(model: keras.Model, geometry: Geometry) -> list[PaperFact]:
     facts = []
     for what, counted in _count(model, geometry.offsets).items():
         section, paper = _PAPER.get(what, ("", ""))
-        note = _NOTES.get(what, "")
+        note = _NOTES.get(what, "").format(
+            image_size=geometry.image_size,
+            crop_size=geometry.crop_size,
+            offsets=geometry.offsets,
+        )
         facts.append(PaperFact(what, section, paper, counted, note))
     return facts
 
