@@ -18,7 +18,7 @@ _OF_TYPES = {
     "Dropout": "--dropout_rate and --dropout_layers",
     "ReLU": "--activation",
     "TanH": "--activation",
-    "LRN": "--lrn, or give --flagfile=flags/caffenet.cfg",
+    "LRN": "--lrn and --lrn_layers, or give --flagfile=flags/caffenet.cfg",
     "Pooling": "--lrn, or give --flagfile=flags/caffenet.cfg",
 }
 # Settings that parameters of layers depend on.
@@ -30,7 +30,10 @@ _OF_PARAMETERS = {
     "LRN alpha": "--lrn_alpha",
     "LRN beta": "--lrn_beta",
     "Dropout dropout_ratio": "--dropout_rate",
-    **{f"conv{number} group": "--towers" for number in range(2, 7)},
+    **{
+        f"conv{number} group": "--towers and --tower_communication"
+        for number in range(2, 7)
+    },
 }
 
 
@@ -132,12 +135,6 @@ def _expected_layers(network):
         activation = ("TanH", "", {})
     window = {"kernel_size": network.pool_size, "stride": 2, "pad": 0}
     pool = ("Pooling", "", {"pool": "MAX", **window, "global_pooling": False})
-
-    def dropout_after(name):
-        has = name in network.layers_with_dropout() and network.dropout_rate
-        ratio = {"dropout_ratio": network.dropout_rate}
-        return [("Dropout", "", ratio)] if has else []
-
     constants = {
         "norm_region": "ACROSS_CHANNELS",
         "local_size": network.lrn_size,
@@ -147,6 +144,8 @@ def _expected_layers(network):
     }
     norm = ("LRN", "", constants)
     orders = {"before_pool": [norm, pool], "after_pool": [pool, norm]}
+    dropout = ("Dropout", "", {"dropout_ratio": network.dropout_rate})
+    with_dropout = network.layers_with_dropout() if network.dropout_rate else []
     zeros, seen = network.zeros_around(), network.layers_that_see_all_towers()
     layers = []
     for name, count in network.kernel_counts().items():
@@ -157,7 +156,7 @@ def _expected_layers(network):
         if count:
             parameters = {**window, **groups, "bias_term": True}
             layers += [("Convolution", name, parameters), activation]
-        layers += dropout_after(name) if count else []
+            layers += [dropout] if name in with_dropout else []
         if name in ("conv1", "conv2"):
             has_norm = int(name[-1]) in network.layers_with_lrn()
             layers += orders.get(has_norm and network.lrn, [pool])
@@ -166,7 +165,7 @@ def _expected_layers(network):
     dense = {"bias_term": True, "axis": 1, "transpose": False}
     for name in ("fc6", "fc7"):
         layers += [("InnerProduct", name, dense), activation]
-        layers += dropout_after(name)
+        layers += [dropout] if name in with_dropout else []
     return [*layers, ("InnerProduct", "fc8", dense)]
 
 

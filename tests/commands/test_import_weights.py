@@ -676,7 +676,7 @@ def test_the_order_of_pooling_and_normalization(
     assert import_net(tmp_path / "run", file, *flags) == 2
     error = capsys.readouterr().err
     assert f"{file}: {message}" in error
-    assert "check --lrn, or give --flagfile=flags/caffenet.cfg." in error
+    assert "or give --flagfile=flags/caffenet.cfg." in error
 
 
 @pytest.mark.parametrize("v1", [False, True])
