@@ -66,7 +66,7 @@ class MomentumSGD(keras.optimizers.SGD):
         trust_coefficient=0.0,
         warmup_steps=0,
         schedule="",
-        steps_per_epoch=0,
+        steps_per_epoch=1,
         layer_decay=None,
         **kwargs,
     ):

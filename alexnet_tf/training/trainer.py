@@ -20,7 +20,7 @@ _FLOAT16_SCALE = 1024.0
 
 
 def build_trainer(
-    config: Config, info: DatasetInfo, devices: Devices, *, steps_per_epoch=0
+    config: Config, info: DatasetInfo, devices: Devices, *, steps_per_epoch=1
 ) -> keras.Model:
     """Builds and compiles the network for the devices of a run.
 

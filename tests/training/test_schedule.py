@@ -17,8 +17,7 @@ from tests.support import INFO
 
 TINY = ("--width=0.02", "--image_size=72", "--crop_size=64")
 # First and last epoch, counted from 1; rates of weights and of biases, then
-# those of conv1's; whether there is color noise. PAPER, Sec. 4.2 of the facts
-# collected from the 2012 source.
+# those of conv1's; whether there is color noise. From the 2012 source.
 RECIPES = {
     "code_2012": [
         (1, 25, 1e-2, 2e-2, 1e-2, 2e-2, True),
