@@ -87,6 +87,7 @@ def test_all_layouts_end_equal_up_to_rounding(trained, layout):
         assert np.abs(weights[name] - expected[name]).max() < bound, name
 
 
+@pytest.mark.slow
 def test_a_step_with_half_precision_links():
     """It is the step without them, up to rounding.
 

@@ -221,8 +221,8 @@ def test_the_sixth_convolution_at_full_size(flags, conv6, parameters):
     assert net.count_params() == parameters
 
 
-# Their steps cover most of the layers; all steps together take minutes.
-QUICK = ("paper", "code_2012")
+# Its step covers most of the layers; all steps together take minutes.
+QUICK = ("code_2012",)
 
 
 @pytest.mark.parametrize(
