@@ -16,10 +16,11 @@ def run(config: Config) -> int:
     directory = Path(config.prepared_dir)
     manifest = _open_manifest(config, directory)
     if manifest["finished"]:
-        for name in manifest["splits"]:
+        entries = [manifest]
+        for name, shards in manifest["splits"].items():
             prepared.open_split(directory, manifest, name)
-        shards = sum(manifest["splits"].values(), [])
-        prepared.check_files(directory, [*shards, manifest])
+            entries += shards
+        prepared.check_files(directory, entries)
         print(f"{directory} is finished; the checksums of all files match.")
         return 0
     sources = {

@@ -270,7 +270,7 @@ class StoredImages:
         found = np.fromfile(file, np.uint8, length, offset=self.starts[index])
         expected = self.checksums[index]
         if len(found) != length or (
-            expected >= 0 and zlib.crc32(found) != expected
+            expected >= 0 and zlib.crc32(found.data) != expected
         ):
             raise OSError(f"image {index} in {file} is damaged")
         return found
