@@ -9,6 +9,7 @@ answered at once.
 """
 
 import dataclasses
+import errno
 import importlib
 import logging
 import os
@@ -36,6 +37,8 @@ from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.signals import ending_on_signals
 
 _HELP = {"--help", "-help", "-h"}
+# What a full disk, a quota and a limit on the size of files lead to.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DEBUG = {"--debug", "-debug", "--debug=true", "--debug=True", "--debug=1"}
 
 
@@ -46,7 +49,9 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     debug = bool(_DEBUG & set(arguments))
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         if debug:
             traceback.print_exc()
@@ -58,17 +63,29 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_code
     except BrokenPipeError:
         # The reader of the output is gone, such as `head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
     except OSError as error:
-        if debug or error.filename is None:
+        place = error.filename
+        if place is None and error.errno in _FULL:
+            place = "the output or a temporary file"
+        if debug or place is None:
             raise
         print(
-            f"error: {error.filename}: {error.strerror}. Check the path, its "
+            f"error: {place}: {error.strerror}. Check the path, its "
             "permissions and the disk; --debug shows where it is used.",
             file=sys.stderr,
         )
+        _discard_output()
         return 2
+
+
+def _discard_output():
+    """Discards output that cannot be written, or exiting would fail."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments):

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import resource
+import signal
 import socket
 from unittest import mock
 
@@ -121,6 +123,22 @@ def write_run(path, *, classes=12, **changed):
         names = [f"class {number}" for number in range(classes)]
         run.dataset.write_text(json.dumps({"class_names": names}))
     return path
+
+
+@contextlib.contextmanager
+def full_disk(limit=0):
+    """Lets no file grow beyond `limit` bytes, as if the disk were full.
+
+    Print nothing meanwhile: pytest keeps output in files.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
 def lines_of(figure):

@@ -45,7 +45,7 @@ def run(config: Config) -> int:
     probabilities = {"probabilities": _predict(signatures, patches)}
     write = {
         "saved_model": lambda file: save_signatures(signatures, file),
-        "keras": model.save,
+        "keras": lambda file: formats.write_keras(file, model),
         "onnx": lambda file: formats.write_onnx(file, signatures, names),
         "tflite": lambda file: formats.write_tflite(file, signatures),
         "tflite_int8": lambda file: formats.write_tflite(
@@ -59,7 +59,6 @@ def run(config: Config) -> int:
     write_whole(run_dir.model_card, make_card(config, run_dir, names))
     code = 0
     for name, file in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
         write[name](file)
         start = f"{file}: {_size(file) / 1e6:,.1f} MB,"
         if name == "tflite_int8":

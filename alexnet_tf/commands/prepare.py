@@ -11,11 +11,16 @@ from alexnet_tf.storage.files import write_json
 
 def run(config: Config) -> int:
     """Prepares --dataset in --prepared_dir, or checks what is prepared."""
-    directory = _check_directory(config)
+    if not config.prepared_dir:
+        raise UserError("give --prepared_dir=DIR, a directory to fill.")
+    directory = Path(config.prepared_dir)
     manifest = _open_manifest(config, directory)
     if manifest["finished"]:
-        for shards in manifest["splits"].values():
-            prepared.check_files(directory, shards)
+        entries = [manifest]
+        for name, shards in manifest["splits"].items():
+            prepared.open_split(directory, manifest, name)
+            entries += shards
+        prepared.check_files(directory, entries)
         print(f"{directory} is finished; the checksums of all files match.")
         return 0
     sources = {
@@ -38,21 +43,6 @@ def run(config: Config) -> int:
     prepared.finish(directory, manifest, bad)
     _report(directory, manifest, bad)
     return 0
-
-
-def _check_directory(config):
-    if not config.prepared_dir:
-        raise UserError("give --prepared_dir=DIR, a directory to fill.")
-    directory = Path(config.prepared_dir)
-    used = (
-        directory.is_file() or directory.exists() and any(directory.iterdir())
-    )
-    if used and not prepared.read_manifest(directory):
-        raise UserError(
-            f"--prepared_dir={directory} has other things in it; give an "
-            "empty or a new directory."
-        )
-    return directory
 
 
 def _open_manifest(config, directory):

@@ -1,6 +1,7 @@
 """Examples that cannot be used: left out, counted and listed by name."""
 
 import csv
+import io
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.examples import Examples, pipeline_options
 from alexnet_tf.data.formats import decode_image
+from alexnet_tf.storage.files import append
 
 # The label of an example that is left out.
 BAD_LABEL = -1
@@ -35,6 +37,7 @@ class BadExamples:
         self.total = total
         self.reasons = {}
         self._lock = threading.Lock()
+        self._failure: UserError | None = None
         if file and file.exists():
             with file.open(newline="") as lines:
                 rows = csv.DictReader(lines)
@@ -49,12 +52,20 @@ class BadExamples:
             if not self.file:
                 return
             header = [] if self.file.exists() else [("name", "reason")]
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("a", newline="") as lines:
-                csv.writer(lines).writerows([*header, (name, reason)])
+            lines = io.StringIO(newline="")
+            csv.writer(lines).writerows([*header, (name, reason)])
+            try:
+                append(self.file, lines.getvalue())
+            except UserError as error:
+                self._failure = error  # TensorFlow, which calls, hides it.
 
     def check(self) -> None:
-        """Raises a `UserError` if there are more than `limit`."""
+        """Raises a `UserError` if there are more than `limit`.
+
+        Or if `file` cannot be written.
+        """
+        if self._failure:
+            raise self._failure
         if len(self.reasons) > self.limit:
             count = len(self.reasons)
             name, reason = next(reversed(self.reasons.items()))

@@ -4,19 +4,22 @@
       manifest.json     source, settings and contents of the set
       train-00000.npy   images of a shard, uint8: raw (n, size, size, 3), or
                         the bytes of n JPEG files one after another
-      train-00000.csv   name, label and length in bytes of each image
+      train-00000.csv   name, label, length in bytes and CRC-32 of each image
       ...
       mean_image.npy    of the training images, float32 (size, size, 3)
       bad_examples.csv  what was left out, and why
 
-Shards are mapped into memory: only what is used of them is read.
+Each image is read when it is used, and compared with its CRC-32.
 """
 
 import csv
+import dataclasses
 import io
 import json
+import math
 import os
 import sys
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +37,7 @@ from alexnet_tf.data.bad_examples import (
 )
 from alexnet_tf.data.decoding import decode_square
 from alexnet_tf.data.examples import CORES, Examples, pipeline_options
-from alexnet_tf.data.statistics import measure_pixels
+from alexnet_tf.data.statistics import PixelStatistics, measure_pixels
 from alexnet_tf.storage.files import (
     checksum,
     write_array,
@@ -52,6 +55,27 @@ _FLAGS = {
     "encoding": "--prepared_format",
     "source_splits": "--train_split and --validation_split",
 }
+_TYPES = {
+    "dataset": str,
+    "source_splits": dict,
+    "image_size": int,
+    "resize": str,
+    "exif_orientation": bool,
+    "encoding": str,
+    "class_names": list,
+    "splits": dict,
+    "finished": bool,
+}
+# What code raises that meets a file with other contents than expected.
+_INVALID = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    csv.Error,
+)
 # Examples that one core works on at a time, and those of a shard.
 _ROWS = 32
 _SHARD = 16 * _ROWS
@@ -70,19 +94,36 @@ def check_source(directory: Path, manifest: dict, source: dict) -> None:
 
 
 def read_manifest(directory: Path) -> dict:
-    """Returns manifest.json, {} if there is none."""
+    """Returns manifest.json; {} if the directory is empty or missing."""
     file = directory / "manifest.json"
     if not file.exists():
+        # What a killed write leaves is hidden.
+        if directory.is_file() or any(directory.glob("[!.]*")):
+            raise UserError(
+                f"--prepared_dir={directory} has other things in it, but no "
+                "manifest.json; give a directory that prepare made, or to "
+                "prepare an empty or a new one."
+            )
         return {}
-    manifest = json.loads(file.read_text())
-    if manifest["format_version"] != FORMAT_VERSION:
+    fix = f"Restore it, or remove {directory} and run prepare again."
+    manifest = _read_json(file, {"format_version": int}, fix)
+    try:
+        version = manifest["format_version"]
+        # The first sets do not record them.
+        manifest.setdefault("resize", "shorter_side")
+        manifest.setdefault("exif_orientation", False)
+        if version == FORMAT_VERSION:
+            _check_manifest(manifest)
+    except _INVALID as error:
         raise UserError(
-            f"{file} has format version {manifest['format_version']}, this "
-            f"program reads {FORMAT_VERSION}; prepare the data set again."
+            f"{file} is not the manifest of a prepared set: "
+            f"{type(error).__name__}: {error}.\n{fix}"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{file} has format version {version!r:.20}, this program reads "
+            f"{FORMAT_VERSION}; prepare the data set again."
         )
-    # The first sets do not record them.
-    manifest.setdefault("resize", "shorter_side")
-    manifest.setdefault("exif_orientation", False)
     # Nor absolute paths.
     manifest["dataset"] = change_path(
         manifest["dataset"], FOLDER_PATH, os.path.abspath
@@ -90,87 +131,174 @@ def read_manifest(directory: Path) -> dict:
     return manifest
 
 
+def _read_json(file, entries, fix):
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        for name, kind in entries.items():
+            _require(type(content[name]) is kind, name, content[name])
+    except (OSError, RecursionError, *_INVALID) as error:
+        raise UserError(f"{file} cannot be read: {error}.\n{fix}") from error
+    return content
+
+
+def _check_manifest(manifest):
+    """Raises an exception if an entry is missing or impossible."""
+    for name, kind in _TYPES.items():
+        _require(type(manifest[name]) is kind, name, manifest[name])
+    for name in manifest["class_names"]:
+        _require(type(name) is str, "class name", name)
+    _require(manifest["image_size"] > 0, "image_size", manifest["image_size"])
+    encoding = manifest["encoding"]
+    _require(encoding in ("jpeg", "raw"), "encoding", encoding)
+    for names in (manifest["splits"], manifest["source_splits"]):
+        _require(set(names) == {"train", "validation"}, "splits", names)
+    hashed = manifest.get("sha256", {})
+    _require(hashed.keys() <= {"mean_image.npy"}, "sha256", hashed)
+    for split, shards in manifest["splits"].items():
+        _require(type(shards) is list, split, shards)
+        _require(shards or not manifest["finished"], split, shards)
+        for number, shard in enumerate(shards):
+            # No other directory's files, and none twice.
+            array = f"{split}-{number:05d}.npy"
+            files = {array, f"{array.removesuffix('npy')}csv"}
+            _require(shard["file"] == array, "file", shard["file"])
+            for entry in ("bytes", "sha256"):
+                _require(shard[entry].keys() == files, entry, shard[entry])
+            for size in (shard["examples"], *shard["bytes"].values()):
+                _require(type(size) is int and size >= 0, "size", size)
+    if manifest["finished"]:
+        statistics = manifest["statistics"]
+        for name, shape in (("mean_rgb", (3,)), ("covariance_rgb", (3, 3))):
+            value = np.array(statistics[name], float)
+            good = value.shape == shape and np.isfinite(value).all()
+            _require(good, name, statistics[name])
+
+
+def _require(condition, name, value):
+    if not condition:
+        raise ValueError(f"{name} is {value!r:.60}")
+
+
 def open_split(directory: Path, manifest: dict, split: str) -> Examples:
-    """Opens "train" or "validation"; checks the lengths of its files."""
+    """Opens "train" or "validation".
+
+    Checks the lengths of all its files, and the content of those with labels.
+    """
     shards = manifest["splits"][split]
     _check(directory, shards, "bytes", lambda file: file.stat().st_size)
-    arrays, lengths, rows = [], [], []
-    for shard in shards:
-        file = directory / shard["file"]
-        arrays.append(np.load(file, mmap_mode="r"))
-        table = io.StringIO(file.with_suffix(".csv").read_text())
-        added = list(csv.DictReader(table))
-        lengths.append(np.array([row["bytes"] for row in added], np.int64))
-        rows += added
-    names = np.array([row["name"] for row in rows])
-    labels = np.array([row["label"] for row in rows], np.int64)
-    is_raw = manifest["encoding"] == "raw"
-    cut = RawShards(arrays).read if is_raw else None
-    read = None if is_raw else JpegShards(arrays, lengths).read
+    tables = [name for s in shards for name in s["sha256"] if ".csv" in name]
+    _check(directory, shards, "sha256", checksum, only=tables)
+    side = manifest["image_size"]
+    shape = (side, side, 3) if manifest["encoding"] == "raw" else ()
+    num_classes = len(manifest["class_names"])
+    opened = [_open_shard(directory, s, shape, num_classes) for s in shards]
+    columns = {n: np.concatenate([s[n] for s in opened]) for n in opened[0]}
+    labels, names = columns.pop("labels"), columns.pop("names")
+    images = StoredImages(**columns)
 
     def fetch(indices):
-        image = {"image": read(indices)} if read else {"index": indices}
+        image = {"index": indices} if shape else {"image": images.read(indices)}
         label, name = tf.gather(labels, indices), tf.gather(names, indices)
         return {"label": label, "name": name, **image}
 
-    count, classes = len(rows), tuple(manifest["class_names"])
-    check = partial(check_files, directory, shards)
     return Examples(
-        count, classes, fetch=fetch, squares=True, cut=cut, check_files=check
+        len(names),
+        tuple(manifest["class_names"]),
+        fetch=fetch,
+        squares=True,
+        cut=partial(images.cut, side) if shape else None,
+        check_files=partial(check_files, directory, shards),
     )
 
 
-class JpegShards:
-    """The JPEG files of a split.
+def _open_shard(directory, shard, shape, num_classes):
+    """Returns columns with an entry for each image of a shard.
 
-    Each shard is the bytes of some files, one after another, uint8 (bytes,),
-    and has the lengths of these files in bytes, int64 (files,).
+    `shape` is that of an image; () for JPEG files.
     """
+    file = directory / shard["file"]
+    table = file.with_suffix(".csv")
+    try:
+        rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8"))))
+        count = shard["examples"]
+        _require(len(rows) == count, "number of images", len(rows))
+        numbers = {
+            name: np.array([row.get(name, -1) for row in rows], np.int64)
+            for name in ("label", "bytes", "crc32")
+        }
+        labels, lengths = numbers["label"], numbers["bytes"]
+        for label in labels[(labels < 0) | (labels >= num_classes)]:
+            _require(False, f"a label of {num_classes} classes", label)
+        expected = math.prod(shape)
+        for length in lengths[(lengths != expected) if shape else lengths < 0]:
+            _require(False, "length of an image", length)
+        names = np.array([row["name"] for row in rows], str)
+        # Unmapped again: a mapped file keeps a descriptor.
+        array = np.load(file, mmap_mode="r")
+        total = (count, *shape) if shape and count else (lengths.sum(),)
+        _require(array.shape == total, f"shape of {file.name}", array.shape)
+        _require(array.dtype == np.uint8, f"dtype of {file.name}", array.dtype)
+        offset = getattr(array, "offset", 0)  # One without images has no map.
+    except _INVALID as error:
+        raise UserError(
+            f"{table} and {file.name} do not fit together: "
+            f"{type(error).__name__}: {error}.\nRemove both and run prepare "
+            "again with the same flags: it writes what is missing."
+        ) from error
+    return {
+        "names": names,
+        "labels": labels,
+        "files": np.full(count, str(file), object),
+        "starts": offset + np.cumsum(lengths) - lengths,
+        "lengths": lengths,
+        "checksums": numbers["crc32"],
+    }
 
-    def __init__(self, shards: list[np.ndarray], lengths: list[np.ndarray]):
-        self.shards = shards
-        self.shard_of = _shard_of(lengths)
-        self.lengths = np.concatenate(lengths)
-        self.ends = np.concatenate([np.cumsum(each) for each in lengths])
+
+@dataclasses.dataclass(frozen=True)
+class StoredImages:
+    """Where the images of a split are; no file stays open between reads."""
+
+    files: np.ndarray  # Of each image the path of its file, str (n,).
+    starts: np.ndarray  # Position of its first byte there, int64 (n,).
+    lengths: np.ndarray  # In bytes, int64 (n,).
+    checksums: np.ndarray  # Its CRC-32, -1 if not recorded, int64 (n,).
+
+    def load(self, index: int) -> np.ndarray:
+        """Returns the bytes of an image, uint8 (length,)."""
+        file, length = self.files[index], self.lengths[index]
+        found = np.fromfile(file, np.uint8, length, offset=self.starts[index])
+        expected = self.checksums[index]
+        if len(found) != length or (
+            expected >= 0 and zlib.crc32(found.data) != expected
+        ):
+            raise OSError(f"image {index} in {file} is damaged")
+        return found
 
     def read(self, indices: tf.Tensor) -> tf.Tensor:
-        """Returns files, string (n,)."""
+        """Returns JPEG files, string (n,)."""
         files = tf.numpy_function(self._read, [indices], tf.string)
         return tf.ensure_shape(files, indices.shape)
 
     def _read(self, indices):
-        files = []
-        for index in indices:
-            shard, end = self.shards[self.shard_of[index]], self.ends[index]
-            files.append(shard[end - self.lengths[index] : end].tobytes())
         # Objects: NumPy's own strings lose zeros at their end.
-        return np.array(files, object)
+        return np.array([self.load(i).tobytes() for i in indices], object)
 
-
-class RawShards:
-    """The decoded images of a split.
-
-    Each shard is some images, uint8 (images, image_size, image_size, 3).
-    """
-
-    def __init__(self, shards: list[np.ndarray]):
-        self.shards = shards
-        self.shard_of = _shard_of(shards)
-        self.row_of = np.concatenate([np.arange(len(s)) for s in shards])
-
-    def read(self, indices, offsets, mirrored, size: int) -> tf.Tensor:
-        """Returns patches, uint8 (n, size, size, 3), see `Examples.cut`."""
+    def cut(self, side: int, indices, offsets, mirrored, size: int):
+        """Returns patches of images (side, side, 3), see `Examples.cut`."""
         patches = tf.numpy_function(
-            self._read, [indices, offsets, mirrored, size], tf.uint8
+            partial(self._cut, side),
+            [indices, offsets, mirrored, size],
+            tf.uint8,
         )
         return tf.ensure_shape(patches, (*indices.shape, size, size, 3))
 
-    def _read(self, indices, offsets, mirrored, size):
+    def _cut(self, side, indices, offsets, mirrored, size):
         patches = np.empty((len(indices), size, size, 3), np.uint8)
         places = zip(patches, indices, offsets, mirrored, strict=True)
         for patch, index, (down, right), is_mirrored in places:
-            shard, row = self.shards[self.shard_of[index]], self.row_of[index]
-            part = shard[row, down:, right:][:size, :size]
+            image = self.load(index).reshape(side, side, 3)
+            part = image[down:, right:][:size, :size]
             if is_mirrored:
                 # NumPy is faster at mirroring one channel than three.
                 for channel in range(3):
@@ -180,21 +308,48 @@ class RawShards:
         return patches
 
 
-def _shard_of(parts):
-    """Returns for each row of some arrays the number of its array."""
-    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+def read_statistics(
+    directory: Path, manifest: dict, geometry: Geometry
+) -> PixelStatistics:
+    """Returns `prepare`'s statistics: all images, colors of whole squares."""
+    file = directory / "mean_image.npy"
+    _check(directory, [manifest], "sha256", checksum)
+    side = manifest["image_size"]
+    try:
+        mean = np.load(file)
+        _require(mean.shape == (side, side, 3), "shape", mean.shape)
+        _require(np.isfinite(mean).all(), "a value", "not finite")
+    except (OSError, *_INVALID) as error:
+        raise UserError(
+            f"{file} is not a mean image: {error}.\nRemove it and run prepare "
+            "again with the same flags: it writes what is missing."
+        ) from error
+    colors = manifest["statistics"]
+    mean_rgb, covariance = colors["mean_rgb"], colors["covariance_rgb"]
+    return PixelStatistics(
+        geometry.cut_center(mean), np.array(mean_rgb), np.array(covariance)
+    )
 
 
-def check_files(directory: Path, shards: list[dict]) -> None:
-    """Compares the files of shards with their checksums."""
-    _check(directory, shards, "sha256", checksum)
+def check_files(directory: Path, entries: list[dict]) -> None:
+    """Compares the files of shards, or of a manifest, with their checksums."""
+    print(f"Checking the files of {directory}...", flush=True)
+    bar = _progress_bar(sum(len(e.get("sha256", {})) for e in entries), "file")
+
+    def measure(file):
+        found = checksum(file)
+        bar.add(1)
+        return found
+
+    _check(directory, entries, "sha256", measure)
 
 
-def _check(directory, shards, entry, measure):
-    files = {name: value for s in shards for name, value in s[entry].items()}
-    for name, expected in files.items():
-        file = directory / name
-        found = measure(file) if file.exists() else "no such file"
+def _check(directory, entries, kind, measure, only=None):
+    """Compares a measure of files, or of `only` some, with that recorded."""
+    files = {n: value for e in entries for n, value in e.get(kind, {}).items()}
+    for name in files if only is None else only:
+        file, expected = directory / name, files[name]
+        found = measure(file) if file.is_file() else "no such file"
         if found != expected:
             raise UserError(
                 f"{file} is damaged: {found} instead of {expected}.\nRemove it "
@@ -218,15 +373,14 @@ def write_split(
     shards = manifest["splits"].setdefault(split, [])
     done, count = len(shards) * _SHARD, examples.count
     print(f"{split}: {count:,} images", flush=True)
-    # A moving bar on a screen, a line a minute in a log file.
-    interval = 0.2 if sys.stdout.isatty() else 60
-    bar = keras.utils.Progbar(count, unit_name="image", interval=interval)
+    bar = _progress_bar(count, "image")
     images: list = []
     rows: list = []
     batches = _square_batches(examples, done, manifest, bad)
     for decoded, labels, names in batches.as_numpy_iterator():
         done += len(names)
         bar.update(done)
+        bad.check()
         good = labels >= 0
         images += list(decoded[good])
         rows += zip(names[good], labels[good], strict=True)
@@ -235,6 +389,12 @@ def write_split(
             shards.append(_write_shard(directory / file, images, rows))
             write_json(directory / "manifest.json", manifest)
             images, rows = [], []
+
+
+def _progress_bar(count, unit):
+    # A moving bar on a screen, a line a minute in a log file.
+    interval = 0.2 if sys.stdout.isatty() else 60
+    return keras.utils.Progbar(count, unit_name=unit, interval=interval)
 
 
 def _square_batches(examples, start, manifest, bad):
@@ -269,10 +429,11 @@ def _write_shard(file, images, rows):
     """Writes both files of a shard and returns its entry in the manifest."""
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("name", "label", "bytes"))
+    writer.writerow(("name", "label", "bytes", "crc32"))
     for (name, label), image in zip(rows, images, strict=True):
-        length = memoryview(image).nbytes
-        writer.writerow((name.decode(errors="backslashreplace"), label, length))
+        length, crc32 = memoryview(image).nbytes, zlib.crc32(image)
+        name = name.decode(errors="backslashreplace")
+        writer.writerow((name, label, length, crc32))
     if images and isinstance(images[0], bytes):
         images = np.frombuffer(b"".join(images), np.uint8)
     array = io.BytesIO()
@@ -306,6 +467,8 @@ def finish(directory: Path, manifest: dict, bad: BadExamples) -> None:
         "eigenvectors": eigenvectors.tolist(),
     }
     mean_image = measured.mean_image.astype(np.float32)
-    write_array(directory / "mean_image.npy", mean_image)
+    file = directory / "mean_image.npy"
+    write_array(file, mean_image)
+    manifest["sha256"] = {file.name: checksum(file)}
     manifest["finished"] = True
     write_json(directory / "manifest.json", manifest)

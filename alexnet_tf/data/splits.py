@@ -13,7 +13,7 @@ from alexnet_tf.data import prepared, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.labels import class_labels
-from alexnet_tf.data.statistics import measure_pixels, read_pixels
+from alexnet_tf.data.statistics import measure_pixels
 from alexnet_tf.storage import caffe_format, dataset_info
 from alexnet_tf.storage.run_dir import RunDir
 
@@ -155,7 +155,7 @@ def describe_dataset(
     mean_image, geometry = read_mean(config), config.geometry
     found = find_prepared(config) if training.squares else None
     if found:
-        measured = read_pixels(*found, geometry)
+        measured = prepared.read_statistics(*found, geometry)
     else:
         print("Measuring the mean and the colors of the training images...")
         count = config.statistics_images

@@ -1,7 +1,6 @@
 """Means and the covariance of the colors of training images (Sec. 2, 4.1)."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -62,13 +61,3 @@ def _sums(images, labels):
         "colors": tf.reduce_sum(colors, axis=0),
         "products": tf.matmul(colors, colors, transpose_a=True),
     }
-
-
-def read_pixels(
-    directory: Path, manifest: dict, geometry: Geometry
-) -> PixelStatistics:
-    """Returns `prepare`'s statistics: all images, colors of whole squares."""
-    mean_image = geometry.cut_center(np.load(directory / "mean_image.npy"))
-    colors = manifest["statistics"]
-    mean, covariance = colors["mean_rgb"], colors["covariance_rgb"]
-    return PixelStatistics(mean_image, np.array(mean), np.array(covariance))

@@ -14,6 +14,7 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.data import folders
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.shapes import shapes  # noqa: F401 Registers it.
+from alexnet_tf.storage.files import reporting_failed_writes
 
 # Files that TFDS cannot download, and their bytes.
 _MANUAL_FILES = {
@@ -145,7 +146,8 @@ def _prepare(builder):
             "Download them there from https://image-net.org, which needs an "
             "account, or give the --data_dir whose downloads/manual has them."
         )
-    builder.download_and_prepare()
+    with reporting_failed_writes(builder.data_path):
+        builder.download_and_prepare()
 
 
 def _validation_split(splits):

@@ -11,7 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.evaluation.inference import Signatures, save_signatures
-from alexnet_tf.storage.files import write_whole
+from alexnet_tf.storage.files import write_whole, written_aside
+
+
+def write_keras(file: Path, model: keras.Model) -> None:
+    """Writes a .keras file."""
+    with written_aside(file) as aside:
+        model.save(aside)
 
 
 def write_onnx(

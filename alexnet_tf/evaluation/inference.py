@@ -11,6 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from alexnet_tf.config.data import Geometry
 from alexnet_tf.data.bad_examples import decode_rows
 from alexnet_tf.data.decoding import decode_patch
+from alexnet_tf.storage.files import written_aside
 
 Signatures = dict[str, tf.types.experimental.Callable]
 # The layers whose outputs are an image's features, in AlexNet and in the
@@ -106,8 +107,9 @@ def save_signatures(signatures: Signatures, path: Path) -> None:
     # No archive.track(model): that would write each weight twice.
     for name, function in signatures.items():
         archive.add_endpoint(name, function, function.input_signature)
-    archive.write_out(str(path), verbose=False)
-    _clear_devices(path / "saved_model.pb")
+    with written_aside(path) as aside:
+        archive.write_out(str(aside), verbose=False)
+        _clear_devices(aside / "saved_model.pb")
 
 
 def _clear_devices(file):

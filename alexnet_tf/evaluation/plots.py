@@ -4,6 +4,7 @@ Nothing here imports TensorFlow, which takes seconds, or pyplot, which keeps
 all figures open and may need a screen.
 """
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWN
 from matplotlib.ticker import MaxNLocator
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.storage.files import write_whole
 
 # Okabe and Ito's palette, which the color-blind can tell apart, without its
 # yellow, which is too pale for lines on white.
@@ -52,20 +53,14 @@ def save(figure: Figure, directory: Path | str, *, name: str) -> None:
     The same figure gives the same bytes. The directory "" stands for figures/
     in the current one.
     """
-    directory = Path(directory or "figures")
-    png, svg = directory / f"{name}.png", directory / f"{name}.svg"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        figure.savefig(png)
-        # Else SVG files would contain random names and the date.
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            figure.savefig(svg, metadata={"Date": None})
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {directory}: {error.strerror}; give another "
-            "directory with --figures_dir=DIR."
-        ) from error
-    print(f"{png}\n{svg}", flush=True)
+    # Else SVG files would contain random names and the date.
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        for kind, metadata in (("png", None), ("svg", {"Date": None})):
+            file = Path(directory or "figures", f"{name}.{kind}")
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=kind, metadata=metadata)
+            write_whole(file, drawn.getvalue())
+            print(file, flush=True)
 
 
 def learning_curves(

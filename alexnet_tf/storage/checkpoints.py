@@ -15,7 +15,6 @@ number of replicas.
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +23,7 @@ import keras
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.storage.files import checksum, synced
+from alexnet_tf.storage.files import checksum, sync
 
 _VARIABLES = "variables.npz"
 _FILES = (_VARIABLES, "state.json")
@@ -47,13 +46,14 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        with synced(aside / _VARIABLES) as file:
-            np.savez(file, allow_pickle=False, **values)
-        _write_json(aside / "state.json", state)
+        np.savez(aside / _VARIABLES, allow_pickle=False, **values)
+        (aside / "state.json").write_text(json.dumps(state, indent=2))
         manifest = {name: _describe(aside / name) for name in _FILES}
-        _write_json(aside / "manifest.json", manifest)
+        (aside / "manifest.json").write_text(json.dumps(manifest, indent=2))
+        for written in (*aside.iterdir(), aside):
+            sync(written)
         aside.rename(target)
-        _sync_directory(directory)
+        sync(directory)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise UserError(
@@ -72,19 +72,6 @@ def _new_name(directory, step):
 
 def _describe(file):
     return {"bytes": file.stat().st_size, "sha256": checksum(file)}
-
-
-def _write_json(path, content):
-    with synced(path) as file:
-        file.write(json.dumps(content, indent=2).encode())
-
-
-def _sync_directory(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def damage(checkpoint: Path) -> str:

@@ -1,14 +1,14 @@
-"""Files that are written completely or not at all."""
+"""Files and folders that are written completely or not at all."""
 
 import contextlib
 import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -16,30 +16,87 @@ from alexnet_tf.config.errors import UserError
 
 
 @contextlib.contextmanager
-def synced(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file to write; its content is on disk in the end."""
-    with path.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yields another path, whose file or folder then replaces that of `path`.
+
+    If writing fails, `path` stays as it was. The other path ends alike, in
+    .keras for example, and is always the same, so that a killed write leaves
+    nothing for long.
+    """
+    aside = path.with_name(f".writing-{path.name}")
+    former = path.with_name(f".former-{path.name}")
+    try:
+        with reporting_failed_writes(path):
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise OSError("it is a device, a pipe or a socket")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(aside)
+            yield aside
+            for written in (aside, *aside.rglob("*")):
+                sync(written)
+            if aside.is_dir() and path.is_dir():
+                # It cannot be replaced in one step.
+                _remove(former)
+                path.rename(former)
+            aside.replace(path)
+            _remove(former)
+    finally:
+        if former.exists() and not path.exists():
+            former.rename(path)
+        with contextlib.suppress(OSError):
+            _remove(aside)
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reporting_failed_writes(path: Path) -> Iterator[None]:
+    """Turns errors in writing, on a full disk for example, into a `UserError`.
+
+    Both the system's and TensorFlow's.
+    """
+    try:
+        yield
+    except _write_errors() as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        # TensorFlow's: {{node}} FILE; REASON, and the place in the graph.
+        reason = reason.splitlines()[0].split(" [Op:")[0].split("; ")[-1]
+        raise UserError(
+            f"{path} cannot be written: {reason}. Make room, or give a place "
+            "that can be written to."
+        ) from error
+
+
+def _write_errors():
+    # Without TensorFlow there are no errors of it.
+    tensorflow = sys.modules.get("tensorflow")
+    return (OSError, tensorflow.errors.OpError) if tensorflow else OSError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file that is either complete or as it was before."""
-    # Always the same name, so that a killed write leaves nothing for long.
-    aside = path.with_name(f".{path.name}.writing")
-    try:
+    if isinstance(content, str):
+        content = content.encode()
+    with written_aside(path) as aside:
+        aside.write_bytes(content)
+
+
+def append(path: Path, text: str) -> None:
+    """Appends to a file; if that fails, the file stays as it was."""
+    with reporting_failed_writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with synced(aside) as file:
-            file.write(
-                content.encode() if isinstance(content, str) else content
-            )
-        aside.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written: {error.strerror}. Make room, or give "
-            "a place that can be written to."
-        ) from error
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("a", newline="") as file:
+                file.write(text)
+        except OSError:
+            os.truncate(path, size)
+            raise
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -59,6 +116,15 @@ def write_report(path: str, content: dict) -> None:
     if path:
         write_json(Path(path), content)
         print(f"Written to {path}.", file=sys.stderr)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def checksum(path: Path) -> str:

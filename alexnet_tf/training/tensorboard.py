@@ -1,5 +1,6 @@
 """TensorBoard: curves, images, the graph, settings and a profile."""
 
+import contextlib
 import re
 
 import keras
@@ -8,6 +9,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from alexnet_tf.evaluation.gallery import kernel_sheets
+from alexnet_tf.storage.files import reporting_failed_writes
 from alexnet_tf.storage.run_dir import RunDir
 
 # Column of history.csv -> chart, for each curve of a chart.
@@ -64,15 +66,17 @@ class TensorBoard(keras.callbacks.Callback):
         """Writes the network and its input, unless the run is resumed."""
         directory = self.run_dir.tensorboard
         is_resumed = directory.exists()
-        self.writers = {
-            name: tf.summary.create_file_writer(str(directory / name))
-            for name in (".", *_SCALARS)
-        }
+        with reporting_failed_writes(directory):
+            self.writers = {
+                name: tf.summary.create_file_writer(str(directory / name))
+                for name in (".", *_SCALARS)
+            }
         if is_resumed:
             return
-        with self.writers["."].as_default(step=0):
-            tf.summary.image("training_images", self._training_images()[None])
-            tf.summary.graph(self._graph())
+        images, graph = self._training_images(), self._graph()
+        with self._writing(".", step=0):
+            tf.summary.image("training_images", images[None])
+            tf.summary.graph(graph)
             parameters = [hparams.HParam(name) for name in self.settings]
             tags = _SCALARS["validation"].values()
             metrics = [hparams.Metric(t, group="validation") for t in tags]
@@ -91,16 +95,14 @@ class TensorBoard(keras.callbacks.Callback):
         """Writes the epoch's metrics and the kernels."""
         row = self.run_dir.read_history()[-1]
         for name, tags in _SCALARS.items():
-            with self.writers[name].as_default(step=epoch):
+            with self._writing(name, step=epoch):
                 for column, tag in tags.items():
                     tf.summary.scalar(tag, float(row[column]))
-        with self.writers["."].as_default(step=epoch):
+        with self._writing(".", step=epoch):
             for tower, sheet in enumerate(kernel_sheets(self.model)):
                 # Enlarged, or TensorBoard blurs the pixels.
                 sheet = np.kron(sheet, np.ones((4, 4, 1)))[None]
                 tf.summary.image(f"conv1_kernels/tower{tower}", sheet)
-        for writer in self.writers.values():
-            writer.flush()
 
     def on_train_end(self, logs=None):
         """Closes the files."""
@@ -108,9 +110,20 @@ class TensorBoard(keras.callbacks.Callback):
         for writer in self.writers.values():
             writer.close()
 
+    @contextlib.contextmanager
+    def _writing(self, name, *, step):
+        """Writes to the curves `name`, and then to disk."""
+        with (
+            reporting_failed_writes(self.run_dir.tensorboard),
+            self.writers[name].as_default(step=step),
+        ):
+            yield
+            self.writers[name].flush()
+
     def _end_profile(self):
         if self.profile_steps and self._step >= _FIRST_PROFILED:
-            tf.profiler.experimental.stop()
+            with reporting_failed_writes(self.run_dir.tensorboard):
+                tf.profiler.experimental.stop()
             self.profile_steps = 0  # Once a process.
 
     def _graph(self):

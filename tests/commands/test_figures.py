@@ -155,7 +155,10 @@ def test_runs_have_names_that_differ(tmp_path, monkeypatch):
         (["good", "empty"], "empty/history.csv has no rows yet"),
         (["good", "wrong"], "wrong/history.csv: loss is 'x'"),
         (["good", "alien"], "alien/history.csv has no column step"),
-        (["good", "--figures_dir=young/dataset.json"], "cannot write to young"),
+        (
+            ["good", "--figures_dir=young/dataset.json"],
+            "curves.png cannot be written: File exists",
+        ),
     ],
 )
 def test_an_error_has_at_most_three_lines(

@@ -29,7 +29,7 @@ from tests.data.image_files import (
     NO_IMAGE,
     write_folder,
 )
-from tests.support import ONE_TOWER
+from tests.support import ONE_TOWER, full_disk
 
 GEOMETRY = Geometry(72, 64)
 
@@ -214,3 +214,14 @@ def test_the_fraction_that_is_suggested_suffices(total, share):
         bad.check()
     suggested = float(str(caught.value).split("=")[-1].rstrip("."))
     assert count <= int(suggested * total) and suggested <= 1
+
+
+def test_a_full_disk_leaves_the_list_as_it_was(tmp_path):
+    bad = BadExamples(tmp_path / "bad.csv")
+    bad.add("a.jpg", "empty")
+    before = bad.file.read_bytes()
+    with full_disk(len(before) + 5):
+        bad.add("b.jpg", "empty")  # Called by TensorFlow, it cannot raise.
+    with pytest.raises(UserError, match="bad.csv cannot be written: File too"):
+        bad.check()
+    assert bad.file.read_bytes() == before

@@ -1,6 +1,9 @@
 """Prepared sets: their contents, interruption, damage, and training."""
 
 import json
+import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,10 +19,11 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import parse
 from alexnet_tf.data import pipeline, splits, tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
-from alexnet_tf.data.prepared import JpegShards, RawShards
+from alexnet_tf.data.prepared import StoredImages, read_statistics
 from alexnet_tf.main import main
+from alexnet_tf.storage.files import checksum
 from tests.data.image_files import GOOD, GRAY, NO_IMAGE, write_folder
-from tests.support import ONE_TOWER, TINY
+from tests.support import ONE_TOWER, TINY, full_disk
 
 GEOMETRY = Geometry(72, 64)
 SIZES = ("--image_size=72", "--crop_size=64")
@@ -154,20 +158,34 @@ def test_raw_and_jpeg_give_the_same_batches(prepared_sets, tmp_path, changed):
         assert np.abs(difference).mean() < 5
 
 
-def test_images_are_read_from_the_right_shard():
-    """The one in the middle has none, as if all were bad."""
+def test_images_are_read_from_the_right_shard(tmp_path):
     files = [b"a", b"bcd\0", b"ef"]
-    jpeg = JpegShards(
-        [np.frombuffer(f, np.uint8) for f in (b"abcd\0", b"", b"ef")],
-        [np.array(lengths, np.int64) for lengths in ([1, 4], [], [2])],
-    )
+    images = np.random.default_rng(1).integers(0, 256, (3, 5, 5, 3), np.uint8)
+    for kind, shards in {
+        "jpeg": [np.frombuffer(f, np.uint8) for f in (b"abcd\0", b"ef")],
+        "raw": [images[:2], images[2:]],
+    }.items():
+        for number, shard in enumerate(shards):
+            np.save(tmp_path / f"{kind}{number}.npy", shard)
+
+    def stored(kind, starts, lengths):
+        paths = [str(tmp_path / f"{kind}{number}.npy") for number in (0, 0, 1)]
+        start = np.load(paths[0], mmap_mode="r").offset
+        checksums = np.full(3, -1)  # As of a set of an earlier version.
+        return StoredImages(
+            np.array(paths, object),
+            start + np.array(starts),
+            lengths,
+            checksums,
+        )
+
     indices = tf.constant([2, 0, 1, 2], tf.int64)
+    jpeg = stored("jpeg", [0, 1, 0], np.array([1, 4, 2]))
     assert jpeg.read(indices).numpy().tolist() == [
         files[index] for index in indices
     ]
-    images = np.random.default_rng(1).integers(0, 256, (3, 5, 5, 3), np.uint8)
-    raw = RawShards([images[:2], np.array([], np.uint8), images[2:]])
-    patches = raw.read(
+    patches = stored("raw", [0, 75, 0], np.array([75, 75, 75])).cut(
+        5,
         indices,
         tf.constant([(0, 0), (1, 2), (2, 1), (0, 2)]),
         tf.constant([False, False, True, True]),
@@ -180,6 +198,184 @@ def test_images_are_read_from_the_right_shard():
         images[2, :3, 2:][:, ::-1],
     ]
     np.testing.assert_array_equal(patches, expected)
+
+
+def test_more_shards_than_files_that_may_be_open(prepared_sets, tmp_path):
+    target = tmp_path / "many"
+    shutil.copytree(prepared_sets / "raw", target)
+    manifest = json.loads((target / "manifest.json").read_text())
+    shards = manifest["splits"]["validation"]
+    for number in range(1, 200):
+        text = json.dumps(shards[0])
+        shards.append(json.loads(text.replace("00000", f"{number:05d}")))
+        for kind in ("csv", "npy"):
+            (target / f"validation-{number:05d}.{kind}").hardlink_to(
+                target / f"validation-00000.{kind}"
+            )
+    (target / "manifest.json").write_text(json.dumps(manifest))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(int(name) for name in os.listdir("/proc/self/fd")) + 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+    try:
+        split = open_prepared(target, "shapes/tiny", "")
+        one_each = tf.range(0, 200 * 60, 60, tf.int64)
+        offsets = tf.zeros((200, 2), tf.int64)
+        found = split.cut(one_each, offsets, tf.zeros(200, bool), 72)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    images = np.load(target / "validation-00000.npy")
+    assert split.count == 200 * 60
+    np.testing.assert_array_equal(found, [images[0]] * 200)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ("raw", "train-00000.npy"),
+        ("jpeg", "validation-00000.npy"),
+        ("jpeg", "train-00000.csv"),
+        ("raw", "mean_image.npy"),
+    ],
+)
+def test_a_flipped_bit_is_found(
+    prepared_sets, tmp_path, capsys, encoding, name
+):
+    target = tmp_path / "set"
+    shutil.copytree(prepared_sets / encoding, target)
+    file = target / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+    config, _ = parse(
+        ["--dataset=shapes/tiny", f"--prepared_dir={target}", *SIZES]
+    )
+    with pytest.raises(UserError, match=f"{name} is damaged"):
+        for split in (config.train_split, config.validation_split):
+            examples = splits.open_split(config, split)
+            with splits.reporting_damaged_files(examples):
+                evaluation_images(examples, tmp_path)
+        read_statistics(*splits.find_prepared(config), GEOMETRY)
+    flag = f"--prepared_format={encoding}"
+    assert prepare(target, "shapes/tiny", flag) == 2
+    assert f"{file} is damaged" in capsys.readouterr().err
+
+
+def changed(**entries):
+    """Returns a function that changes entries of a manifest."""
+    return lambda text: json.dumps(json.loads(text) | entries).encode()
+
+
+def changed_shard(**entries):
+    """Returns a function that changes entries of the first shard."""
+
+    def change(text):
+        manifest = json.loads(text)
+        manifest["splits"]["train"][0] |= entries
+        return json.dumps(manifest).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: None,
+        lambda text: b"",
+        lambda text: text[: len(text) // 2],
+        lambda text: bytes(len(text)),
+        lambda text: b"\xff\xfe" + text,
+        lambda text: b"[" * 100_000,
+        lambda text: b"[1, 2]",
+        lambda text: b'{"format_version": 2}',
+        lambda text: b'{"format_version": 1}',
+        lambda text: b'{"cluster": {"worker": []}}',
+        changed(image_size=0),
+        changed(image_size="72"),
+        changed(image_size=10**9),
+        changed(class_names=list(range(12))),
+        changed(class_names=["a", "b"]),
+        changed(encoding="png"),
+        changed(splits={"train": [], "validation": []}),
+        changed(splits={"train": {}, "validation": 3}),
+        changed(statistics={"mean_rgb": [1, 2, None]}),
+        changed(sha256={"../mean_image.npy": "0"}),
+        changed_shard(file="/etc/passwd"),
+        changed_shard(file="../train-00000.npy"),
+        changed_shard(sha256={"/etc/passwd": "0"}),
+        changed_shard(bytes={"train-00000.npy": -1, "train-00000.csv": 9}),
+        changed_shard(bytes={"train-00000.npy": 10**15, "train-00000.csv": 9}),
+        changed_shard(examples=239),
+        changed_shard(examples="240"),
+    ],
+)
+def test_a_damaged_manifest_is_named(prepared_sets, tmp_path, capsys, damage):
+    target = tmp_path / "set"
+    shutil.copytree(prepared_sets / "raw", target)
+    file = target / "manifest.json"
+    content = damage(file.read_bytes())
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        open_prepared(target, "shapes/tiny", "train")
+    flag = "--prepared_format=raw"
+    assert prepare(target, "shapes/tiny", flag) == 2
+    for text in (str(caught.value), capsys.readouterr().err):
+        assert str(target) in text and len(text) < 600
+        assert len(text.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (r"(00001__\d+),\d+,", r"\1,12,", "a label of 12 classes is"),
+        (r"(00001__\d+),\d+,", r"\1,-1,", "a label of 12 classes is"),
+        (r"(00001__\d+),\d+,", r"\1,cat,", "invalid literal"),
+        (r",15552,", ",15551,", "length of an image is"),
+        (r",15552,", f",{10**30},", "too large|too big|out of"),
+        (r"\n[^\n]+\n$", "\n", "number of images is"),
+        (r"name,label", "when,what", "'label'|a label of"),
+    ],
+)
+def test_a_foreign_table_is_named(
+    prepared_sets, tmp_path, capsys, before, after, message
+):
+    """Even if the manifest has its checksum."""
+    target = tmp_path / "set"
+    shutil.copytree(prepared_sets / "raw", target)
+    table, file = target / "train-00000.csv", target / "manifest.json"
+    text = re.sub(before, after, table.read_text())
+    assert text != table.read_text()
+    table.write_text(text)
+    manifest = json.loads(file.read_text())
+    (shard,) = manifest["splits"]["train"]
+    shard["bytes"][table.name] = table.stat().st_size
+    shard["sha256"][table.name] = checksum(table)
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=message) as caught:
+        open_prepared(target, "shapes/tiny", "train")
+    flag = "--prepared_format=raw"
+    assert prepare(target, "shapes/tiny", flag) == 2
+    assert str(table) in str(caught.value)
+    assert str(table) in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_prepare_and_the_same_command_resumes(
+    tmp_path, capsys
+):
+    root = write_folder(tmp_path / "files", {"x": GOOD["rgb"]}, copies=2)
+    write_folder(root, {"x": GOOD["rgb"]}, split="validation")
+    dataset, raw = f"folder:{root}", "--prepared_format=raw"
+    whole, target = tmp_path / "whole", tmp_path / "set"
+    assert prepare(whole, dataset, raw) == 0
+    for name in ("manifest.json", "train-00000.npy", "mean_image.npy"):
+        limit = (whole / name).stat().st_size - 1
+        capsys.readouterr()
+        with full_disk(limit if ".npy" in name else 0):
+            assert prepare(target, dataset, raw) == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith(f"error: {target}/{name} cannot be written")
+        assert "File too large" in printed and printed.count("\n") == 1
+    assert prepare(target, dataset, raw) == 0
+    assert contents(target) == contents(whole)
 
 
 def test_statistics_are_those_of_all_training_images(prepared_sets):

@@ -1,8 +1,5 @@
 """Checkpoints: complete, kept or removed, rejected where they do not fit."""
 
-import resource
-import signal
-
 import keras
 import numpy as np
 import pytest
@@ -11,6 +8,7 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.network import Network
 from alexnet_tf.models.alexnet import alexnet
 from alexnet_tf.storage import checkpoints
+from tests.support import full_disk
 
 
 def make_variables(scale):
@@ -142,16 +140,9 @@ def test_nonfinite_values_are_not_saved(tmp_path):
 
 
 def test_a_full_disk_leaves_earlier_checkpoints_intact(tmp_path):
-    """A limit on file sizes stands in for a full disk."""
     save(tmp_path, 1, 0.5)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(UserError, match="cannot be written: File too lar"):
-            save(tmp_path, 2, 0.4)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
+    failing = pytest.raises(UserError, match="cannot be written: File too lar")
+    with failing, full_disk(100):
+        save(tmp_path, 2, 0.4)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert checkpoints.damage(tmp_path / "step-00000001") == ""

@@ -1,0 +1,175 @@
+"""Files that are written completely or stay as they were."""
+
+import errno
+import json
+import os
+import socket
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from alexnet_tf.config.errors import UserError
+from alexnet_tf.evaluation import formats, plots
+from alexnet_tf.evaluation.inference import save_signatures
+from alexnet_tf.main import main
+from alexnet_tf.storage import dataset_info, files
+from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.training.tensorboard import TensorBoard
+from tests.support import INFO, full_disk
+
+PATCHES = tf.TensorSpec([None, 4], tf.float32, "images")
+
+
+@pytest.fixture(scope="module")
+def network():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(500)])
+
+
+def signatures(network):
+    function = tf.function(
+        lambda images: {"probabilities": network(images)},
+        input_signature=[PATCHES],
+    )
+    return {"probabilities": function}
+
+
+# What is written, and a function of its path and a network that writes it.
+WRITERS = {
+    "report.json": lambda path, network: files.write_report(
+        str(path), {"a": 1}
+    ),
+    "array.npy": lambda path, network: files.write_array(path, np.ones(9)),
+    "history.csv": lambda path, network: RunDir(path.parent).write_history([]),
+    "dataset.json": lambda path, network: dataset_info.write_dataset_info(
+        RunDir(path.parent), INFO
+    ),
+    "curves.png": lambda path, network: plots.save(
+        Figure(), path.parent, name="curves"
+    ),
+    "new.keras": formats.write_keras,
+    "saved_model": lambda path, network: save_signatures(
+        signatures(network), path
+    ),
+    "a.safetensors": lambda path, network: formats.write_safetensors(
+        path, {"a": np.ones(9)}, ["a"]
+    ),
+}
+
+
+def contents(path):
+    """Returns the bytes of a file, or of each file in a folder."""
+    if path.is_file():
+        return path.read_bytes()
+    return {p: p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_one_line_and_the_older_file_whole(
+    name, tmp_path, network, capsys
+):
+    path, write = tmp_path / name, WRITERS[name]
+    write(path, network)
+    before = contents(path)
+    # At the first bytes, and within a file.
+    for limit in (0, 5):
+        with full_disk(limit), pytest.raises(UserError) as caught:
+            write(path, network)
+        message = str(caught.value)
+        assert message.startswith(f"{path} cannot be written: File too large.")
+        assert len(message.splitlines()) == 1
+        assert contents(path) == before
+        assert not list(tmp_path.glob(".*"))  # The rest takes no room.
+    inode = path.stat().st_ino
+    write(path, network)
+    assert path.stat().st_ino != inode  # Not written in place.
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_an_error_only_seen_when_syncing(monkeypatch, tmp_path, number):
+    """As on network storage."""
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": 1})
+
+    def fsync(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(UserError, match=os.strerror(number)):
+        files.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_whose_replacement_fails_comes_back(monkeypatch, tmp_path):
+    path = tmp_path / "saved_model"
+    path.mkdir()
+    (path / "a").write_text("older")
+
+    def replace(self, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write():
+        with files.written_aside(path) as aside:
+            aside.mkdir()
+            (aside / "a").write_text("newer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(UserError, match="No space left"):
+            write()
+    assert (path / "a").read_text() == "older"
+    # As after a kill between the two renamings.
+    path.rename(tmp_path / ".former-saved_model")
+    write()
+    assert (path / "a").read_text() == "newer"
+    assert os.listdir(tmp_path) == ["saved_model"]
+
+
+def test_folders_and_devices_are_not_replaced_by_files(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").touch()
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    names = sorted(os.listdir(tmp_path))
+    for name in names:
+        with pytest.raises(UserError, match=f"{name} cannot be written"):
+            files.write_json(tmp_path / name, {})
+    assert sorted(os.listdir(tmp_path)) == names
+    assert (tmp_path / "folder" / "a").exists()
+
+
+def test_a_full_disk_at_tensorboards_files(tmp_path):
+    run_dir = RunDir(tmp_path)
+    run_dir.tensorboard.mkdir()  # As of a resumed run, without the graph.
+    settings = dict.fromkeys(
+        "activation batch_size dataset dropout_rate learning_rate lrn momentum "
+        "precision seed towers weight_decay width".split(),
+        1,
+    )
+    writer = TensorBoard(run_dir, [], settings=settings, profile_steps=0)
+    writer.on_train_begin()
+    columns = "loss top1_error top5_error learning_rate gradient_norm"
+    columns += " images_per_second input_wait"
+    row = dict.fromkeys(columns.split(), 0.5)
+    run_dir.write_history([row])
+    with full_disk(200), pytest.raises(UserError) as caught:
+        writer.on_epoch_end(0)
+    message = str(caught.value)
+    assert message.startswith(f"{run_dir.tensorboard} cannot be written: File")
+    assert len(message.splitlines()) == 1
+
+
+def test_a_full_disk_for_the_output(monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        # The rest stays in the buffer, as at the end of a process.
+        assert main(["--help"]) == 2
+        full.flush()
+    error = capsys.readouterr().err
+    assert "the output or a temporary file: No space left" in error
+    assert len(error.splitlines()) == 1
