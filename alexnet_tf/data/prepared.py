@@ -49,6 +49,7 @@ _FLAGS = {
     "image_size": "--image_size",
     "resize": "--resize",
     "exif_orientation": "--exif_orientation",
+    "max_image_pixels": "--max_image_pixels",
     "encoding": "--prepared_format",
     "source_splits": "--train_split and --validation_split",
 }
@@ -83,6 +84,7 @@ def read_manifest(directory: Path) -> dict:
     # The first sets do not record them.
     manifest.setdefault("resize", "shorter_side")
     manifest.setdefault("exif_orientation", False)
+    manifest.setdefault("max_image_pixels", Geometry.max_image_pixels)
     # Nor absolute paths.
     manifest["dataset"] = change_path(
         manifest["dataset"], FOLDER_PATH, os.path.abspath
@@ -245,6 +247,7 @@ def _square_batches(examples, start, manifest, bad):
         size,
         squash=manifest["resize"] == "squash",
         exif_orientation=manifest["exif_orientation"],
+        max_image_pixels=manifest["max_image_pixels"],
     )
     placeholder = tf.zeros((size, size, 3), tf.uint8) if is_raw else ""
 
@@ -254,7 +257,8 @@ def _square_batches(examples, start, manifest, bad):
 
     def squares(rows):
         images, ok = decode_rows(encode, [rows["image"]], placeholder)
-        labels = report_failures(examples, rows, ok, bad)
+        limit = geometry.max_image_pixels
+        labels = report_failures(examples, rows, ok, bad, limit)
         return images, labels, rows["name"]
 
     return (
