@@ -56,7 +56,9 @@ def chunk(name, content):
     return len(content).to_bytes(4) + name + content + checksum.to_bytes(4)
 
 
-def png(width, height, *, bits=8, color=2, interlaced=0, pixels=b"", before=b""):
+def png(
+    width, height, *, bits=8, color=2, interlaced=0, pixels=b"", before=b""
+):
     """A PNG file; `pixels` are compressed."""
     header = struct.pack(
         ">IIBBBBB", width, height, bits, color, 0, 0, interlaced
@@ -156,7 +158,10 @@ def comment(length):
 def riff(*chunks):
     """A WebP file."""
     body = b"WEBP" + b"".join(
-        name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+        name
+        + struct.pack("<I", len(content))
+        + content
+        + bytes(len(content) % 2)
         for name, content in chunks
     )
     return b"RIFF" + struct.pack("<I", len(body)) + body
@@ -178,7 +183,9 @@ def vp8l(width, height):
 
 def vp8(width, height):
     content = GOOD["webp"][20:]
-    return b"VP8 ", content[:6] + struct.pack("<2H", width, height) + content[10:]
+    return b"VP8 ", content[:6] + struct.pack("<2H", width, height) + content[
+        10:
+    ]
 
 
 def webp_with(name, flag):
@@ -272,7 +279,9 @@ BOMBS = {
 HARMLESS = {
     # Metadata that are large, or become so.
     "png zTXt": lambda: png_with(chunk(b"zTXt", b"a\0\0" + zeros(1 << 30))),
-    "png iTXt": lambda: png_with(chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(1 << 30))),
+    "png iTXt": lambda: png_with(
+        chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(1 << 30))
+    ),
     "png profile": lambda: png_with(chunk(b"iCCP", b"a\0\0" + zeros(1 << 30))),
     "png text": lambda: png_with(chunk(b"tEXt", b"a\0" + _LARGE)),
     "png EXIF": lambda: png_with(chunk(b"eXIf", b"II*\0" + _LARGE)),
@@ -284,9 +293,7 @@ HARMLESS = {
     ),
     "jpeg EXIF": lambda: jpeg_with(*[(0xE1, b"Exif\0\0" + _SEGMENT)] * 130),
     "jpeg comments": lambda: jpeg_with(*[(0xFE, _SEGMENT)] * 130),
-    "jpeg thumbnail": lambda: jpeg_with(
-        (0xE1, exif(6) + jpeg(65_500, 65_500))
-    ),
+    "jpeg thumbnail": lambda: jpeg_with((0xE1, exif(6) + jpeg(65_500, 65_500))),
     "jpeg scans": lambda: many_scans(500),
     "jpeg good and a bomb": lambda: GOOD["jpeg RGB"] + jpeg(65_500, 65_500),
     "gif animated": lambda: gif(2_000, 2_000, [(0, 0)] * 500),
@@ -296,9 +303,7 @@ HARMLESS = {
     "gif short comments": lambda: gif(
         90, 80, before=b"!\xfe" + blocks(bytes(5_000), 1)
     ),
-    "gif good and a bomb": lambda: (
-        encode(PALETTE, "GIF") + gif(65_535, 65_535)
-    ),
+    "gif good and a bomb": lambda: encode(PALETTE, "GIF") + gif(65_535, 65_535),
     "webp profile": lambda: webp_with(b"ICCP", 32),
     "webp EXIF": lambda: webp_with(b"EXIF", 8),
     "webp XMP": lambda: webp_with(b"XMP ", 4),
