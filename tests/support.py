@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import resource
 import signal
 import socket
@@ -147,3 +148,22 @@ def lines_of(figure):
         {line.get_label(): line.get_data() for line in axes.get_lines()}
         for axes in figure.axes
     ]
+
+
+def write_special_files(folder):
+    """Makes NAME.jpg files that must not be opened; returns their reasons."""
+    os.mkfifo(folder / "fifo.jpg")
+    os.symlink("fifo.jpg", folder / "link.jpg")
+    os.symlink("/dev/zero", folder / "zero.jpg")
+    os.symlink("/dev/tty", folder / "terminal.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "socket.jpg"))
+    with (folder / "sparse.jpg").open("wb") as file:
+        file.truncate(100 << 30)
+    kinds = ["FIFO", "FIFO", "device", "device", "socket"]
+    names = ["fifo", "link", "zero", "terminal", "socket"]
+    reasons = {
+        f"{name}.jpg": f"{kind} (not a regular file)"
+        for name, kind in zip(names, kinds, strict=True)
+    }
+    return reasons | {"sparse.jpg": "over 256 MB"}

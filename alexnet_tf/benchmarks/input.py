@@ -52,6 +52,7 @@ def write_examples(
             "image_size": geometry.image_size,
             "resize": "shorter_side",
             "exif_orientation": True,
+            "max_image_pixels": geometry.max_image_pixels,
             "encoding": encoding,
             "class_names": files.class_names,
             "splits": {},

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import decoding_error
-from alexnet_tf.data.folders import find_files, printable
+from alexnet_tf.data.folders import find_files, printable, unreadable
 from alexnet_tf.data.labels import class_labels, run_labels
 from alexnet_tf.evaluation.inference import load_signatures, make_signatures
 from alexnet_tf.models.build import load_best
@@ -36,7 +37,7 @@ def run(config: Config, words: list[str]) -> int:
     predictions, code = {}, 0
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
-        for file, best, error in _classify(signatures, batch):
+        for file, best, error in _classify(config, signatures, batch):
             if error:
                 print(
                     f"{printable(file)}: cannot be read: {error}",
@@ -62,7 +63,7 @@ def _expand(word):
             # Names of files may not be UTF-8.
             sys.stdin.reconfigure(errors="surrogateescape")
         return [line.rstrip("\n") for line in sys.stdin if line.strip()]
-    if not Path(word).is_dir():
+    if not os.path.isdir(word):
         return [word]
     return sorted(
         str(Path(word, file))
@@ -91,7 +92,7 @@ def _open_signatures(config):
     return signatures
 
 
-def _classify(signatures, files):
+def _classify(config, signatures, files):
     """Yields each file with its (label, probability) pairs, or an error."""
     contents, errors = zip(*map(_read, files), strict=True)
     outputs = signatures["classify"](image_bytes=tf.constant(contents))
@@ -105,12 +106,16 @@ def _classify(signatures, files):
         if names[0]:
             yield files[index], best, ""
         else:
-            error = errors[index] or decoding_error(contents[index])
+            error = errors[index] or decoding_error(
+                contents[index], config.max_image_pixels
+            )
             yield files[index], [], error
 
 
 def _read(file):
     """Returns a file's bytes, and why there are none."""
+    if reason := unreadable(file):
+        return b"", reason
     try:
         return Path(file).read_bytes(), ""
     except OSError as error:

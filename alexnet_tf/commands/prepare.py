@@ -55,6 +55,7 @@ def _open_manifest(config, directory):
         "image_size": config.image_size,
         "resize": config.resize,
         "exif_orientation": config.exif_orientation,
+        "max_image_pixels": config.max_image_pixels,
         "encoding": config.prepared_format,
     }
     manifest = prepared.read_manifest(directory)

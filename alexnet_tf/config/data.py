@@ -21,6 +21,8 @@ class Geometry:
     squash: bool = False
     # Whether JPEG files are turned upright.
     exif_orientation: bool = True
+    # Larger image files are not decoded [pixels].
+    max_image_pixels: int = 100_000_000
 
     @property
     def patch_shape(self) -> tuple[int, int, int]:
@@ -93,6 +95,12 @@ class Data:
         True,
         "Turn JPEG files upright, as their EXIF orientation states. The tools "
         "of 2012 did not.",
+    )
+    max_image_pixels: int = setting(
+        Geometry.max_image_pixels,
+        "Image files of more pixels are bad images, and not decoded: a small "
+        "file may have so many that they fill the memory [pixels].",
+        lower=1,
     )
     crop_size: int = setting(
         224,
@@ -169,5 +177,6 @@ class Data:
         """The sizes of the patches."""
         squash = self.resize == "squash"
         return Geometry(
-            self.image_size, self.crop_size, squash, self.exif_orientation
+            *(self.image_size, self.crop_size, squash),
+            *(self.exif_orientation, self.max_image_pixels),
         )

@@ -131,12 +131,17 @@ def decode_with_fallback(
 
 
 def report_failures(
-    examples: Examples, rows: dict, ok: tf.Tensor, bad: BadExamples
+    examples: Examples,
+    rows: dict,
+    ok: tf.Tensor,
+    bad: BadExamples,
+    max_pixels: int,
 ) -> tf.Tensor:
     """Adds the examples to `bad` that have no image or no label of a class.
 
     `rows` are n examples of the split; `ok`, (n,) bool, says which images were
-    decoded. Returns the n labels, with `BAD_LABEL` for bad examples.
+    decoded, of up to `max_pixels`. Returns the n labels, with `BAD_LABEL` for
+    bad examples.
     """
     labels = rows["label"]
     num_classes = len(examples.class_names)
@@ -146,7 +151,7 @@ def report_failures(
         for name, label, image in zip(names, labels, images, strict=True):
             reason = f"label {label} of {num_classes} classes"
             if 0 <= label < num_classes:
-                reason = decoding_error(image, examples.load)
+                reason = decoding_error(image, max_pixels, examples.load)
             bad.add(name.numpy().decode(errors="backslashreplace"), reason)
 
     def report():
@@ -158,16 +163,21 @@ def report_failures(
     return tf.cond(tf.reduce_all(ok), lambda: labels, report)
 
 
-def decoding_error(image: tf.Tensor, load: Callable = tf.identity) -> str:
+def decoding_error(
+    image: tf.Tensor, max_pixels: int, load: Callable = tf.identity
+) -> str:
     """Returns why `load(image)`, the bytes of a file, cannot be used."""
     try:
-        decode_image(load(image))
+        decode_image(load(image), max_pixels)
     except tf.errors.OpError as error:
         # The last line, without the error's place in the graph.
         lines = error.message.split(" [Op:")[0].split("\n\t [[")[0]
         reason = lines.splitlines()[-1].split("}} ")[-1]
         return reason.removeprefix("assertion failed: [").removesuffix("]")
-    return "its patch cannot be decoded"
+    return (
+        "its patch cannot be decoded; an exported model may have a lower "
+        "--max_image_pixels, that of its run"
+    )
 
 
 def replace_bad(

@@ -21,6 +21,8 @@ from alexnet_tf.data.formats import (
     JPEG_OPTIONS,
     decode_image,
     has_exif,
+    limit,
+    num_pixels,
     read_orientation,
     require,
 )
@@ -37,15 +39,17 @@ def decode_patch(
 
     def decode_part():
         shape = tf.image.extract_jpeg_shape(encoded)
+        shape = limit(shape, shape, geometry.max_image_pixels)
         window = _stored_window(shape, offset, geometry, orientation)
         return tf.image.decode_and_crop_jpeg(encoded, window, **JPEG_OPTIONS)
 
     def decode_and_cut():
-        return _cut(decode_image(encoded), offset, geometry, orientation)
+        image = decode_image(encoded, geometry.max_image_pixels)
+        return _cut(image, offset, geometry, orientation)
 
     pixels = tf.cond(tf.io.is_jpeg(encoded), decode_part, decode_and_cut)
     patch = tf.cond(
-        _is_bilinear(pixels, size),
+        _is_bilinear(tf.shape(pixels)[:2], size),
         lambda: _rescale(pixels, size, "bilinear"),
         lambda: _rescale(pixels, size, "area"),
     )
@@ -65,10 +69,12 @@ def decode_usual_patch(
     if geometry.exif_orientation:
         is_usual &= ~has_exif(encoded)
     encoded = require(is_usual, encoded, "Unusual file")
-    window = _window(tf.image.extract_jpeg_shape(encoded), offset, geometry)
+    shape = tf.image.extract_jpeg_shape(encoded)
+    window = _window(shape, offset, geometry)
+    is_usual = _is_bilinear(window[2:], geometry.crop_size)
+    is_usual &= num_pixels(shape) <= geometry.max_image_pixels
+    window = require(is_usual, window, "Large image")
     pixels = tf.image.decode_and_crop_jpeg(encoded, window, **JPEG_OPTIONS)
-    is_bilinear = _is_bilinear(pixels, geometry.crop_size)
-    pixels = require(is_bilinear, pixels, "Large image")
     return _rescale(pixels, geometry.crop_size, "bilinear")
 
 
@@ -88,7 +94,8 @@ def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     always is an error. `geometry` has the whole square as its patch.
     """
     orientation = _orientation(encoded, geometry)
-    square = _cut(decode_image(encoded), (0, 0), geometry, orientation)
+    image = decode_image(encoded, geometry.max_image_pixels)
+    square = _cut(image, (0, 0), geometry, orientation)
     square = _rescale(square, geometry.image_size, "area")
     return _turn_upright(square, orientation)
 
@@ -184,13 +191,13 @@ def _round(numbers):
     return tf.cast(numbers + 0.5, tf.int32)
 
 
-def _is_bilinear(pixels, size):
+def _is_bilinear(sides, size):
     """Returns whether bilinear interpolation uses all pixels.
 
     It does if it shrinks by up to two, and is faster than area interpolation,
     which avoids aliasing in larger images.
     """
-    return tf.reduce_max(tf.shape(pixels)) <= 2 * size
+    return tf.reduce_max(sides) <= 2 * size
 
 
 def _rescale(pixels, size, method):

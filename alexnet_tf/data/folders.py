@@ -4,6 +4,7 @@ import collections
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,14 @@ _SUFFIXES = {*".jpg .jpeg .jpe .jfif .png .gif .bmp .webp".split()}
 _VALIDATION = ("validation", "valid", "val", "eval", "test")
 # Without such a folder every tenth image of a class is held out.
 _HELD_OUT = slice(9, None, 10)
+# Larger files are not read: no photograph is as large [bytes].
+_LARGEST = 256 << 20
+_SPECIAL = {
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
 # Left by systems and archives, besides names that begin with a dot.
 _TOOLS = {
     *("@eadir", "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin"),
@@ -98,10 +107,26 @@ def find_files(folder: Path | str) -> Iterator[tuple[str, str]]:
     """Yields the files in a folder, then those in the folders inside it.
 
     Their paths are relative to the folder. With each comes "", or why it
-    cannot be an image: "hidden" (files and folders), "broken links" or "link
-    loops".
+    cannot be an image: "hidden" (files and folders), "broken links", "link
+    loops", or what `unreadable` returns.
     """
     yield from _walk(str(folder), "", _real_paths_above(folder))
+
+
+def unreadable(file: str) -> str:
+    """Returns why a file must not be opened, "" if it may be.
+
+    Opening a FIFO waits for its writer, and devices may be endless.
+    """
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError as error:  # A name with a NUL.
+        return str(error)
+    if kind := _SPECIAL.get(stat.S_IFMT(status.st_mode)):
+        return f"{kind} (not a regular file)"
+    return f"over {_LARGEST >> 20} MB" if status.st_size > _LARGEST else ""
 
 
 def printable(name: str) -> str:
@@ -121,7 +146,7 @@ def _walk(folder, inside, above):
             elif entry.is_symlink() and not os.path.exists(entry):
                 yield name, "broken links"
             else:
-                yield name, ""
+                yield name, unreadable(entry.path)
     for path, name in folders:
         real = os.path.realpath(path)
         if real in above:

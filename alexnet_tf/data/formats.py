@@ -1,9 +1,11 @@
 """Pixels and orientation of image files, or why they cannot be read.
 
 Files are scalar strings, the bytes of a JPEG, PNG, GIF, BMP or WebP file. Alpha
-is ignored: the colors of transparent pixels count. Files that would be misread
-raise `tf.errors.InvalidArgumentError`.
+is ignored: the colors of transparent pixels count. Files that would be misread,
+and those of too many pixels, raise `tf.errors.InvalidArgumentError`.
 """
+
+from functools import partial
 
 import tensorflow as tf
 
@@ -22,11 +24,12 @@ _HEADER = 66  # What is looked at [bytes].
 _USUAL_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"
 
 
-@tf.function(input_signature=_FILE)
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+@tf.function(input_signature=[*_FILE, tf.TensorSpec([], tf.int64)])
+def decode_image(encoded: tf.Tensor, max_pixels: tf.Tensor) -> tf.Tensor:
     """Decodes a file to uint8 (height, width, 3), RGB, as it is stored.
 
-    Of an animation it decodes the first frame.
+    Of an animation it decodes the first frame. A file of more than `max_pixels`
+    is refused by its header.
     """
     # Zeros stand for what is missing.
     header = tf.strings.substr(encoded, 0, _HEADER) + "\0" * _HEADER
@@ -35,7 +38,9 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         return tf.strings.substr(header, 0, len(magic)) == magic
 
     def decode_jpeg():
-        return tf.io.decode_jpeg(encoded, **JPEG_OPTIONS)
+        shape = tf.image.extract_jpeg_shape(encoded)
+        small = limit(encoded, shape, max_pixels)
+        return tf.io.decode_jpeg(small, **JPEG_OPTIONS)
 
     def reject():
         nothing = tf.zeros((0, 0, 3), tf.uint8)
@@ -54,29 +59,30 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     ]
     decoders = [
         decode_jpeg,
-        lambda: _decode_png(encoded, header),
-        lambda: _decode_gif(encoded, header),
-        lambda: _decode_bmp(encoded, header),
-        lambda: _decode_webp(encoded, header),
+        *(
+            partial(decode, encoded, header, max_pixels)
+            for decode in (_decode_png, _decode_gif, _decode_bmp, _decode_webp)
+        ),
         reject,
     ]
     # Not `tf.case`, nested conditions that take seconds to optimize.
     return tf.switch_case(tf.argmax(is_format, output_type=tf.int32), decoders)
 
 
-def _decode_png(encoded, header):
+def _decode_png(encoded, header, max_pixels):
+    width, height = _read(header, 16, 2, tf.int32, little_endian=False)
+    encoded = limit(encoded, (height, width), max_pixels)
+
     def decode_16_bits():
         values = tf.io.decode_png(encoded, channels=3, dtype=tf.uint16)
-        values = tf.cast(values, tf.int32)
-        largest = tf.reduce_max(values)
-        values = require(
+        largest = tf.cast(tf.reduce_max(values), tf.int32)
+        return require(
             largest >= 1 << 14,
-            values,
+            tf.bitcast(values, tf.uint8)[..., 1],  # The upper eight bits.
             "16-bit PNG file with values of at most {}, far from 65535: they "
             "seem to have fewer bits; rescale them",
             largest,
         )
-        return tf.cast(values // 256, tf.uint8)
 
     return tf.cond(
         tf.strings.substr(header, 24, 1) == b"\x10",  # Bits of a value.
@@ -85,7 +91,23 @@ def _decode_png(encoded, header):
     )
 
 
-def _decode_gif(encoded, header):
+def _decode_gif(encoded, header, max_pixels):
+    width, height = canvas = _read(header, 6, 2, tf.uint16)
+    encoded = limit(encoded, (height, width), max_pixels)
+    # Without the other frames, which TensorFlow decodes all the same.
+    start, end = _find_gif_frame(encoded)
+    encoded = require(
+        end <= tf.strings.length(encoded),
+        encoded,
+        "Invalid GIF data: the first frame is incomplete",
+    )
+    frame = _read(encoded, start + 1, 4, tf.uint16)
+    encoded = require(
+        tf.reduce_all(tf.equal(frame, (0, 0, *canvas))),
+        tf.strings.substr(encoded, 0, end) + b";",
+        "GIF file whose first frame does not fill its canvas; convert it to "
+        "PNG",
+    )
     # Clears the flag for a transparent color, which would become black.
     opaque = tf.strings.regex_replace(
         encoded,
@@ -93,19 +115,44 @@ def _decode_gif(encoded, header):
         "\\1\0\\2",
         replace_global=False,
     )
-    image = tf.io.decode_image(opaque, channels=3, expand_animations=False)
-    canvas = tf.io.decode_raw(tf.strings.substr(header, 6, 4), tf.uint16)
-    return require(
-        tf.reduce_all(tf.shape(image)[:2] == tf.cast(canvas[::-1], tf.int32)),
-        image,
-        "GIF file whose frames do not fill its canvas; convert it to PNG",
+    return tf.io.decode_image(opaque, channels=3, expand_animations=False)
+
+
+def _find_gif_frame(encoded):
+    """Returns where the first frame starts and ends [bytes]."""
+    # Zeros stand for what is missing.
+    values = tf.pad(tf.io.decode_raw(encoded, tf.uint8), [[0, 16]])
+    last = tf.size(values) - 1
+
+    def at(place):
+        return tf.cast(values[tf.minimum(place, last)], tf.int32)
+
+    def after_colors(place, flags):
+        """Returns the end of a table of colors, which may be absent."""
+        size = tf.bitwise.left_shift(6, flags % 8)
+        return place + tf.where(flags < 128, 0, size)
+
+    def after_blocks(place):
+        """Returns the end of data: blocks with their lengths, up to a 0."""
+        (place,) = tf.while_loop(
+            lambda place: at(place) > 0,
+            lambda place: (place + 1 + at(place),),
+            (place,),
+        )
+        return place + 1
+
+    (start,) = tf.while_loop(
+        lambda place: at(place) == ord("!"),  # Extensions.
+        lambda place: (after_blocks(place + 2),),
+        (after_colors(13, at(10)),),
     )
+    data = after_colors(start + 10, at(start + 9)) + 1
+    return start, after_blocks(data)
 
 
-def _decode_bmp(encoded, header):
-    fields = tf.io.decode_raw(tf.strings.substr(header, 10, 24), tf.int32)
-    fields = tf.cast(fields, tf.int64)
-    start, size, width, height, bits, compression = tf.unstack(fields, 6)
+def _decode_bmp(encoded, header, max_pixels):
+    fields = _read(header, 10, 6, tf.int32)
+    start, size, width, height, bits, compression = fields
     bits //= 1 << 16  # The other half counts planes.
     masks = tf.strings.substr(header, 54, 12)
     has_usual_masks = (compression == 3) & (bits == 32)
@@ -119,6 +166,7 @@ def _decode_bmp(encoded, header):
         "and 32 uncompressed bits are read; convert it to PNG",
         (bits, compression, size),
     )
+    encoded = limit(encoded, (tf.abs(height), width), max_pixels)
     length = tf.strings.length(encoded)
     place = 14 + size  # Of the palette, if there is one.
     encoded = require(
@@ -142,7 +190,23 @@ def _decode_bmp(encoded, header):
     return tf.cond(bits == 8, look_up, lambda: image[..., :3])
 
 
-def _decode_webp(encoded, header):
+def _decode_webp(encoded, header, max_pixels):
+    # Sides are 14 bits each, less 1 in a lossless image, or 24 bits less 1 in
+    # the header of a file with more than an image.
+    (packed,) = _read(header, 21, 1, tf.int32)
+    sides = {
+        b"VP8 ": [side % 2**14 for side in _read(header, 26, 2, tf.uint16)],
+        b"VP8L": [packed % 2**14 + 1, packed // 2**14 % 2**14 + 1],
+        b"VP8X": [
+            _read(header, place, 1, tf.int32)[0] // 256 % 2**24 + 1
+            for place in (23, 26)
+        ],
+    }
+    is_kind = tf.strings.substr(header, 12, 4) == list(sides)
+    encoded = require(tf.reduce_any(is_kind), encoded, "Invalid WebP data")
+    chosen = tf.boolean_mask(list(sides.values()), is_kind)
+    width, height = tf.unstack(tf.reduce_max(chosen, axis=0))
+    encoded = limit(encoded, (height, width), max_pixels)
     # TensorFlow takes only animations with an alpha channel, and overruns its
     # memory by others. The header can announce one that the frames lack.
     flags = tf.io.decode_raw(tf.strings.substr(header, 20, 1), tf.uint8)[0]
@@ -156,6 +220,28 @@ def _decode_webp(encoded, header):
 
     encoded = tf.cond(is_animated, announce_alpha, lambda: encoded)
     return tf.io.decode_image(encoded, expand_animations=False)[..., :3]
+
+
+def _read(encoded, place, count, dtype, little_endian=True):
+    """Returns numbers of a file as a list of int64."""
+    part = tf.strings.substr(encoded, place, count * dtype.size)
+    numbers = tf.io.decode_raw(part, dtype, little_endian)
+    return tf.unstack(tf.cast(numbers, tf.int64), count)
+
+
+def num_pixels(shape):
+    """Returns the product of height and width, the start of a shape."""
+    return tf.reduce_prod(tf.cast(shape[:2], tf.int64))
+
+
+def limit(value, shape, max_pixels):
+    """Returns a value if an image of that shape may be decoded."""
+    return require(
+        num_pixels(shape) <= max_pixels,
+        value,
+        "{}x{} pixels, more than --max_image_pixels={}",
+        (shape[1], shape[0], max_pixels),
+    )
 
 
 def require(condition, value, reason, numbers=()):
@@ -191,7 +277,8 @@ def read_orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _parse_exif(encoded):
-    before, exif = tf.unstack(tf.strings.split(encoded, _EXIF, maxsplit=1), 2)
+    start = tf.strings.substr(encoded, 0, 2 * _EXIF_REACH)
+    before, exif = tf.unstack(tf.strings.split(start, _EXIF, maxsplit=1), 2)
     before = "\0" * 4 + before
     is_segment = tf.strings.substr(before, -4, 2) == b"\xff\xe1"
     length = tf.strings.substr(before, -2, 2)

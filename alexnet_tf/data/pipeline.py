@@ -99,7 +99,8 @@ def training_batches(
             images = examples.cut(rows["index"], offsets, mirrored, size)
             return images, rows["label"]
         return _decode_views(
-            patch, examples, rows, shape, bad, offsets, mirrored
+            *(patch, examples, rows, shape, bad, data.max_image_pixels),
+            *(offsets, mirrored),
         )
 
     batches = (
@@ -164,7 +165,8 @@ def evaluation_batches(
     def views(rows):
         if examples.cut:
             return _cut_views(examples, rows, geometry, shape), rows["label"]
-        return _decode_views(view, examples, rows, shape, bad)
+        limit = geometry.max_image_pixels
+        return _decode_views(view, examples, rows, shape, bad, limit)
 
     def pad(images, labels):
         missing = rows_per_batch - tf.size(labels)
@@ -189,7 +191,7 @@ def evaluation_batches(
     )
 
 
-def _decode_views(view, examples, rows, shape, bad, *columns):
+def _decode_views(view, examples, rows, shape, bad, max_pixels, *columns):
     """Returns views of some examples, uint8 (n, *shape), and their labels.
 
     `view` makes one from a decoder such as `decode_patch`, an encoded image,
@@ -208,7 +210,7 @@ def _decode_views(view, examples, rows, shape, bad, *columns):
         (rows["image"], *columns),
         tf.zeros(shape, tf.uint8),
     )
-    return images, report_failures(examples, rows, ok, bad)
+    return images, report_failures(examples, rows, ok, bad, max_pixels)
 
 
 def _cut_views(examples, rows, geometry, shape):

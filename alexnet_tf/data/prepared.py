@@ -52,6 +52,7 @@ _FLAGS = {
     "image_size": "--image_size",
     "resize": "--resize",
     "exif_orientation": "--exif_orientation",
+    "max_image_pixels": "--max_image_pixels",
     "encoding": "--prepared_format",
     "source_splits": "--train_split and --validation_split",
 }
@@ -112,6 +113,7 @@ def read_manifest(directory: Path) -> dict:
         # The first sets do not record them.
         manifest.setdefault("resize", "shorter_side")
         manifest.setdefault("exif_orientation", False)
+        manifest.setdefault("max_image_pixels", Geometry.max_image_pixels)
         if version == FORMAT_VERSION:
             _check_manifest(manifest)
     except _INVALID as error:
@@ -405,6 +407,7 @@ def _square_batches(examples, start, manifest, bad):
         size,
         squash=manifest["resize"] == "squash",
         exif_orientation=manifest["exif_orientation"],
+        max_image_pixels=manifest["max_image_pixels"],
     )
     placeholder = tf.zeros((size, size, 3), tf.uint8) if is_raw else ""
 
@@ -414,7 +417,8 @@ def _square_batches(examples, start, manifest, bad):
 
     def squares(rows):
         images, ok = decode_rows(encode, [rows["image"]], placeholder)
-        labels = report_failures(examples, rows, ok, bad)
+        limit = geometry.max_image_pixels
+        labels = report_failures(examples, rows, ok, bad, limit)
         return images, labels, rows["name"]
 
     return (

@@ -89,7 +89,10 @@ def find_prepared(config: Config) -> tuple[Path, dict] | None:
     manifest = prepared.read_manifest(directory) if config.prepared_dir else {}
     if not manifest:
         return None
-    names = ("dataset", "image_size", "resize", "exif_orientation")
+    names = (
+        *("dataset", "image_size", "resize", "exif_orientation"),
+        "max_image_pixels",
+    )
     source = {name: getattr(absolute(config), name) for name in names}
     prepared.check_source(directory, manifest, source)
     if not manifest["finished"]:

@@ -4,11 +4,14 @@ import io
 import json
 import os
 import shutil
+from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from alexnet_tf.commands import predict
 from alexnet_tf.main import main
+from tests.support import write_special_files
 
 NO_IMAGE = "not an image"
 
@@ -120,6 +123,47 @@ def test_names_that_are_not_utf_8(
         assert r"/photo\xe0" in shown and r"/photo\xe1" in shown
         assert list(json.loads(file.read_text())) == names
         file.unlink()
+
+
+def test_special_and_huge_files_are_named_and_not_opened(
+    saved_model, image_files, tmp_path, monkeypatch, capsys
+):
+    """As arguments, in a folder, and in a list."""
+    monkeypatch.chdir(tmp_path)  # Names of sockets are short.
+    folder = Path("folder")
+    folder.mkdir()
+    shutil.copy(image_files[0], folder / "good.jpg")
+    reasons = write_special_files(folder)
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "again").symlink_to(tmp_path)
+    reasons["loop.jpg"] = "Too many levels of symbolic links"
+    reasons["again"] = "Is a directory"
+    names = [str(folder / name) for name in [*reasons, "good.jpg"]]
+    lines = "\n".join([*names, "a\0name", "a" * 5000])
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    for words in ([*names[:-2], names[-1]], [str(folder)], ["-"]):
+        assert main(["predict", *words, saved_model]) == 1
+        printed, errors = capsys.readouterr()
+        assert printed.startswith(f"{folder}/good.jpg\n")
+        for name, reason in reasons.items():
+            if name != "again" or len(words) == 1:
+                assert f"{folder}/{name}: cannot be read: {reason}" in errors
+    assert "embedded null byte" in errors and "File name too long" in errors
+
+
+def test_the_limit_of_pixels_is_that_of_the_flag(
+    finished_run, saved_model, image_files, tmp_path, capsys
+):
+    """And that of its run for an exported model."""
+    PIL.Image.new("RGB", (500, 400)).save(tmp_path / "a.png")
+    words = ["predict", str(tmp_path / "a.png"), str(image_files[0])]
+    run = f"--run_dir={finished_run}"
+    for number, code in (200_000, 0), (199_999, 1):
+        flag = f"--max_image_pixels={number}"
+        assert main([*words, run, flag]) == code
+    reason = "500x400 pixels, more than --max_image_pixels=199999"
+    assert reason in capsys.readouterr().err
+    assert main([*words, saved_model]) == 0
 
 
 def test_an_empty_folder_is_refused(saved_model, tmp_path, capsys):

@@ -249,7 +249,7 @@ BAD = {
     "png 12 of 16 bits": (png16(GRAYS * 16), "16-bit PNG file with values of"),
     "png 14 of 16 bits": (png16(GRAYS * 64), "16-bit PNG file with values of"),
     "png truncated": (encode(photo(), "PNG")[:-900], "Invalid PNG data"),
-    "gif part of a canvas": (small_gif(), "GIF file whose frames do not fill"),
+    "gif part of a canvas": (small_gif(), "GIF file whose first frame does"),
     "gif truncated": (encode(PALETTE, "GIF")[:-900], "Invalid GIF data"),
     "webp truncated": (encode(photo(), "WEBP")[:-90], "decode WebP"),
     "webp animated truncated": (animation("WEBP")[:-900], "WebP"),

@@ -11,7 +11,7 @@ from alexnet_tf.data import folders
 from alexnet_tf.data.tfds_source import open_split
 from alexnet_tf.main import main
 from tests.data.image_files import GOOD, names_and_labels
-from tests.support import ONE_TOWER
+from tests.support import ONE_TOWER, write_special_files
 
 JPEG = GOOD["rgb"]
 
@@ -320,6 +320,22 @@ def test_links_are_followed_but_not_in_circles(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "3 broken links" in output and "3 link loops" in output
     assert folders.class_names(root) == tuple(expected)
+
+
+@pytest.mark.parametrize("place", ["", "a", "b/deeper"])
+def test_special_and_huge_files_are_not_opened(
+    tmp_path, monkeypatch, capsys, place
+):
+    """Opening a FIFO would wait forever."""
+    monkeypatch.chdir(tmp_path)  # Names of sockets are short.
+    root = write(Path("set"), "a/*10", "b/*10", "b/deeper/*10")
+    reasons = write_special_files(root / place)
+    found = dict(folders.find_files(root / place))
+    assert {name: found[name] for name in reasons} == reasons
+    assert counts(root, "train") == {"a": 9, "b": 18}
+    output = capsys.readouterr().out
+    assert "6 files left out: 2 FIFO (not a regular file), 2 device" in output
+    assert "1 over 256 MB, 1 socket (not a regular file)" in output
 
 
 @pytest.mark.parametrize("dataset", ["{}", "./photos", "~/photos", "photos"])

@@ -33,6 +33,8 @@ from tests.data.image_kinds import (
     with_segment,
 )
 
+LIMIT = Geometry.max_image_pixels
+
 
 def pil_pixels(encoded):
     with PIL.Image.open(io.BytesIO(encoded)) as image:
@@ -42,14 +44,14 @@ def pil_pixels(encoded):
 
 @pytest.mark.parametrize("kind", GOOD)
 def test_pixels_are_pils(kind):
-    found = decode_image(GOOD[kind])
+    found = decode_image(GOOD[kind], LIMIT)
     assert found.dtype == tf.uint8
     np.testing.assert_array_equal(found, pil_pixels(GOOD[kind]))
 
 
 def test_16_bits_of_gray():
     """PIL does not convert them."""
-    pixels = decode_image(gray_png(16)).numpy()
+    pixels = decode_image(gray_png(16), LIMIT).numpy()
     np.testing.assert_array_equal(pixels, np.repeat(GRAYS, 3, axis=2))
 
 
@@ -58,7 +60,7 @@ def test_cmyk_without_adobes_marker_is_not_inverted():
     file = cmyk(adobe=False)
     inverted = np.asarray(PIL.Image.open(io.BytesIO(file)))
     image = PIL.Image.fromarray(255 - inverted, "CMYK").convert("RGB")
-    np.testing.assert_allclose(decode_image(file), image, atol=1)
+    np.testing.assert_allclose(decode_image(file, LIMIT), image, atol=1)
 
 
 @pytest.mark.parametrize("decode", [decode_patch, decode_usual_patch])
@@ -93,7 +95,7 @@ def test_what_would_be_misread_is_refused():
     """With a reason, and by all decoders."""
     files = [file for file, _ in BAD.values()]
     for file, reason in BAD.values():
-        found = decoding_error(tf.constant(file))
+        found = decoding_error(tf.constant(file), LIMIT)
         assert reason in found and len(found) < 200
     whole = Geometry(HEIGHT, HEIGHT)
     decoders = [decode_patch, lambda file, *_: decode_square(file, whole)]
