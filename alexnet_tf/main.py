@@ -28,6 +28,7 @@ from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.config.flags import (
     FLAG_FILES,
     check_flags,
+    expand_flag_files,
     flag_help,
     parse,
     parse_run,
@@ -63,18 +64,19 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         if debug or error.filename is None:
             raise
-        print(
-            f"error: {error.filename}: {error.strerror}. Check the path, its "
-            "permissions and the disk; --debug shows where it is used.",
-            file=sys.stderr,
+        message = UserError(
+            f"{error.filename}: {error.strerror}. Check the path, its "
+            "permissions and the disk; --debug shows where it is used."
         )
-        return 2
+        print(f"error: {message}", file=sys.stderr)
+        return message.exit_code
 
 
 def _run(arguments):
     if _HELP & set(arguments):
         print(_help(arguments))
         return 0
+    arguments = expand_flag_files(arguments)
     config, words = parse(arguments)
     name, *words = words or ["train"]
     name = FORMER_COMMANDS.get(name, name)
