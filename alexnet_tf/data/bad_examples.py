@@ -8,9 +8,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.data.examples import Examples, pipeline_options
 from alexnet_tf.data.formats import decode_image
+from alexnet_tf.storage.files import from_csv_cell, to_csv_cell
 
 # The label of an example that is left out.
 BAD_LABEL = -1
@@ -37,11 +38,14 @@ class BadExamples:
         self._lock = threading.Lock()
         if file and file.exists():
             with file.open(newline="") as lines:
-                rows = csv.DictReader(lines)
-                self.reasons = {row["name"]: row["reason"] for row in rows}
+                self.reasons = {
+                    from_csv_cell(row["name"]): from_csv_cell(row["reason"])
+                    for row in csv.DictReader(lines)
+                }
 
-    def add(self, name: str, reason: str) -> None:
+    def add(self, name: str | bytes, reason: str) -> None:
         """Adds an example, unless it is listed already."""
+        name, reason = printable(name), printable(reason)
         with self._lock:
             if name in self.reasons:
                 return
@@ -51,7 +55,8 @@ class BadExamples:
             header = [] if self.file.exists() else [("name", "reason")]
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", newline="") as lines:
-                csv.writer(lines).writerows([*header, (name, reason)])
+                row = [to_csv_cell(name), to_csv_cell(reason)]
+                csv.writer(lines).writerows([*header, row])
 
     def check(self) -> None:
         """Raises a `UserError` if there are more than `limit`."""
@@ -136,7 +141,7 @@ def report_failures(
             reason = f"label {label} of {num_classes} classes"
             if 0 <= label < num_classes:
                 reason = decoding_error(image, examples.load)
-            bad.add(name.numpy().decode(errors="backslashreplace"), reason)
+            bad.add(name.numpy(), reason)
 
     def report():
         columns = rows["name"], labels, rows["image"]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.data.examples import Examples
 
 _SUFFIXES = {*".jpg .jpeg .jpe .jfif .png .gif .bmp .webp".split()}
@@ -102,11 +102,6 @@ def find_files(folder: Path | str) -> Iterator[tuple[str, str]]:
     loops".
     """
     yield from _walk(str(folder), "", _real_paths_above(folder))
-
-
-def printable(name: str) -> str:
-    """Returns a file's name with escapes for bytes that are not UTF-8."""
-    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _walk(folder, inside, above):

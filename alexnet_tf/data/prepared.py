@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.data import Geometry
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.config.field import FOLDER_PATH, change_path
 from alexnet_tf.data.bad_examples import (
     BadExamples,
@@ -37,6 +37,8 @@ from alexnet_tf.data.examples import CORES, Examples, pipeline_options
 from alexnet_tf.data.statistics import measure_pixels
 from alexnet_tf.storage.files import (
     checksum,
+    from_csv_cell,
+    to_csv_cell,
     write_array,
     write_json,
     write_whole,
@@ -102,7 +104,7 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
         added = list(csv.DictReader(table))
         lengths.append(np.array([row["bytes"] for row in added], np.int64))
         rows += added
-    names = np.array([row["name"] for row in rows])
+    names = np.array([from_csv_cell(row["name"]) for row in rows])
     labels = np.array([row["label"] for row in rows], np.int64)
     is_raw = manifest["encoding"] == "raw"
     cut = RawShards(arrays).read if is_raw else None
@@ -113,7 +115,7 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
         label, name = tf.gather(labels, indices), tf.gather(names, indices)
         return {"label": label, "name": name, **image}
 
-    count, classes = len(rows), tuple(manifest["class_names"])
+    count, classes = len(rows), tuple(map(printable, manifest["class_names"]))
     check = partial(check_files, directory, shards)
     return Examples(
         count, classes, fetch=fetch, squares=True, cut=cut, check_files=check
@@ -272,7 +274,7 @@ def _write_shard(file, images, rows):
     writer.writerow(("name", "label", "bytes"))
     for (name, label), image in zip(rows, images, strict=True):
         length = memoryview(image).nbytes
-        writer.writerow((name.decode(errors="backslashreplace"), label, length))
+        writer.writerow((to_csv_cell(printable(name)), label, length))
     if images and isinstance(images[0], bytes):
         images = np.frombuffer(b"".join(images), np.uint8)
     array = io.BytesIO()

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import IO
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
+
+# The start of a formula, or of a text that would be read as a quoted one.
+_FORMULA = re.compile("'*[-=+@]")
 
 
 @contextlib.contextmanager
@@ -59,6 +63,16 @@ def write_report(path: str, content: dict) -> None:
     if path:
         write_json(Path(path), content)
         print(f"Written to {path}.", file=sys.stderr)
+
+
+def to_csv_cell(text: str) -> str:
+    """Returns a text with ' before it if a spreadsheet would run it."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def from_csv_cell(cell: str) -> str:
+    """Returns the text of a cell that `to_csv_cell` made."""
+    return cell.removeprefix("'") if _FORMULA.match(cell) else cell
 
 
 def checksum(path: Path) -> str:
