@@ -29,6 +29,7 @@ from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.config.flags import (
     FLAG_FILES,
     check_flags,
+    expand_flag_files,
     flag_help,
     parse,
     parse_run,
@@ -71,13 +72,13 @@ def main(arguments: Sequence[str]) -> int:
             place = "the output or a temporary file"
         if debug or place is None:
             raise
-        print(
-            f"error: {place}: {error.strerror}. Check the path, its "
-            "permissions and the disk; --debug shows where it is used.",
-            file=sys.stderr,
+        message = UserError(
+            f"{place}: {error.strerror}. Check the path, its permissions and "
+            "the disk; --debug shows where it is used."
         )
+        print(f"error: {message}", file=sys.stderr)
         _discard_output()
-        return 2
+        return message.exit_code
 
 
 def _discard_output():
@@ -92,6 +93,7 @@ def _run(arguments):
     if _HELP & set(arguments):
         print(_help(arguments))
         return 0
+    arguments = expand_flag_files(arguments)
     config, words = parse(arguments)
     name, *words = words or ["train"]
     name = FORMER_COMMANDS.get(name, name)

@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import ipaddress
 import json
 import os
 import resource
 import signal
 import socket
+import struct
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -167,3 +170,22 @@ def write_special_files(folder):
         for name, kind in zip(names, kinds, strict=True)
     }
     return reasons | {"sparse.jpg": "over 256 MB"}
+
+
+def listening(pid):
+    """Returns the (address, port) pairs on which a process listens."""
+    sockets = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # It is closed by now.
+            sockets.add(os.readlink(file))
+    found = []
+    for table in ("tcp", "tcp6"):
+        rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        for row in map(str.split, rows):
+            if row[3] != "0A" or f"socket:[{row[9]}]" not in sockets:
+                continue
+            host, port = row[1].split(":")
+            words = struct.iter_unpack("!I", bytes.fromhex(host))
+            packed = b"".join(struct.pack("=I", word) for (word,) in words)
+            found.append((str(ipaddress.ip_address(packed)), int(port, 16)))
+    return found

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from alexnet_tf.config.errors import LostWorkerError, UserError
+from alexnet_tf.config.errors import LostWorkerError, UserError, printable
 from alexnet_tf.config.flags import Config, to_arguments
 from alexnet_tf.storage.run_dir import open_run
 
@@ -43,7 +43,8 @@ def run(config: Config) -> int:
     if code and index:
         log = run_dir.worker_log(index)
         end = log.read_text(errors="replace").splitlines()[-3:]
-        print(f"\n{log} ends with:", *end, sep="\n", file=sys.stderr)
+        lines = [f"\n{log} ends with:", *map(printable, end)]
+        print(*lines, sep="\n", file=sys.stderr)
     return code if code >= 0 else 128 - code
 
 

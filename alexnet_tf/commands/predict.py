@@ -8,10 +8,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import decoding_error
-from alexnet_tf.data.folders import find_files, printable, unreadable
+from alexnet_tf.data.folders import find_files, unreadable
 from alexnet_tf.data.labels import class_labels, run_labels
 from alexnet_tf.evaluation.inference import load_signatures, make_signatures
 from alexnet_tf.models.build import load_best
@@ -101,7 +101,7 @@ def _classify(config, signatures, files):
     )
     for index, (labels, scores) in enumerate(rows):
         # Models of earlier versions may have WordNet ids only.
-        names = class_labels([label.decode() for label in labels])
+        names = class_labels(list(map(printable, labels)))
         best = list(zip(names, scores.tolist(), strict=True))
         if names[0]:
             yield files[index], best, ""

@@ -5,10 +5,13 @@ command line describes; nothing else in the package uses flags.
 """
 
 import dataclasses
+import io
 import math
 import os
 import re
-from collections.abc import Sequence
+import select
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from absl import flags
 
 from alexnet_tf.config.commands import CommandOptions, owners, takes
 from alexnet_tf.config.data import Data
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UNPRINTABLE, UserError, printable
 from alexnet_tf.config.field import change_path
 from alexnet_tf.config.network import Network
 from alexnet_tf.config.runtime import Hardware, Output
@@ -50,6 +53,11 @@ _FORMER_VALUES = {
     ("tower_communication", "True"): Network.tower_communication,
     ("tower_communication", "False"): "",
 }
+_FLAG_FILE = re.compile("--?flagfile(?:=(.*))?", re.DOTALL)
+# Limits of the flag files of a command line, which are far smaller.
+_MOST_BYTES = 1_000_000
+_DEEPEST = 20
+_PIPE_SECONDS = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,12 +73,11 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
             name, value = field.name, getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{name}={value}; give a finite number.")
-            # Bytes that are not UTF-8 are read as "surrogates".
-            if isinstance(value, str) and re.search("[\n\ud800-\udfff]", value):
+            if isinstance(value, str) and UNPRINTABLE.search(value):
                 raise UserError(
-                    f"--{name}={ascii(value)} has a line break or bytes that "
-                    "are not UTF-8; rename the file or folder, or give a link "
-                    "to it."
+                    f"--{name}={printable(value)} has control characters or "
+                    "bytes that are not UTF-8; rename the file or folder, or "
+                    "give a link to it."
                 )
             choices = field.metadata["setting"].choices
             if choices and value not in choices:
@@ -201,11 +208,12 @@ def parse_run(file: Path, arguments: Sequence[str] = ()) -> Config:
     The run may be one of an earlier version.
     """
     former = [f"--{name}={value}" for name, value in FORMER_DEFAULTS.items()]
-    config, _ = parse([*former, f"--flagfile={file}", *arguments])
+    saved = expand_flag_files([f"--flagfile={file}"])
+    config, _ = parse([*former, *saved, *arguments])
     if (
         config.towers > 1
         and "conv6" in config.layers_that_see_all_towers()
-        and "--tower_communication=True\n" in file.read_text()
+        and "--tower_communication=True" in saved
     ):
         raise UserError(
             f"{file} is of a version whose conv6 saw its own tower only; now "
@@ -269,21 +277,92 @@ def to_arguments(config: Config, command: str) -> list[str]:
 
 def _read(arguments):
     """Returns the flags and words of a command line."""
+    arguments = expand_flag_files(arguments)
     flag_values = _flag_values()
     try:
         return flag_values, flag_values(["alexnet_tf", *arguments])[1:]
     except (flags.Error, ValueError) as error:
         raise UserError(f"{error}\nSee --help.") from error
+    except RecursionError as error:  # While absl looks for similar names.
+        longest = max(arguments, key=len)
+        raise UserError(f"{longest} is not a flag.\nSee --help.") from error
 
 
-class _FlagValues(flags.FlagValues):
-    """Flags whose --flagfile also takes the names of the project's files."""
+def expand_flag_files(arguments: Sequence[str]) -> list[str]:
+    """Returns a command line with flags in place of the names of flag files.
 
-    # Private to absl, which calls it for the files of the command line and for
-    # those that flag files name.
-    def _get_flag_file_lines(self, filename, parsed_file_stack=None):
-        file = _find_flag_file(filename)
-        return super()._get_flag_file_lines(file, parsed_file_stack)
+    Each file is read once: the second reading of a pipe would be empty.
+    """
+    left = _MOST_BYTES
+
+    def expand(arguments: Sequence[str], above: tuple[str, ...]) -> Iterator:
+        nonlocal left
+        rest = iter(arguments)
+        for argument in rest:
+            if argument == "--":  # Words only from here on.
+                yield from (argument, *rest)
+            elif not (named := _FLAG_FILE.fullmatch(argument)):
+                yield argument
+            else:
+                name = next(rest, "") if named[1] is None else named[1]
+                file = _find_flag_file(os.path.expanduser(name.strip()))
+                if file in above or len(above) == _DEEPEST:
+                    chain = " > ".join((*above[-3:], file))
+                    raise UserError(
+                        f"--flagfile={file} is read by itself, or inside "
+                        f"{_DEEPEST} others: {chain}. Remove one of these "
+                        "--flagfile from its file."
+                    )
+                text = _read_flag_file(file, left)
+                left -= len(text)
+                lines = map(str.strip, io.StringIO(text, newline=None))
+                inside = [
+                    line
+                    for line in lines
+                    if line and not line.startswith(("#", "//"))
+                ]
+                yield from expand(inside, (*above, file))
+
+    return list(expand(arguments, ()))
+
+
+def _read_flag_file(file, most):
+    """Returns the text of a file or pipe that ends."""
+    content, end = b"", time.monotonic() + _PIPE_SECONDS
+
+    def without_waiting(path, options):
+        return os.open(path, options | os.O_NONBLOCK)
+
+    try:
+        with open(file, "rb", 0, opener=without_waiting) as pipe:
+            part: bytes | None = None  # None: nothing to read yet.
+            while part != b"":
+                wait = max(0.0, end - time.monotonic())
+                if not select.select([pipe], [], [], wait)[0]:
+                    raise UserError(
+                        f"--flagfile={file} is a pipe that did not end in "
+                        f"{_PIPE_SECONDS:g} s; let its writer close it, or "
+                        "give a file."
+                    )
+                part = pipe.read(most + 1)
+                content += part or b""
+                if len(content) > most:
+                    raise UserError(
+                        f"--flagfile={file} makes more than {_MOST_BYTES:,} "
+                        "bytes of flag files; is it one?"
+                    )
+        text = content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"--flagfile={file} cannot be read: {error}. Give a text file with "
+            "one flag a line."
+        ) from error
+    if "\0" in text:
+        raise UserError(
+            f"--flagfile={file} has NUL characters; give a text file with one "
+            "flag a line."
+        )
+    return text
 
 
 def _find_flag_file(name):
@@ -309,7 +388,7 @@ def _find_flag_file(name):
 
 def _flag_values():
     """Makes new flags, so that parsing has no side effects."""
-    flag_values = _FlagValues()
+    flag_values = flags.FlagValues()
     flag_values.set_gnu_getopt(True)  # Flags and words in any order.
     for group in GROUPS:
         for field in dataclasses.fields(group):

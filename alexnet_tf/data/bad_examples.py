@@ -9,10 +9,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.data.examples import Examples, pipeline_options
 from alexnet_tf.data.formats import decode_image
-from alexnet_tf.storage.files import append
+from alexnet_tf.storage.files import append, from_csv_cell, to_csv_cell
 
 # The label of an example that is left out.
 BAD_LABEL = -1
@@ -40,11 +40,14 @@ class BadExamples:
         self._failure: UserError | None = None
         if file and file.exists():
             with file.open(newline="") as lines:
-                rows = csv.DictReader(lines)
-                self.reasons = {row["name"]: row["reason"] for row in rows}
+                self.reasons = {
+                    from_csv_cell(row["name"]): from_csv_cell(row["reason"])
+                    for row in csv.DictReader(lines)
+                }
 
-    def add(self, name: str, reason: str) -> None:
+    def add(self, name: str | bytes, reason: str) -> None:
         """Adds an example, unless it is listed already."""
+        name, reason = printable(name), printable(reason)
         with self._lock:
             if name in self.reasons:
                 return
@@ -52,8 +55,9 @@ class BadExamples:
             if not self.file:
                 return
             header = [] if self.file.exists() else [("name", "reason")]
+            row = [to_csv_cell(name), to_csv_cell(reason)]
             lines = io.StringIO(newline="")
-            csv.writer(lines).writerows([*header, (name, reason)])
+            csv.writer(lines).writerows([*header, row])
             try:
                 append(self.file, lines.getvalue())
             except UserError as error:
@@ -152,7 +156,7 @@ def report_failures(
             reason = f"label {label} of {num_classes} classes"
             if 0 <= label < num_classes:
                 reason = decoding_error(image, max_pixels, examples.load)
-            bad.add(name.numpy().decode(errors="backslashreplace"), reason)
+            bad.add(name.numpy(), reason)
 
     def report():
         columns = rows["name"], labels, rows["image"]

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.data.examples import Examples
 
 _SUFFIXES = {*".jpg .jpeg .jpe .jfif .png .gif .bmp .webp".split()}
@@ -127,11 +127,6 @@ def unreadable(file: str) -> str:
     if kind := _SPECIAL.get(stat.S_IFMT(status.st_mode)):
         return f"{kind} (not a regular file)"
     return f"over {_LARGEST >> 20} MB" if status.st_size > _LARGEST else ""
-
-
-def printable(name: str) -> str:
-    """Returns a file's name with escapes for bytes that are not UTF-8."""
-    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _walk(folder, inside, above):

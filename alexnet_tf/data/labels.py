@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.config.flags import Config
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
@@ -22,10 +22,11 @@ def class_labels(names: Sequence[str], file: str = "") -> list[str]:
     the order of `names`. Without a file, the ids of ImageNet's classes have
     labels, and other names stay as they are.
     """
+    names = list(map(printable, names))
     if file:
         return _match(names, read_lines(file), file)
     if not any(map(_WORDNET_ID.fullmatch, names)):
-        return list(names)
+        return names
     known = {line.split()[0]: line for line in read_lines(_IMAGENET)}
     return [known.get(name, name) for name in names]
 
@@ -33,8 +34,9 @@ def class_labels(names: Sequence[str], file: str = "") -> list[str]:
 def run_labels(config: Config, run_dir: RunDir) -> list[str]:
     """Returns the labels of a run's classes: those of --labels, or its own."""
     info = read_dataset_info(run_dir)
-    labels = None if config.labels else info.labels
-    return labels or class_labels(info.class_names, config.labels)
+    if info.labels and not config.labels:
+        return list(map(printable, info.labels))
+    return class_labels(info.class_names, config.labels)
 
 
 def read_lines(file: str | Path) -> list[str]:
@@ -47,7 +49,7 @@ def read_lines(file: str | Path) -> list[str]:
             "one class a line."
         ) from error
     text = text.replace("\t", " ").rstrip()
-    lines = [line.strip() for line in text.split("\n")]
+    lines = [printable(line.strip()) for line in text.split("\n")]
     if "" in lines:
         raise UserError(
             f"line {lines.index('') + 1} of --labels={file} is empty; give "

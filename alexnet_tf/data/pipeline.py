@@ -6,6 +6,7 @@ from functools import partial
 import tensorflow as tf
 
 from alexnet_tf.config.data import Data, Geometry
+from alexnet_tf.config.errors import printable
 from alexnet_tf.data import decoding
 from alexnet_tf.data.bad_examples import (
     BadExamples,
@@ -132,8 +133,7 @@ def names_of_step(
     chunks = shuffled_rows(
         examples, batch_size, steps, buffer, seed, order=data.order
     )
-    names = [n for *_, rows in chunks for n in rows["name"].numpy()]
-    return [name.decode(errors="backslashreplace") for name in names]
+    return [printable(n) for *_, rows in chunks for n in rows["name"].numpy()]
 
 
 def evaluation_batches(

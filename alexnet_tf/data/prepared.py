@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.data import Geometry
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.config.field import FOLDER_PATH, change_path
 from alexnet_tf.data.bad_examples import (
     BadExamples,
@@ -40,6 +40,8 @@ from alexnet_tf.data.examples import CORES, Examples, pipeline_options
 from alexnet_tf.data.statistics import PixelStatistics, measure_pixels
 from alexnet_tf.storage.files import (
     checksum,
+    from_csv_cell,
+    to_csv_cell,
     write_array,
     write_json,
     write_whole,
@@ -205,7 +207,7 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
 
     return Examples(
         len(names),
-        tuple(manifest["class_names"]),
+        tuple(map(printable, manifest["class_names"])),
         fetch=fetch,
         squares=True,
         cut=partial(images.cut, side) if shape else None,
@@ -234,7 +236,7 @@ def _open_shard(directory, shard, shape, num_classes):
         expected = math.prod(shape)
         for length in lengths[(lengths != expected) if shape else lengths < 0]:
             _require(False, "length of an image", length)
-        names = np.array([row["name"] for row in rows], str)
+        names = np.array([from_csv_cell(row["name"]) for row in rows], str)
         # Unmapped again: a mapped file keeps a descriptor.
         array = np.load(file, mmap_mode="r")
         total = (count, *shape) if shape and count else (lengths.sum(),)
@@ -436,8 +438,7 @@ def _write_shard(file, images, rows):
     writer.writerow(("name", "label", "bytes", "crc32"))
     for (name, label), image in zip(rows, images, strict=True):
         length, crc32 = memoryview(image).nbytes, zlib.crc32(image)
-        name = name.decode(errors="backslashreplace")
-        writer.writerow((name, label, length, crc32))
+        writer.writerow((to_csv_cell(printable(name)), label, length, crc32))
     if images and isinstance(images[0], bytes):
         images = np.frombuffer(b"".join(images), np.uint8)
     array = io.BytesIO()

@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.data import folders
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.shapes import shapes  # noqa: F401 Registers it.
@@ -75,6 +75,7 @@ def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
     """Returns class names; the label follows those that occur twice."""
+    names = list(map(printable, names))
     times = collections.Counter(names)
     return tuple(
         name if times[name] == 1 else f"{name} ({label})"

@@ -8,6 +8,7 @@ can wait an hour for a missing worker, and its errors name no remedy.
 import contextlib
 import hashlib
 import json
+import selectors
 import socket
 import tempfile
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.distribution.cluster import Cluster
 
+_MOST_BYTES = 2**16  # Of a message.
+_STRANGERS = 100  # Connections that have not sent a message yet, at most.
 _RETRY_SECONDS = 0.2
 _REPLY_SECONDS = 30.0
 _FILE_SECONDS = 10.0  # A network file system may show a new file late.
@@ -57,22 +60,15 @@ def _admit_all(addresses, directory, digest, deadline, server):
     """The chief's side of the handshake."""
     others = set(range(1, len(addresses)))
     print(f"Waiting for {len(others)} other workers...", flush=True)
-    peers = {}
     with contextlib.ExitStack() as connections:
+        peers, refusal = _meet(server, others, digest, deadline, connections)
         try:
-            while others - peers.keys() and time.monotonic() < deadline:
-                remaining = deadline - time.monotonic()
-                server.settimeout(max(_RETRY_SECONDS, remaining))
-                with contextlib.suppress(TimeoutError):
-                    connection, _ = server.accept()
-                    connections.enter_context(connection)
-                    _admit(connection, peers, digest)
             if missing := sorted(others - peers.keys()):
                 names = ", ".join(f"{n} ({addresses[n]})" for n in missing)
                 raise UserError(
                     f"{len(missing)} of {len(addresses)} workers did not "
                     f"connect in time: {names}. Start them, check their "
-                    "output, or wait longer with --startup_timeout."
+                    f"output, or wait longer with --startup_timeout.{refusal}"
                 )
             _check_shared(directory, peers)
         except UserError as error:
@@ -83,19 +79,62 @@ def _admit_all(addresses, directory, digest, deadline, server):
             _send(peer, ready=True)
 
 
-def _admit(connection, peers, digest):
-    connection.settimeout(_REPLY_SECONDS)
-    hello = _receive(connection)
-    index = hello.get("index")
-    if not isinstance(index, int):  # A port scanner, a health check.
-        return
-    peers[index] = connection
-    if hello.get("digest") != digest:
-        raise UserError(
-            f"worker {index} was started with other flags, another number of "
-            "workers or other versions of TensorFlow and Keras than the "
-            "chief; use the same ones for all workers."
-        )
+def _meet(server, others, digest, deadline, connections):
+    """Returns the workers' connections by index, and whether one was refused.
+
+    Anyone may connect. Strangers are dropped, or wait unheard; the workers are
+    those who know the digest.
+    """
+    peers, refusal = {}, ""
+    heard: dict[socket.socket, bytes] = {}  # Of others: their lines, so far.
+    connections.callback(lambda: [stranger.close() for stranger in heard])
+    selector = connections.enter_context(selectors.DefaultSelector())
+    server.setblocking(False)
+    selector.register(server, selectors.EVENT_READ)
+
+    def drop(connection):
+        selector.unregister(connection)
+        del heard[connection]
+        connection.close()
+
+    while others - peers.keys() and (left := deadline - time.monotonic()) > 0:
+        for key, _ in selector.select(left):
+            connection = key.fileobj
+            if connection is server:
+                with contextlib.suppress(OSError):  # It is gone already.
+                    connection, _ = server.accept()
+                    connection.setblocking(False)
+                    selector.register(connection, selectors.EVENT_READ)
+                    heard[connection] = b""
+                if len(heard) > _STRANGERS:
+                    drop(next(iter(heard)))
+                continue
+            if connection not in heard:  # Just dropped.
+                continue
+            heard[connection] += (part := _read_part(connection))
+            line, ends, _ = heard[connection].partition(b"\n")
+            if part and not ends and len(line) <= _MOST_BYTES:
+                continue
+            hello = _parse(line if ends else b"")
+            index, its_digest = hello.get("index"), hello.get("digest")
+            if type(index) is not int or not isinstance(its_digest, str):
+                drop(connection)  # A port scanner, a health check.
+            elif its_digest != digest:
+                error = UserError(
+                    f"worker {index} was started with other flags, another "
+                    "number of workers or other versions of TensorFlow and "
+                    "Keras than the chief; use the same ones for all workers."
+                )
+                _send(connection, error=str(error))
+                drop(connection)
+                refusal = f"\nOne was refused: {error}"
+            elif index not in others:
+                drop(connection)
+            else:
+                selector.unregister(connection)
+                del heard[connection]
+                peers[index] = connections.enter_context(connection)
+    return peers, refusal
 
 
 def _check_shared(directory, peers):
@@ -104,7 +143,10 @@ def _check_shared(directory, peers):
     with tempfile.NamedTemporaryFile(prefix=".rendezvous-", dir=directory) as f:
         for peer in peers.values():
             _send(peer, file=Path(f.name).name)
-        replies = {index: _receive(peer) for index, peer in peers.items()}
+        replies = {
+            index: _receive(peer, _REPLY_SECONDS)
+            for index, peer in peers.items()
+        }
     for index, reply in sorted(replies.items()):
         if "seen" not in reply:
             raise UserError(
@@ -122,14 +164,14 @@ def _check_shared(directory, peers):
 def _join(cluster, directory, digest, deadline):
     """The other workers' side of the handshake."""
     with _connect(cluster, deadline) as chief:
-        chief.settimeout(deadline - time.monotonic() + _REPLY_SECONDS)
+        wait = deadline - time.monotonic() + _REPLY_SECONDS
         _send(chief, index=cluster.index, digest=digest)
-        file = directory / _reply(chief, "file", cluster)
+        file = directory / str(_reply(chief, "file", cluster, wait))
         deadline = time.monotonic() + _FILE_SECONDS
         while not file.exists() and time.monotonic() < deadline:
             time.sleep(_RETRY_SECONDS)
         _send(chief, seen=file.exists())
-        _reply(chief, "ready", cluster)
+        _reply(chief, "ready", cluster, wait)
 
 
 def _connect(cluster, deadline):
@@ -146,8 +188,8 @@ def _connect(cluster, deadline):
         time.sleep(_RETRY_SECONDS)
 
 
-def _reply(chief, key, cluster):
-    message = _receive(chief)
+def _reply(chief, key, cluster, seconds):
+    message = _receive(chief, seconds)
     if "error" in message:
         raise UserError(message["error"])
     if key not in message:
@@ -165,11 +207,30 @@ def _send(connection, **message):
         connection.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _receive(connection):
-    """Returns the next message; {} if there is none or it is not ours."""
+def _receive(connection, seconds):
+    """Returns the next message; {} if none comes in time, or not ours."""
+    received, end = b"", time.monotonic() + seconds
+    while b"\n" not in received and len(received) <= _MOST_BYTES:
+        if (left := end - time.monotonic()) <= 0:
+            return {}
+        connection.settimeout(left)
+        if not (part := _read_part(connection)):
+            return {}
+        received += part
+    return _parse(received.partition(b"\n")[0])
+
+
+def _read_part(connection):
+    """Returns some bytes; none if the connection is lost, or silent."""
     try:
-        with connection.makefile() as lines:
-            message = json.loads(lines.readline())
-    except (OSError, ValueError):
+        return connection.recv(4096)
+    except OSError:
+        return b""
+
+
+def _parse(line):
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
+
+# The start of a formula, or of a text that would be read as a quoted one.
+_FORMULA = re.compile("'*[-=+@]")
 
 
 @contextlib.contextmanager
@@ -125,6 +129,16 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def to_csv_cell(text: str) -> str:
+    """Returns a text with ' before it if a spreadsheet would run it."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def from_csv_cell(cell: str) -> str:
+    """Returns the text of a cell that `to_csv_cell` made."""
+    return cell.removeprefix("'") if _FORMULA.match(cell) else cell
 
 
 def checksum(path: Path) -> str:

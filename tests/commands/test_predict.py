@@ -108,10 +108,12 @@ def test_more_files_than_a_batch(
         assert answer[0][1] == pytest.approx(best[number % 5][0][1], abs=1e-5)
 
 
-def test_names_that_are_not_utf_8(
+def test_names_that_are_not_utf_8_or_control_a_terminal(
     saved_model, image_files, tmp_path, monkeypatch, capsys
 ):
-    names = [f"{tmp_path}/photo{chr(0xDCE0 + number)}" for number in range(2)]
+    names = [
+        f"{tmp_path}/photo{end}" for end in ("\x1b[2J", "\udce0", "\udce1")
+    ]
     for name in names:
         shutil.copy(image_files[0], name)
     file = tmp_path / "predictions.json"
@@ -121,6 +123,7 @@ def test_names_that_are_not_utf_8(
         assert main(["predict", word, saved_model, f"--json={file}"]) == 0
         shown = capsys.readouterr().out
         assert r"/photo\xe0" in shown and r"/photo\xe1" in shown
+        assert r"/photo\x1b[2J" in shown and "\x1b[2J" not in shown
         assert list(json.loads(file.read_text())) == names
         file.unlink()
 

@@ -1,6 +1,9 @@
 """Flags, flag files, and rejected command lines."""
 
+import contextlib
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from alexnet_tf.config import flags as config_lib
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import GROUPS, Config, parse
+from alexnet_tf.main import main
 
 FLAG_FILES = sorted(Path("flags").rglob("*.cfg"))
 # Flag files that are not meant to be given after paper.cfg.
@@ -217,6 +221,109 @@ def test_an_unknown_flag_file_lists_those_of_the_project(
     ]
 
 
+@contextlib.contextmanager
+def pipe_with(text):
+    """Yields the name of a pipe, as `<(...)` of a shell makes it."""
+    reader, writer = os.pipe()
+    with open(reader), open(writer, "w") as file:
+        file.write(text)
+        file.close()
+        yield f"/dev/fd/{reader}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        # The flags of the command are checked after all flags are read,
+        (["train"], "split is a flag of evaluate"),
+        # those of a run are read again with its flags.cfg,
+        (["evaluate", "--run_dir={run}"], "crop_size=100 does not fit"),
+        (["evaluate", "{run}"], "crop_size=100 does not fit"),
+        (["export", "--run_dir={run}"], "split is a flag of evaluate"),
+        # and all flags with the flag file of a command.
+        (["import_weights", "--caffemodel=x"], "split is a flag of evaluate"),
+    ],
+)
+def test_a_pipe_is_read_once_for_all(arguments, message, tmp_path, capsys):
+    (tmp_path / "flags.cfg").write_text("--image_size=72\n--crop_size=64\n")
+    words = [word.format(run=tmp_path) for word in arguments]
+    with pipe_with("--split=train\n--crop_size=100\n") as name:
+        assert main([*words, f"--flagfile={name}"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_slow_pipe_is_waited_for_and_one_without_end_refused(
+    tmp_path, monkeypatch
+):
+    file = tmp_path / "pipe"
+    os.mkfifo(file)
+    with ThreadPoolExecutor() as threads:
+        parsed = threads.submit(parse, [f"--flagfile={file}"])
+        with file.open("w") as writer:
+            writer.write("--width=0.5\n--se")
+            writer.flush()
+            with pytest.raises(TimeoutError):
+                parsed.result(0.3)
+            writer.write("ed=7")
+        config, _ = parsed.result(30)
+    assert (config.width, config.seed) == (0.5, 7)
+    monkeypatch.setattr(config_lib, "_PIPE_SECONDS", 0.2)
+    refused = pytest.raises(UserError, match="is a pipe that did not end")
+    with refused:  # Nobody writes.
+        parse([f"--flagfile={file}"])
+    with os.fdopen(os.open(file, os.O_RDWR), "wb", 0) as writer, refused:
+        writer.write(b"--width=0.5\n")  # Somebody may write more.
+        parse([f"--flagfile={file}"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (["--flagfile={0}"], "0.cfg is read by itself"),
+        (["--flagfile {0}"], "'flagfile {0}'"),
+        (["--flagfile", "--seed=1"], "--flagfile=--seed=1 is not a file"),
+        (["--flagfile={1}", "--seed=1"], "0.cfg > .*1.cfg > .*0.cfg"),
+        (["  --flagfile={1}"], "0.cfg is read by itself"),
+        (["x" * 1_000_001], "more than 1,000,000 bytes"),
+        (["--flagfile={2}"] * 30, "2.cfg makes more than 1,000,000 bytes"),
+        (["--flagfile=/dev/zero"], "more than 1,000,000 bytes"),
+        (["\udcff"], "cannot be read: 'utf-8'"),
+        (["--run_dir=a\0b"], "NUL characters"),
+    ],
+)
+def test_flag_files_without_an_end_or_a_text_are_refused(
+    content, message, tmp_path
+):
+    files = [tmp_path / f"{number}.cfg" for number in range(3)]
+    lines = [line.format(*files) for line in content]
+    text = "\n".join(lines).encode(errors="surrogateescape")
+    files[0].write_bytes(text)
+    files[1].write_text(f"--flagfile={files[0]}\n")
+    files[2].write_text("# As often as wanted.\n" * 2000)
+    with pytest.raises(UserError, match=message.format(*files)) as caught:
+        parse([f"--flagfile={files[0]}"])
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_flag_files_are_as_deep_as_wanted_up_to_twenty(tmp_path):
+    for number in range(30):
+        file = tmp_path / str(number)
+        file.write_text(f"--flagfile={tmp_path}/{number + 1}\n--seed={number}")
+    (tmp_path / "30").write_text("\n  # Nothing\n// to read\r\n")
+    assert parse([f"--flagfile={tmp_path}/11"])[0].seed == 11
+    with pytest.raises(UserError, match="inside 20 others: .*/28 > .*/29"):
+        parse([f"--flagfile={tmp_path}/9"])
+
+
+def test_a_file_may_be_read_twice_and_words_are_no_flags(tmp_path):
+    file = tmp_path / "x.cfg"
+    file.write_text("--seed=3\nword\n")
+    flag = f"-flagfile={file}"
+    config, words = parse([flag, "--seed=4", flag, "--", flag])
+    assert config.seed == 3
+    assert words == ["word", "word", flag]
+
+
 def test_the_paper_flag_file_states_what_the_defaults_are():
     config, _ = parse(["--flagfile=flags/paper.cfg"])
     changed = dataclasses.replace(
@@ -295,8 +402,8 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
         (["--towers=4", "--devices_per_replica=2"], "use 1 .* or 4"),
         (["--gpus=0", "--virtual_devices=2"], "leave out --gpus"),
         (["--saved_model=a", "--run_dir=b"], "give one"),
-        (["--run_dir=a\udce9"], r"run_dir='a\\udce9' .* not UTF-8; rename"),
-        (["--dataset=folder:a\nb"], r"folder:a\\nb' has a line break"),
+        (["--run_dir=a\udce9"], r"run_dir=a\\xe9 .* not UTF-8; rename"),
+        (["--dataset=folder:a\nb"], r"folder:a\\x0ab has control characters"),
     ],
 )
 def test_user_errors_name_the_flag(arguments, message):

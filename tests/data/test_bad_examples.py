@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.config.data import Data, Geometry
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.data import folders, pipeline
 from alexnet_tf.data.bad_examples import (
     BAD_LABEL,
@@ -75,6 +76,42 @@ def test_files_that_are_no_images_are_listed_once(tmp_path):
     assert {Path(row["name"]).stem[:-1] for row in rows} == set(NO_IMAGE)
     assert all(row["reason"] for row in rows)
     assert len({row["reason"] for row in rows}) == 4  # Two truncated JPEGs.
+
+
+def test_no_listed_name_is_a_formula_or_controls_a_terminal(tmp_path):
+    """And our own reader finds the names again."""
+    names = [
+        *("=1+1.jpg", "+x.jpg", "-x.jpg", "@SUM(A1).jpg", "'=x.jpg", "'x.jpg"),
+        *("x.jpg", "a,'=b.jpg", 'a"b.jpg', "\x1b[2J.jpg", "=\r\n.jpg"),
+    ]
+    root = tmp_path / "set"
+    for name in names:
+        for file in ("a/" + name, name.replace(".jpg", "/0.jpg")):
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_bytes(b"")
+    split = folders.open_split(root, "train+validation")
+    assert not any(re.search("[^ -~]", name) for name in split.class_names)
+    file = tmp_path / "bad.csv"
+    bad = BadExamples(file)
+    list(
+        pipeline.evaluation_batches(
+            split, batch_size=32, geometry=GEOMETRY, bad=bad
+        )
+    )
+    assert len(bad.reasons) == 2 * len(names)
+    assert set(map(printable, names)) < {Path(n).name for n in bad.reasons}
+    again = BadExamples(file)
+    assert again.reasons == bad.reasons
+    for name in names:
+        again.add(f"a/{name}", "is listed")
+    text = file.read_text()
+    assert not re.search("[^ -~\n]", text)
+    with file.open(newline="") as lines:
+        rows = list(csv.reader(lines))
+    assert len(rows) == 1 + len(bad.reasons)
+    cells = [cell for row in rows for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    assert {"'=1+1/0.jpg", "''=x/0.jpg", "'x/0.jpg"} <= set(cells)
 
 
 def test_labels_out_of_range_are_listed(tmp_path):

@@ -75,6 +75,7 @@ def test_some_names_may_be_ids():
         ("0 1", "\ufeff1\tcar\r\n0\tplane\r\n", ["0 plane", "1 car"]),
         ("b a", "a Ärmel\nb", ["b", "a Ärmel"]),
         ("a a_b", "a_b x\na y", ["a y", "a_b x"]),
+        ("a b", "a \x1b[2J\nb \u202e", [r"a \x1b[2J", r"b \u202e"]),
         (
             "n01440764 n03000684",
             "n03000684 saw\nn01440764 Schleie",

@@ -505,6 +505,23 @@ def test_other_settings_are_an_error(prepared_sets, capsys, flags, message):
     assert message in error and len(error.splitlines()) <= 3
 
 
+def test_names_in_the_tables_of_a_set_are_no_formulas(tmp_path):
+    root = write_folder(tmp_path / "set", {"rgb": GOOD["rgb"]}, copies=8)
+    (root / "train" / "a").rename(root / "=1+1")
+    (root / "train" / "b").rename(root / "\x1b[2J")
+    target, dataset = tmp_path / "prepared", f"folder:{root}"
+    parts = ("--train_split=train", "--validation_split=train")
+    assert prepare(target, dataset, *parts) == 0
+    split = open_prepared(target, dataset, "train", *parts)
+    assert split.class_names == (r"\x1b[2J", "=1+1")
+    (rows,) = split.in_order(8).as_numpy_iterator()
+    names = {f"=1+1/rgb{n}.jpg".encode() for n in (0, 2, 4, 6)}
+    names |= {rf"\x1b[2J/rgb{n}.jpg".encode() for n in (1, 3, 5, 7)}
+    assert set(rows["name"]) == names
+    text = (target / "train-00000.csv").read_text()
+    assert "\n'=1+1/rgb0.jpg," in text and "\x1b" not in text
+
+
 def test_prepare_finds_all_bad_examples(tmp_path, capsys):
     root = write_folder(tmp_path / "set", GOOD | GRAY | NO_IMAGE, copies=2)
     (root / "train" / "empty").mkdir()

@@ -1,6 +1,7 @@
 """Runs of several worker processes, undisturbed and disturbed."""
 
 import csv
+import ipaddress
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
-from tests.support import TINY, free_addresses, tf_config
+from tests.support import TINY, free_addresses, listening, tf_config
 
 # 13 steps per epoch; the last validation batch of 18 has 6 of the 60 images.
 # With seed 1 a ReLU's input is so near to zero that rounding decides its sign,
@@ -232,10 +233,17 @@ def test_one_process_resumes_a_run_of_workers(finished, tmp_path, data_dir):
     assert_same_results(tmp_path, other)
 
 
-def launch(run_dir, data_dir, count, *flags):
+def launch_command(run_dir, data_dir, count, *flags):
     command = ["-m", "alexnet_tf.main", "launch", *FLAGS, *flags, ONE_DEVICE]
-    command += [f"--workers={count}", *directory_flags(run_dir, data_dir)]
-    return start_process(*command)
+    return [
+        *command,
+        f"--workers={count}",
+        *directory_flags(run_dir, data_dir),
+    ]
+
+
+def launch(*arguments):
+    return start_process(*launch_command(*arguments))
 
 
 def children(process):
@@ -278,6 +286,54 @@ def test_a_signal_to_launch_stops_all(finished, tmp_path, data_dir):
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     finish([launch(tmp_path, data_dir, count)])
     assert_identical(tmp_path, other)
+
+
+# Runs a command where there is no network but the machine's own.
+ALONE = ("unshare", "--map-root-user", "--net", "sh", "-c")
+ALONE += ('ip link set lo up && exec "$@"', "sh")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefix", [(), ALONE], ids=["plain", "alone"])
+def test_ports_of_launched_workers(tmp_path, data_dir, prefix):
+    """As docs/distributed.md and SECURITY.md describe them.
+
+    If TensorFlow's ports are on the loopback device, correct both.
+    """
+    if prefix and subprocess.run([*prefix, "true"]).returncode:
+        pytest.skip("unshare is not allowed here")
+    command = launch_command(tmp_path, data_dir, 2)
+    launched = subprocess.Popen([*prefix, sys.executable, *command])
+    wait_for_checkpoint(tmp_path, 5, [launched])
+    workers = children(launched)
+    ports = []
+    for pid in workers:
+        environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        (text,) = (e for e in environment if e.startswith("TF_CONFIG="))
+        content = json.loads(text.removeprefix("TF_CONFIG="))
+        ports.append(content["cluster"]["worker"][content["task"]["index"]])
+    found = [listening(pid) for pid in workers]
+    interfaces = [
+        line.split(":")[0].strip()
+        for line in Path(f"/proc/{workers[0]}/net/dev").read_text().splitlines()
+        if ":" in line
+    ]
+    launched.send_signal(signal.SIGINT)
+    assert launched.wait(300) == 128 + signal.SIGINT
+    for (address, port), *others in found:
+        assert not others and ipaddress.ip_address(address).is_unspecified
+        assert f"localhost:{port}" in ports
+    assert (interfaces == ["lo"]) == bool(prefix)
+
+
+@pytest.mark.slow
+def test_one_process_opens_no_port(tmp_path, data_dir):
+    flags = [*FLAGS, ONE_DEVICE, *directory_flags(tmp_path, data_dir)]
+    process = start_process("-m", "alexnet_tf.main", *flags)
+    wait_for_checkpoint(tmp_path, 5, [process])
+    assert listening(process.pid) == []
+    process.terminate()
+    finish([process], code=128 + signal.SIGTERM)
 
 
 # `fit` as it is, and with structures reduced but not scalars.
