@@ -11,6 +11,7 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.examples import Examples, pipeline_options
 from alexnet_tf.data.formats import decode_image
+from alexnet_tf.storage.files import read_csv
 
 # The label of an example that is left out.
 BAD_LABEL = -1
@@ -36,9 +37,9 @@ class BadExamples:
         self.reasons = {}
         self._lock = threading.Lock()
         if file and file.exists():
-            with file.open(newline="") as lines:
-                rows = csv.DictReader(lines)
-                self.reasons = {row["name"]: row["reason"] for row in rows}
+            fix = "Remove it; bad examples are found and listed again."
+            rows = read_csv(file, ("name", "reason"), fix)
+            self.reasons = {row["name"]: row["reason"] for row in rows}
 
     def add(self, name: str, reason: str) -> None:
         """Adds an example, unless it is listed already."""
