@@ -127,10 +127,10 @@ def _help(arguments):
 
 def _settings_of_run(config, arguments):
     """Adds what flags.cfg of --run_dir says to what the command line says."""
-    flags = RunDir(Path(config.run_dir)).flags
-    if not config.run_dir or not flags.exists():
+    run_dir = RunDir(Path(config.run_dir))
+    if not config.run_dir or not run_dir.has_settings():
         return config
-    combined = parse_run(flags, arguments)
+    combined = parse_run(run_dir.flags, arguments)
     return dataclasses.replace(combined, run_dir=config.run_dir)
 
 

@@ -52,7 +52,7 @@ def run(config: Config) -> int:
     run_dir = open_run(config.run_dir)
     config = resume.with_former_defaults(config, run_dir)
     previous = resume.check_settings(config, run_dir)
-    if run_dir.result.exists():
+    if resume.is_finished(run_dir):
         print(
             f"{run_dir.path} is finished; another run needs another --run_dir."
             f"\n{run_dir.result.read_text()}"
@@ -104,18 +104,20 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             progress.forced_rate = config.full_learning_rate
         rule = PlateauRule(config.plateau_patience, config.plateau_drops)
         stuck_loss = callbacks.StuckLoss(len(info.class_names))
+        history = callbacks.History(run_dir)
         totals = MetricTotals(workers)
         checkpointer = Checkpointer(
             run_dir,
             progress,
             totals,
             workers,
-            {"plateau": rule, "stuck_loss": stuck_loss},
+            {"plateau": rule, "stuck_loss": stuck_loss, "history": history},
             keep=config.keep_checkpoints,
             every_steps=config.checkpoint_every_steps,
             from_start=config.rollbacks > 0,
         )
-        if checkpointer.restore(model) and previous:
+        restored = checkpointer.restore(model)
+        if restored and previous:
             config = resume.settle_learning_rate(
                 config, previous, model, progress
             )
@@ -130,6 +132,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 info.train_examples,
                 previous,
             )
+            history.recover(progress.epochs_done)
         _announce(config, run_dir, devices, model, info, progress)
 
         clock = InputClock()
@@ -155,12 +158,13 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
         stop = StopRequest(workers.total if workers.count > 1 else None)
         stop_on_request = StopOnRequest(stop, checkpointer)
         records = [
-            callbacks.History(run_dir),
+            history,
             TensorBoard(
                 run_dir,
                 make_batches(range(1)),
                 settings=dataclasses.asdict(config),
                 profile_steps=config.profile_steps,
+                is_new=not restored,
             ),
         ]
         with stop.listening():

@@ -14,10 +14,14 @@ from unittest import mock
 
 import numpy as np
 
-from alexnet_tf.config.flags import parse
+from alexnet_tf.config.flags import parse, to_flagfile
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.models.tower_builder import TowerBuilder
-from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.storage.dataset_info import (
+    DatasetInfo,
+    placeholder_info,
+    write_dataset_info,
+)
 from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
 from alexnet_tf.training.trainer import build_trainer
 
@@ -114,7 +118,7 @@ def history_columns(*, rates=(0.01, 0.01, 0.001, 0.001, 0.0001), **changed):
 
 
 def write_run(path, *, classes=12, **changed):
-    """Writes a run's history.csv and dataset.json; returns its directory."""
+    """Writes a run's settings, history and classes; returns its directory."""
     run = RunDir(path)
     columns = history_columns(**changed)
     run.write_history(
@@ -123,9 +127,10 @@ def write_run(path, *, classes=12, **changed):
             for row in zip(*columns.values(), strict=True)
         ]
     )
-    if classes is not None:
-        names = [f"class {number}" for number in range(classes)]
-        run.dataset.write_text(json.dumps({"class_names": names}))
+    names = [f"class {number}" for number in range(classes)]
+    write_dataset_info(run, placeholder_info(names))
+    config, _ = parse([f"--run_dir={path}"])
+    run.flags.write_text(to_flagfile(config))
     return path
 
 

@@ -122,8 +122,8 @@ def _predict(settings):
     split = settings.split or settings.validation_split
     examples = splits.open_split(settings, split)
     splits.check_run_classes(run_dir, examples)
-    model, state = load_best(settings, run_dir, devices)
     bad = splits.record_bad_examples(settings, run_dir, examples)
+    model, state = load_best(settings, run_dir, devices)
     predictor = SplitPredictor(
         settings, model, examples, devices, bad, ten_crops=settings.ten_crops
     )

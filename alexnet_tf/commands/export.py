@@ -35,8 +35,9 @@ def run(config: Config) -> int:
     """
     run_dir = open_run(config.run_dir)
     files = _files_to_write(config, run_dir)
-    model, _ = load_best(config, run_dir)
     names = run_labels(config, run_dir)
+    card = make_card(config, run_dir, names)
+    model, _ = load_best(config, run_dir)
     weights = formats.named_weights(model)
     signatures = make_signatures(model, names, config.geometry)
     if "tflite_int8" in files:
@@ -56,7 +57,7 @@ def run(config: Config) -> int:
         ),
     }
     write_whole(run_dir.labels, "".join(f"{name}\n" for name in names))
-    write_whole(run_dir.model_card, make_card(config, run_dir, names))
+    write_whole(run_dir.model_card, card)
     code = 0
     for name, file in files.items():
         write[name](file)

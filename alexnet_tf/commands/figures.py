@@ -1,7 +1,6 @@
 """Draws the records of runs, as PNG and SVG."""
 
 import importlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.evaluation import plots
+from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
 
 _COLUMNS = "step learning_rate loss top1_error val_loss val_top1_error".split()
@@ -51,19 +51,13 @@ def draw_learning_curves(directories: Sequence[Path | str]) -> Figure:
     runs = {_absolute(d): RunDir(Path(d)) for d in directories}
     histories = [run.read_columns(_COLUMNS) for run in runs.values()]
     named = dict(zip(_short_names(list(runs)), histories, strict=True))
-    counts = {_num_classes(run) for run in runs.values()}
+    counts = {len(read_dataset_info(r).class_names) for r in runs.values()}
     guess = counts.pop() if len(counts) == 1 else None
     return plots.learning_curves(named, num_classes=guess)
 
 
 def _absolute(directory):
     return Path(os.path.abspath(directory))
-
-
-def _num_classes(run):
-    if not run.dataset.exists():
-        return None
-    return len(json.loads(run.dataset.read_text())["class_names"])
 
 
 def _short_names(paths):

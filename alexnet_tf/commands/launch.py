@@ -17,7 +17,8 @@ from alexnet_tf.storage.run_dir import open_run
 _GRACE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 # Finished, refused, or stopped by a signal: a restart would not help.
-_FINAL = {0, UserError.exit_code, 128 + signal.SIGINT, 128 + signal.SIGTERM}
+_STOPS = {128 + n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+_FINAL = {0, UserError.exit_code} | _STOPS
 
 
 def run(config: Config) -> int:

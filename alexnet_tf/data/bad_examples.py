@@ -12,7 +12,7 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.data.examples import Examples, pipeline_options
 from alexnet_tf.data.formats import decode_image
-from alexnet_tf.storage.files import append, from_csv_cell, to_csv_cell
+from alexnet_tf.storage.files import append, read_csv, to_csv_cell
 
 # The label of an example that is left out.
 BAD_LABEL = -1
@@ -39,11 +39,9 @@ class BadExamples:
         self._lock = threading.Lock()
         self._failure: UserError | None = None
         if file and file.exists():
-            with file.open(newline="") as lines:
-                self.reasons = {
-                    from_csv_cell(row["name"]): from_csv_cell(row["reason"])
-                    for row in csv.DictReader(lines)
-                }
+            fix = "Remove it; bad examples are found and listed again."
+            rows = read_csv(file, ("name", "reason"), fix)
+            self.reasons = {row["name"]: row["reason"] for row in rows}
 
     def add(self, name: str | bytes, reason: str) -> None:
         """Adds an example, unless it is listed already."""

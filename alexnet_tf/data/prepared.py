@@ -15,7 +15,6 @@ Each image is read when it is used, and compared with its CRC-32.
 import csv
 import dataclasses
 import io
-import json
 import math
 import os
 import sys
@@ -41,6 +40,7 @@ from alexnet_tf.data.statistics import PixelStatistics, measure_pixels
 from alexnet_tf.storage.files import (
     checksum,
     from_csv_cell,
+    read_json,
     to_csv_cell,
     write_array,
     write_json,
@@ -109,7 +109,7 @@ def read_manifest(directory: Path) -> dict:
             )
         return {}
     fix = f"Restore it, or remove {directory} and run prepare again."
-    manifest = _read_json(file, {"format_version": int}, fix)
+    manifest = read_json(file, {"format_version": int}, fix)
     try:
         version = manifest["format_version"]
         # The first sets do not record them.
@@ -133,16 +133,6 @@ def read_manifest(directory: Path) -> dict:
         manifest["dataset"], FOLDER_PATH, os.path.abspath
     )
     return manifest
-
-
-def _read_json(file, entries, fix):
-    try:
-        content = json.loads(file.read_text("utf-8"))
-        for name, kind in entries.items():
-            _require(type(content[name]) is kind, name, content[name])
-    except (OSError, RecursionError, *_INVALID) as error:
-        raise UserError(f"{file} cannot be read: {error}.\n{fix}") from error
-    return content
 
 
 def _check_manifest(manifest):

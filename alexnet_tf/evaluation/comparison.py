@@ -1,7 +1,6 @@
 """Runs that differ in settings and seeds: the effect of each setting."""
 
 import dataclasses
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -97,12 +96,12 @@ def _differences(settings, first):
 
 
 def _read_result(run):
-    if not run.result.exists():
+    if not (result := run.read_result()):
         raise UserError(
             f"{run.path} is not finished: it has no {run.result.name}; resume "
             "it with the command that started it, or leave it out."
         )
-    return json.loads(run.result.read_text())
+    return result
 
 
 def format_variants(variants: Sequence[Variant], training_error: float) -> str:

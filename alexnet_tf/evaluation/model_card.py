@@ -1,7 +1,6 @@
 """The model card: what was trained on what, and how well it does."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
 from alexnet_tf.config.data import Data
@@ -49,8 +48,8 @@ _TITLES = {
 def make_card(config: Config, run_dir: RunDir, names: Sequence[str]) -> str:
     """Returns the model card of a run, in Markdown; names are its labels."""
     info = read_dataset_info(run_dir)
-    result = _read(run_dir.result)
-    environment = _read(run_dir.environment)
+    result = run_dir.read_result()
+    environment = run_dir.read_environment()
     settings = [
         f"--{field.name}={getattr(config, field.name)}"
         for group in (Data, Network, Training)
@@ -76,10 +75,6 @@ def make_card(config: Config, run_dir: RunDir, names: Sequence[str]) -> str:
         recipe=recipe + "\n    ".join(settings),
         names="\n".join(f"{i}. {name}" for i, name in enumerate(names)),
     )
-
-
-def _read(file):
-    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def _describe_data(info, result):

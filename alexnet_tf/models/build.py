@@ -59,13 +59,23 @@ def build_network(
 
 def best_checkpoint(run_dir: RunDir) -> Path:
     """Returns the best checkpoint of a run."""
-    read_dataset_info(run_dir)  # Checks that there is a run.
     checkpoint = checkpoints.best(run_dir.checkpoints)
     if checkpoint is None:
+        read_dataset_info(run_dir)  # Checks that there is a run.
         raise UserError(
             f"{run_dir.path} has no checkpoint yet; the first one is written "
             "after the first epoch."
         )
+    *_, last = checkpoints.states(run_dir.checkpoints)
+    found = checkpoints.read_state(checkpoint)
+    for row in last.get("parts", {}).get("history", ()):
+        errors = float(row["val_top1_error"]), float(row["val_loss"])
+        if errors < (found["val_top1_error"], found["val_loss"]):
+            print(
+                f"The checkpoint of epoch {int(row['epoch']) + 1}, with a "
+                f"top-1 error of {errors[0]:.4f}, is lost; {checkpoint} is "
+                "used."
+            )
     return checkpoint
 
 

@@ -13,20 +13,26 @@ checksums show. Paths do not depend on devices, so that a checkpoint fits any
 number of replicas.
 """
 
-import contextlib
+from __future__ import annotations
+
 import json
+import re
 import shutil
-from collections.abc import Iterable
+import typing
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.storage.files import checksum, sync
+from alexnet_tf.storage.files import checksum, read_json, sync
 
-_VARIABLES = "variables.npz"
-_FILES = (_VARIABLES, "state.json")
+if typing.TYPE_CHECKING:
+    import keras  # It takes seconds to import, and figures do without it.
+
+_VARIABLES, _STATE = "variables.npz", "state.json"
+_FILES = (_VARIABLES, _STATE)
+_NAME = re.compile(r"step-(\d+)(?:-(\d+))?")
 
 
 def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
@@ -47,7 +53,7 @@ def save(directory: Path, values: dict[str, np.ndarray], state: dict) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         np.savez(aside / _VARIABLES, allow_pickle=False, **values)
-        (aside / "state.json").write_text(json.dumps(state, indent=2))
+        (aside / _STATE).write_text(json.dumps(state, indent=2))
         manifest = {name: _describe(aside / name) for name in _FILES}
         (aside / "manifest.json").write_text(json.dumps(manifest, indent=2))
         for written in (*aside.iterdir(), aside):
@@ -74,17 +80,17 @@ def _describe(file):
     return {"bytes": file.stat().st_size, "sha256": checksum(file)}
 
 
-def damage(checkpoint: Path) -> str:
+def damage(checkpoint: Path, files: Sequence[str] = _FILES) -> str:
     """Returns what is wrong with a checkpoint's files, "" if nothing."""
     try:
-        manifest = json.loads((checkpoint / "manifest.json").read_text())
-        for name in _FILES:
-            found = _describe(checkpoint / name)
-            for what, expected in manifest[name].items():
-                if found[what] != expected:
-                    return f"{name} has {what} {found[what]}, not {expected}"
-    except (OSError, ValueError, KeyError) as error:
-        return f"{type(error).__name__}: {error}"
+        entries = dict.fromkeys(_FILES, dict)
+        manifest = read_json(checkpoint / "manifest.json", entries, "")
+        for name in files:
+            found, expected = _describe(checkpoint / name), manifest[name]
+            if found != expected:
+                return f"{name} has {found}, not {expected}"
+    except (OSError, UserError) as error:
+        return str(error).rstrip(". ")
     return ""
 
 
@@ -101,7 +107,11 @@ def best(directory: Path) -> Path | None:
 
     None if none has an error; damaged ones are treated as by `newest`.
     """
-    return _first_undamaged(directory, _best_first(directory))
+    found = _all(directory)
+    readable = [c for c in found if not damage(c, [_STATE])]
+    unreadable = [c for c in found if c not in readable]
+    # Whether one of those was better is unknown, so they are reported, too.
+    return _first_undamaged(directory, [*unreadable, *_best_first(readable)])
 
 
 def _first_undamaged(directory, candidates):
@@ -113,46 +123,58 @@ def _first_undamaged(directory, candidates):
         print(f"{checkpoint} is damaged and skipped: {reason}.")
     if reason:
         raise UserError(
-            f"all checkpoints in {directory} are damaged; remove that "
-            "directory to start over, or give another --run_dir."
+            f"all checkpoints in {directory} that may be used are damaged, the "
+            f"last one since {reason};\nrestore one from a copy, or start over "
+            "in another --run_dir."
         )
     return None
 
 
 def prune(directory: Path, *, keep: int) -> None:
-    """Removes all but the best checkpoint and the last ones of `keep` steps."""
-    last_of_step = {_order(c)[0]: c for c in _all(directory)}
-    kept = _best_first(directory)[:1] + list(last_of_step.values())[-keep:]
-    for checkpoint in _all(directory):
+    """Removes all but the best checkpoint and the last ones of `keep` steps.
+
+    Damaged ones do not count, and stay.
+    """
+    whole = [c for c in _all(directory) if not damage(c)]
+    last_of_step = {_order(c)[0]: c for c in whole}
+    kept = _best_first(whole)[:1] + list(last_of_step.values())[-keep:]
+    for checkpoint in whole:
         if checkpoint not in kept:
             shutil.rmtree(checkpoint)
 
 
 def _all(directory):
-    return sorted(directory.glob("step-[0-9]*"), key=_order)
+    """Returns the checkpoints, the oldest first; others' files are ignored."""
+    found = [c for c in directory.glob("step-*") if _NAME.fullmatch(c.name)]
+    return sorted(found, key=_order)
 
 
 def _order(checkpoint):
     """Returns the step and the number among those of the step, from 1."""
-    _, step, *number = checkpoint.name.split("-")
-    return int(step), int(number[0]) if number else 1
+    step, number = _NAME.fullmatch(checkpoint.name).groups(default=1)
+    return int(step), int(number)
 
 
-def _best_first(directory):
-    """Returns the checkpoints whose error can be read, the lowest first."""
+def _best_first(candidates):
+    """Returns the checkpoints with an error, the lowest first."""
     errors = {}
-    for checkpoint in _all(directory):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            state = read_state(checkpoint)
-            error, loss = state["val_top1_error"], state.get("val_loss", 0.0)
-            if error is not None:
-                errors[checkpoint] = error, loss
+    for checkpoint in candidates:
+        state = read_state(checkpoint)
+        error, loss = state["val_top1_error"], state.get("val_loss", 0.0)
+        if error is not None:
+            errors[checkpoint] = error, loss
     return sorted(errors, key=errors.get)
+
+
+def states(directory: Path) -> list[dict]:
+    """Returns the states that can be read, the oldest first."""
+    found = [c for c in _all(directory) if not damage(c, [_STATE])]
+    return [read_state(checkpoint) for checkpoint in found]
 
 
 def read_state(checkpoint: Path) -> dict:
     """Returns the `state` that was saved."""
-    return json.loads((checkpoint / "state.json").read_text())
+    return json.loads((checkpoint / _STATE).read_text())
 
 
 def values_of(variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:

@@ -1,14 +1,29 @@
 """What a run records about its data set: dataset.json and mean_image.npy."""
 
 import dataclasses
-import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.storage.files import write_array, write_json
+from alexnet_tf.storage.files import (
+    checksum,
+    read_array,
+    read_json,
+    write_array,
+    write_json,
+)
 from alexnet_tf.storage.run_dir import RunDir
+
+# Entries of dataset.json that all versions write.
+_ENTRIES = {
+    "class_names": list,
+    "mean_rgb": list,
+    "covariance_rgb": list,
+    "train_examples": int,
+    "validation_examples": int,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +54,66 @@ def placeholder_info(class_names: Sequence[str]) -> DatasetInfo:
 def write_dataset_info(run_dir: RunDir, info: DatasetInfo) -> None:
     """Writes dataset.json and, before it, the mean image if there is one."""
     content = dataclasses.asdict(info)
-    mean_image = content.pop("mean_image")
-    if mean_image is None:  # A start that was killed may have left one.
+    del content["mean_image"]
+    content["mean_image_sha256"] = ""
+    if info.mean_image is None:  # A start that was killed may have left one.
         run_dir.mean_image.unlink(missing_ok=True)
     else:
-        write_array(run_dir.mean_image, mean_image)
+        write_array(run_dir.mean_image, info.mean_image)
+        content["mean_image_sha256"] = checksum(run_dir.mean_image)
     write_json(run_dir.dataset, content)
 
 
 def read_dataset_info(run_dir: RunDir) -> DatasetInfo:
     """Returns what `write_dataset_info` wrote."""
-    if not run_dir.dataset.exists():
+    if not (run_dir.dataset.exists() or run_dir.flags.exists()):
         raise UserError(
             f"{run_dir.path} is not a run directory: it has no "
             f"{run_dir.dataset.name}. Start a run with train "
             f"--run_dir={run_dir.path}."
         )
-    content = json.loads(run_dir.dataset.read_text())
-    if run_dir.mean_image.exists():
-        content["mean_image"] = np.load(run_dir.mean_image)
-    return DatasetInfo(**content)
+    content = read_json(run_dir.dataset, _ENTRIES, run_dir.fix)
+    expected = content.pop("mean_image_sha256", None)
+    names = {field.name for field in dataclasses.fields(DatasetInfo)}
+    colors = [content["mean_rgb"], *content["covariance_rgb"]]
+    if (
+        not content.keys() <= names
+        or not all(isinstance(name, str) for name in content["class_names"])
+        or [_count_numbers(row) for row in colors] != [3] * 4
+    ):
+        raise UserError(
+            f"{run_dir.dataset} is of another version or not of a run; its "
+            f"entries are {', '.join(content)}. {run_dir.fix}"
+        )
+    if expected is None:  # Of a run of version 0.1, whose settings imply it.
+        expected = run_dir.flags.exists() and re.search(
+            "^--mean=(image|.*[.]binaryproto)$",
+            run_dir.flags.read_text(),
+            re.MULTILINE,
+        )
+    mean_image = _read_mean_image(run_dir, expected) if expected else None
+    return DatasetInfo(**content, mean_image=mean_image)
+
+
+def _count_numbers(row):
+    """Returns the length of a list of finite numbers, 0 of anything else."""
+    if not isinstance(row, list):
+        return 0
+    is_number = [isinstance(n, (int, float)) and np.isfinite(n) for n in row]
+    return len(row) if all(is_number) else 0
+
+
+def _read_mean_image(run_dir, expected):
+    """Returns the mean image; `expected` is its checksum, if that is known."""
+    image = read_array(run_dir.mean_image, run_dir.fix)
+    if (
+        (isinstance(expected, str) and expected != checksum(run_dir.mean_image))
+        or image.dtype != np.float32
+        or image.shape != (*image.shape[:1] * 2, 3)
+        or not np.isfinite(image).all()
+    ):
+        raise UserError(
+            f"{run_dir.mean_image} is not the mean image that this run began "
+            f"with. {run_dir.fix}"
+        )
+    return image

@@ -1,26 +1,37 @@
 """The run directory: the name of each file, and the small ones' contents."""
 
 import contextlib
-import csv
 import dataclasses
 import fcntl
 import importlib.metadata
 import math
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alexnet_tf import __version__
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.storage.files import write_whole
+from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.files import (
+    read_csv,
+    read_json,
+    read_text,
+    write_whole,
+)
 
 HISTORY_COLUMNS = tuple(
     "epoch step learning_rate loss top1_error top5_error val_loss "
     "val_top1_error val_top5_error gradient_norm images_per_second "
     "input_wait".split()
 )
+# Entries of result.json after a training.
+_MEASURED = {
+    **dict.fromkeys(("loss", "top1_error", "top5_error"), float),
+    **dict.fromkeys(("num_examples", "best_epoch", "epochs", "steps"), int),
+}
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
@@ -45,9 +56,59 @@ class RunDir:
     model_card = property(lambda self: self.path / "model_card.md")
 
     @property
+    def fix(self) -> str:
+        """What to do about a damaged file that cannot be made again."""
+        return (
+            "Restore it from a copy, or start a new run with "
+            f"--init_from={self.path}."
+        )
+
+    @property
     def is_imported(self) -> bool:
         """Whether its weights come from elsewhere: finished, never trained."""
-        return self.result.exists() and not self.history.exists()
+        return "imported_from" in self.read_result()
+
+    def has_settings(self) -> bool:
+        """Returns whether there is a flags.cfg, which must be whole."""
+        made = (self.environment, self.history, self.result, self.checkpoints)
+        files = (self.flags, self.dataset, self.mean_image, self.bad_examples)
+        for path in (*made[:3], *files, self.labels, self.model_card):
+            if path.is_dir():
+                raise UserError(f"{path} is a directory; remove or rename it.")
+        for path in (self.checkpoints, self.tensorboard, self.saved_model):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"{path} is a file; remove or rename it.")
+        if not any(path.exists() for path in (self.flags, *made)):
+            return False
+        text = read_text(self.flags, self.fix)
+        # The last line that all versions write.
+        if not re.search(r"^--keep_checkpoints=\d+\n", text, re.MULTILINE):
+            raise UserError(
+                f"{self.flags} is not complete: it has no whole line "
+                f"--keep_checkpoints=N. {self.fix}"
+            )
+        return True
+
+    def read_result(self) -> dict:
+        """Returns result.json, {} if the run is not finished."""
+        if not self.result.exists():
+            return {}
+        fix = "The command that trains the run writes it anew."
+        result = read_json(self.result, {"parameters": int}, fix)
+        if "imported_from" not in result:
+            read_json(self.result, _MEASURED, fix)
+        return result
+
+    def read_environment(self) -> dict:
+        """Returns environment.json, which no numbers depend on.
+
+        A line reports a damaged one.
+        """
+        try:
+            return read_json(self.environment, {}, "Its versions are lost.")
+        except UserError as error:
+            print(error)
+            return {}
 
     @property
     def bad_examples(self) -> Path:
@@ -92,8 +153,15 @@ class RunDir:
         """Returns the rows of history.csv, none if there is no such file."""
         if not self.history.exists():
             return []
-        with self.history.open(newline="") as file:
-            return list(csv.DictReader(file))
+        fix = "The command that trains the run writes it anew."
+        rows = read_csv(self.history, ("epoch",), fix)
+        epochs = [row["epoch"] for row in rows]
+        if epochs != [str(epoch) for epoch in range(len(rows))]:
+            raise UserError(
+                f"{self.history} has rows of the epochs {', '.join(epochs)}, "
+                f"expected 0 to {len(rows) - 1}. {fix}"
+            )
+        return rows
 
     def write_history(self, rows: list[dict]) -> None:
         """Writes history.csv; columns that a row lacks stay empty."""
@@ -111,6 +179,14 @@ class RunDir:
                 f"{self.history.name}. Give the --run_dir of a training."
             )
         rows = self.read_history()
+        done = self.read_result().get("epochs")
+        states = checkpoints.states(self.checkpoints)
+        least = done or max((s["epochs_done"] for s in states), default=0)
+        if len(rows) < least or done not in (None, len(rows)):
+            raise UserError(
+                f"{self.history} has {len(rows)} rows, but {least} epochs are "
+                "done. The command that trains the run writes it anew."
+            )
         if not rows:
             raise UserError(
                 f"{self.history} has no rows yet; the first one is written "

@@ -81,21 +81,61 @@ class Validation(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """Adds a row to the run's history.csv after each epoch."""
+    """Adds a row to the run's history.csv after each epoch.
+
+    Checkpoints have the rows, too, except those of version 0.1.
+    """
 
     def __init__(self, run_dir: RunDir):
         super().__init__()
         self.run_dir = run_dir
+        self._rows: list[dict] | None = None
+
+    def recover(self, epochs_done: int) -> None:
+        """Makes history.csv agree with the epochs done, and reports it."""
+        try:
+            found = self.run_dir.read_history()
+        except UserError as error:
+            print(error)
+            found = []
+        rows = self._rows
+        if rows is None:
+            if len(found) > 1 and not epochs_done:
+                raise UserError(
+                    f"{self.run_dir.history} has {len(found)} rows, but "
+                    f"{self.run_dir.checkpoints} has no checkpoint of an epoch."
+                    " Restore them from a copy, or give another --run_dir."
+                )
+            rows = found[:epochs_done]
+            missing = range(len(rows), epochs_done)
+            rows += [{"epoch": str(epoch)} for epoch in missing]
+        if found[:epochs_done] != rows:
+            source = "from the checkpoint"
+            if self._rows is None:
+                source = "but lost rows stay empty"
+            print(
+                f"{self.run_dir.history} lacked rows of the {epochs_done} "
+                f"epochs done; it is written anew, {source}."
+            )
+            self.run_dir.write_history(rows)
+        self._rows = rows
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the epoch's row after those of earlier epochs."""
-        rows = self.run_dir.read_history()
-        rows = [row for row in rows if int(row["epoch"]) < epoch]
         step = int(self.model.optimizer.iterations.numpy())
         rate = self.model.optimizer.last_rate()
         row = {"epoch": epoch, "step": step, "learning_rate": rate, **logs}
-        rows.append({column: row[column] for column in HISTORY_COLUMNS})
-        self.run_dir.write_history(rows)
+        row = {column: str(row[column]) for column in HISTORY_COLUMNS}
+        self._rows = [*self._rows[:epoch], row]
+        self.run_dir.write_history(self._rows)
+
+    def get_state(self) -> list[dict] | None:
+        """Returns the rows of the epochs done."""
+        return self._rows
+
+    def set_state(self, state: list[dict]) -> None:
+        """Restores what `get_state` returned."""
+        self._rows = state
 
 
 class ScheduleDates(keras.callbacks.Callback):

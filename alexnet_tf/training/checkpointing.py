@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.shuffling import ORDER_VERSION
 from alexnet_tf.distribution.workers import Workers
 from alexnet_tf.storage import checkpoints
@@ -176,9 +177,16 @@ class Checkpointer(keras.callbacks.Callback):
         variables = model.variables + model.optimizer.variables
         checkpoints.restore(checkpoint, variables)
         state = checkpoints.read_state(checkpoint)
+        if "parts" not in state:
+            raise UserError(
+                f"{checkpoint} is imported, not trained, and "
+                f"{self.run_dir.result} is lost. Import it again, or start a "
+                f"new run with --init_from={self.run_dir.path}."
+            )
         self.progress.set_state(state)
         for name, part in self.parts.items():
-            part.set_state(state["parts"][name])
+            if name in state["parts"]:  # "history" is not in those of 0.1.
+                part.set_state(state["parts"][name])
         self.totals.read(checkpoint)
         self._last_saved = None  # After a rollback, steps are saved again.
         # The first checkpoints do not record it.

@@ -1,7 +1,6 @@
 """Resuming a run: which settings may change, and which may not."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
 import keras
@@ -18,6 +17,7 @@ from alexnet_tf.config.flags import (
 )
 from alexnet_tf.config.network import Network
 from alexnet_tf.config.training import Training
+from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import RunDir, describe_environment
 from alexnet_tf.training.checkpointing import Progress
@@ -57,7 +57,7 @@ def with_former_defaults(config: Config, run_dir: RunDir) -> Config:
 
 def _find_lacking(run_dir):
     """Returns the former defaults of settings newer than a run."""
-    if not run_dir.flags.exists():
+    if not run_dir.has_settings():
         return {}
     recorded = run_dir.flags.read_text()
     return {
@@ -75,6 +75,7 @@ def check_settings(config: Config, run_dir: RunDir) -> Config | None:
     if not run_dir.flags.exists():
         return None
     previous = parse_run(run_dir.flags)
+    read_dataset_info(run_dir)  # Before any work starts.
     for name in sorted(_FIXED):
         before, now = getattr(previous, name), getattr(config, name)
         kinds = {
@@ -88,6 +89,18 @@ def check_settings(config: Config, run_dir: RunDir) -> Config | None:
                 f"--run_dir={run_dir.path}, or give another --run_dir."
             )
     return previous
+
+
+def is_finished(run_dir: RunDir) -> bool:
+    """Returns whether a run has whole results; reports damaged ones."""
+    try:
+        result = run_dir.read_result()
+        if result and not run_dir.is_imported:
+            run_dir.read_columns(())  # history.csv, too, is written anew.
+        return bool(result)
+    except UserError as error:
+        print(f"{error} It does so now.")
+        return False
 
 
 def write_settings(
@@ -107,8 +120,7 @@ def write_settings(
         if before != now:
             print(f"--{name} was {before}; the run continues with {now}.")
     environment = describe_environment(replicas, config.dataset, train_examples)
-    if run_dir.environment.exists():
-        before = json.loads(run_dir.environment.read_text())
+    if run_dir.flags.exists() and (before := run_dir.read_environment()):
         for name in sorted(environment.keys() - _HARMLESS):
             if before.get(name) != environment[name]:
                 print(

@@ -1,11 +1,13 @@
-"""SIGTERM and Ctrl-C: the first stops cleanly, the second at once."""
+"""SIGTERM, SIGHUP and Ctrl-C: the first stops cleanly, the second at once."""
 
 import contextlib
 import os
 import signal
+import stat
+import sys
 from collections.abc import Callable, Iterator
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -73,9 +75,30 @@ def _code(number):
 
 @contextlib.contextmanager
 def _handling(handler):
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    def handle(number, frame):
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        handler(number, frame)
+
+    before = {
+        number: signal.signal(number, handle)
+        for number in _SIGNALS
+        # `nohup` ignores it.
+        if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
+    }
     try:
         yield
     finally:
         for number, handler_before in before.items():
             signal.signal(number, handler_before)
+
+
+def _leave_terminal():
+    """Discards what is printed to a terminal, which is gone after SIGHUP.
+
+    Printing there would be an error. Files and pipes stay.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # It is not a file.
+            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

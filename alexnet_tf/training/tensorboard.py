@@ -43,36 +43,43 @@ _FIRST_PROFILED = 10
 class TensorBoard(keras.callbacks.Callback):
     """Writes what TensorBoard shows of a run.
 
-    At the start: some training images, the graph of the network, and the
-    settings (HPARAMS). After each epoch: its row of history.csv, so that
-    `History` must come first, and conv1's kernels. (Keras's callback puts each
-    curve into a separate group and writes none of the rest.)
+    Before the first checkpoint: some training images, the graph of the network,
+    and the settings (HPARAMS). After each epoch: its row of history.csv, so
+    that `History` must come first, and conv1's kernels. (Keras's callback puts
+    each curve into a separate group and writes none of the rest.)
 
     Images of the first of `batches` are shown as the network sees them, after
     cropping, mirroring and color noise. The profiler traces `profile_steps`.
     """
 
     def __init__(
-        self, run_dir: RunDir, batches, *, settings: dict, profile_steps: int
+        self,
+        run_dir: RunDir,
+        batches,
+        *,
+        settings: dict,
+        profile_steps: int,
+        is_new: bool,
     ):
         super().__init__()
         self.run_dir = run_dir
         self.batches = batches
         self.settings = {name: settings[name] for name in _COMPARED}
         self.profile_steps = profile_steps
+        self.is_new = is_new  # Whether the run has no checkpoint yet.
         self._step = 0
 
     def on_train_begin(self, logs=None):
         """Writes the network and its input, unless the run is resumed."""
         directory = self.run_dir.tensorboard
-        is_resumed = directory.exists()
         with reporting_failed_writes(directory):
             self.writers = {
                 name: tf.summary.create_file_writer(str(directory / name))
                 for name in (".", *_SCALARS)
             }
-        if is_resumed:
+        if not self.is_new:
             return
+        self.is_new = False
         images, graph = self._training_images(), self._graph()
         with self._writing(".", step=0):
             tf.summary.image("training_images", images[None])
@@ -82,6 +89,8 @@ class TensorBoard(keras.callbacks.Callback):
             metrics = [hparams.Metric(t, group="validation") for t in tags]
             hparams.hparams_config(hparams=parameters, metrics=metrics)
             hparams.hparams(self.settings, trial_id=self.run_dir.path.name)
+        # A checkpoint, which comes later, means that they are on disk.
+        self.writers["."].flush()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Starts and stops the profiler."""

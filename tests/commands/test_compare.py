@@ -23,7 +23,9 @@ def make_run(tmp_path):
         )
         config, _ = parse([*TINY, *flags])
         (run / "flags.cfg").write_text(to_flagfile(config))
-        result = {"top1_error": top1, "top5_error": top1 / 10}
+        numbers = ("loss", "num_examples", "best_epoch", "steps", "parameters")
+        errors = {"top1_error": top1, "top5_error": top1 / 10}
+        result = dict.fromkeys(numbers, 0) | errors | {"epochs": epochs}
         (run / "result.json").write_text(json.dumps(result))
         return str(run)
 

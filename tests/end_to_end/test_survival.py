@@ -76,12 +76,13 @@ def outcome(run_dir):
             digest.update(name.encode() + saved[name].tobytes())
     with (Path(run_dir) / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    for row in rows:
+    state = checkpoints.read_state(newest)
+    for row in [*rows, *state["parts"]["history"]]:
         del row["images_per_second"], row["input_wait"]
     return (
         digest.hexdigest(),
         rows,
-        checkpoints.read_state(newest),
+        state,
         scalars(run_dir),
     )
 

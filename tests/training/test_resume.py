@@ -83,7 +83,8 @@ def test_a_conv6_that_saw_its_own_tower_only_is_refused(
     """Such a run goes on, or is used, once its flags.cfg says what it is."""
     run = RunDir(tmp_path)
     run.flags.write_text(
-        "\n".join([*TINY, "--conv6=True", "--tower_communication=True", ""])
+        "\n".join([*TINY, "--conv6=True", "--tower_communication=True"])
+        + "\n--keep_checkpoints=2\n"
     )
     command = [word.replace("RUN", str(tmp_path)) for word in command]
     assert main(command) == 2
