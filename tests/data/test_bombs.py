@@ -60,6 +60,7 @@ def test_commands_take_no_more_memory_with_bombs(folder, tmp_path):
                 file = images / f"good {number}.jpg"
                 file.write_bytes(GOOD["jpeg RGB"])
         root, run = home / "set", home / "run"
+        saved = run / "saved_model"
         data = [f"--dataset=folder:{root}", "--max_bad_fraction=1"]
         small = [*ONE_TOWER, "--width=0.04", "--epochs=1", "--batch_size=4"]
         commands = {
@@ -67,11 +68,7 @@ def test_commands_take_no_more_memory_with_bombs(folder, tmp_path):
             "prepare": ["prepare", *data, f"--prepared_dir={home}/prepared"],
             "evaluate": ["evaluate", str(run), *data],
             "predict": ["predict", str(root), f"--run_dir={run}"],
-            "exported": [
-                "predict",
-                str(root),
-                f"--saved_model={run}/saved_model",
-            ],
+            "exported": ["predict", str(root), f"--saved_model={saved}"],
         }
         for command, arguments in commands.items():
             code, peak, printed = run_command(arguments, home / "printed.txt")
