@@ -72,9 +72,8 @@ def best_checkpoint(run_dir: RunDir) -> Path:
         errors = float(row["val_top1_error"]), float(row["val_loss"])
         if errors < (found["val_top1_error"], found["val_loss"]):
             print(
-                f"The checkpoint of epoch {int(row['epoch']) + 1}, with a "
-                f"top-1 error of {errors[0]:.4f}, is lost; {checkpoint} is "
-                "used."
+                f"The checkpoint of epoch {int(row['epoch']) + 1} is lost, "
+                f"with a top-1 error of {errors[0]:.4f}; {checkpoint} is used."
             )
     return checkpoint
 
