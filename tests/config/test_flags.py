@@ -10,7 +10,7 @@ import pytest
 
 from alexnet_tf.config import flags as config_lib
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import GROUPS, Config, parse
+from alexnet_tf.config.flags import GROUPS, Config, parse, to_flagfile
 from alexnet_tf.main import main
 
 FLAG_FILES = sorted(Path("flags").rglob("*.cfg"))
@@ -245,7 +245,8 @@ def pipe_with(text):
     ],
 )
 def test_a_pipe_is_read_once_for_all(arguments, message, tmp_path, capsys):
-    (tmp_path / "flags.cfg").write_text("--image_size=72\n--crop_size=64\n")
+    config, _ = parse(["--image_size=72", "--crop_size=64"])
+    (tmp_path / "flags.cfg").write_text(to_flagfile(config))
     words = [word.format(run=tmp_path) for word in arguments]
     with pipe_with("--split=train\n--crop_size=100\n") as name:
         assert main([*words, f"--flagfile={name}"]) == 2

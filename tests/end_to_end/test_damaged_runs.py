@@ -6,6 +6,7 @@ import pytest
 
 from alexnet_tf.main import main
 from tests.end_to_end import golden_runs
+from tests.support import TINY
 
 DAMAGES = {
     "deleted": lambda file: file.unlink(),
@@ -44,6 +45,33 @@ CASES = [
     # Without it a run is not finished.
     if (file, damage) != ("result.json", "deleted") or command == "compare"
 ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "deleted",
+        *(
+            pytest.param(damage, marks=pytest.mark.slow)
+            for damage in DAMAGES.keys() - {"deleted", "directory"}
+        ),
+    ],
+)
+def test_what_a_run_does_not_need_is_written_again(
+    finished_run, data_dir, tmp_path, capsys, damage
+):
+    """Its history is that of its checkpoints."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    for name in ("history.csv", "environment.json"):
+        DAMAGES[damage](run / name)
+    (run / "result.json").unlink()
+    flags = [*TINY, "--epochs=3", f"--data_dir={data_dir}"]
+    assert main([*flags, f"--run_dir={run}"]) == 0
+    assert "history.csv" in capsys.readouterr().out
+    for name in ("history.csv", "result.json"):
+        assert (run / name).read_text() == (finished_run / name).read_text()
+    environment = (run / "environment.json").read_text()
+    assert environment == (finished_run / "environment.json").read_text()
 
 
 @pytest.mark.parametrize(("file", "damage", "command"), CASES)

@@ -140,7 +140,8 @@ def test_a_killed_and_stopped_run(whole, tmp_path, data_dir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
 )
 def test_a_signal_stops_the_run(whole, tmp_path, data_dir, number, code):
     expected, layout = whole
@@ -153,6 +154,19 @@ def test_a_signal_stops_the_run(whole, tmp_path, data_dir, number, code):
     assert "Stopped after step" in output
     end(start(tmp_path, data_dir, layout))
     assert outcome(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_tensorboards_pages_come_after_a_kill_before_them(tmp_path, data_dir):
+    directory = tmp_path / "tensorboard"
+    kill_when(directory.exists, start(tmp_path, data_dir))
+    end(start(tmp_path, data_dir))
+    files = map(str, directory.glob("events.*"))
+    events = [e for f in files for e in tf.compat.v1.train.summary_iterator(f)]
+    tags = {value.tag for event in events for value in event.summary.value}
+    assert any(event.HasField("graph_def") for event in events)
+    assert "training_images" in tags
+    assert any("hparams" in tag for tag in tags)
 
 
 @pytest.mark.slow

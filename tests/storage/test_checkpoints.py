@@ -123,6 +123,27 @@ def test_a_damaged_checkpoint_is_reported_and_skipped(
         checkpoints.newest(tmp_path)
 
 
+@pytest.mark.parametrize("harm", [shorten, flip_a_bit])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_newest_whole_checkpoint_is_never_removed(tmp_path, harm, count):
+    for step, error in enumerate([0.1, 0.5, 0.6, 0.7]):
+        save(tmp_path, step, error)
+    for step in range(4 - count, 4):
+        harm(tmp_path / f"step-{step:08d}" / "variables.npz")
+    checkpoints.prune(tmp_path, keep=1)
+    assert checkpoints.newest(tmp_path).name == f"step-{3 - count:08d}"
+    assert checkpoints.best(tmp_path).name == "step-00000000"
+
+
+def test_other_names_are_no_checkpoints(tmp_path):
+    save(tmp_path, 1, 0.5)
+    (tmp_path / "step-00000015.bak").mkdir()
+    (tmp_path / "step-last").write_text("1")
+    assert checkpoints.newest(tmp_path).name == "step-00000001"
+    checkpoints.prune(tmp_path, keep=1)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_checkpoint_within_an_epoch_is_never_the_best(tmp_path):
     save(tmp_path, 1, 0.5)
     save(tmp_path, 2, None)

@@ -17,7 +17,7 @@ from alexnet_tf.evaluation import formats, plots
 from alexnet_tf.evaluation.inference import save_signatures
 from alexnet_tf.main import main
 from alexnet_tf.storage import dataset_info, files
-from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
 from alexnet_tf.training.tensorboard import TensorBoard
 from tests.support import INFO, full_disk
 
@@ -145,18 +145,18 @@ def test_folders_and_devices_are_not_replaced_by_files(tmp_path):
 
 def test_a_full_disk_at_tensorboards_files(tmp_path):
     run_dir = RunDir(tmp_path)
-    run_dir.tensorboard.mkdir()  # As of a resumed run, without the graph.
     settings = dict.fromkeys(
         "activation batch_size dataset dropout_rate learning_rate lrn momentum "
         "precision seed towers weight_decay width".split(),
         1,
     )
-    writer = TensorBoard(run_dir, [], settings=settings, profile_steps=0)
+    # A resumed run has written the graph.
+    writer = TensorBoard(
+        run_dir, [], settings=settings, profile_steps=0, is_new=False
+    )
     writer.on_train_begin()
-    columns = "loss top1_error top5_error learning_rate gradient_norm"
-    columns += " images_per_second input_wait"
-    row = dict.fromkeys(columns.split(), 0.5)
-    run_dir.write_history([row])
+    row = dict.fromkeys(HISTORY_COLUMNS, 0.5)
+    run_dir.write_history([{**row, "epoch": 0, "step": 15}])
     with full_disk(200), pytest.raises(UserError) as caught:
         writer.on_epoch_end(0)
     message = str(caught.value)
