@@ -33,11 +33,13 @@ def measured(tmp_path_factory):
     return text.getvalue(), json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_settings_are_recorded(measured):
     _, content = measured
     assert content["settings"] == {"batch_size": 8, "precision": "float32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["step", "input", "train"])
 def test_each_row_is_printed_with_its_spread(measured, target):
     text, content = measured
@@ -46,6 +48,7 @@ def test_each_row_is_printed_with_its_spread(measured, target):
         assert 0 < row["lowest"] <= row["images_per_second"] <= row["highest"]
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_step(measured):
     _, content = measured
     step = content["step"]
@@ -64,6 +67,7 @@ def test_the_tables_of_a_step(measured):
     assert layers["update"]["forward_ms"] > 0
 
 
+@pytest.mark.slow
 def test_the_table_of_input(measured):
     _, content = measured
     rows = content["input"]["rows"]
@@ -88,6 +92,7 @@ def test_the_table_of_input(measured):
         )
 
 
+@pytest.mark.slow
 def test_the_table_of_training(measured):
     text, content = measured
     train = content["train"]

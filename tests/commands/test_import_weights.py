@@ -192,6 +192,7 @@ def test_an_imported_run_is_drawn(imported, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_an_imported_run_predicts_and_is_exported(
     imported, image_files, tmp_path
 ):

@@ -218,6 +218,7 @@ def test_a_run_continues_without_bad_examples(tmp_path, capsys):
     assert "on 4 images" in output  # Of nine for validation.
 
 
+@pytest.mark.slow
 def test_a_few_bad_examples_end_no_run(tmp_path, capsys):
     """However small the data set."""
     good = {f"good{number}": GOOD["rgb"] for number in range(10)}

@@ -271,6 +271,7 @@ def test_names_that_are_not_utf_8(tmp_path, capsys):
             assert split.load(example["image"]).numpy() == JPEG
 
 
+@pytest.mark.slow
 def test_a_run_with_names_that_are_not_utf_8(tmp_path, capsys):
     """On parts of its images; bad files are listed each by its name."""
     names = [os.fsdecode(bytes([0xE0 + n])) for n in range(8)]

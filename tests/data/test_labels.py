@@ -138,9 +138,8 @@ def old_run(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize(
-    "is_given", [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("is_given", [False, True])
 def test_commands_show_labels(old_run, tmp_path, capsys, is_given):
     flags, expected = [], LABELED
     if is_given:

@@ -218,8 +218,8 @@ def test_splits_with_different_classes_are_refused(
 
 
 def test_a_run_with_another_network_is_refused(finished_run, tmp_path, capsys):
-    shutil.copy(finished_run / "flags.cfg", tmp_path)
-    assert main([*TINY, f"--run_dir={tmp_path}", "--width=0.2"]) == 2
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    assert main([*TINY, f"--run_dir={run}", "--width=0.2"]) == 2
     assert "--width=0.2" in capsys.readouterr().err
 
 

@@ -169,6 +169,7 @@ def run(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_tiny_run_is_exported(run, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "run")
     assert main(["inspect", f"--run_dir={copy}"]) == 0

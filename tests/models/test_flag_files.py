@@ -221,16 +221,9 @@ def test_the_sixth_convolution_at_full_size(flags, conv6, parameters):
     assert net.count_params() == parameters
 
 
-# Its step covers most of the layers; all steps together take minutes.
-QUICK = ("code_2012",)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK))
-        for name in [*GOLDEN, "conv6", "bfloat16", "float16", "inverted"]
-    ],
+    "name", [*GOLDEN, "conv6", "bfloat16", "float16", "inverted"]
 )
 def test_a_step_of_training(name, data_dir, tmp_path):
     """On real images: every kernel gets a gradient, and the loss is finite."""

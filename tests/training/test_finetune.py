@@ -37,6 +37,7 @@ def weights_of(checkpoint):
         }
 
 
+@pytest.mark.slow
 def test_frozen_layers_stay_and_the_others_learn(
     finished_run, photos, tmp_path
 ):
