@@ -162,6 +162,7 @@ def imported(tmp_path_factory, data_dir):
     return directory / "run"
 
 
+@pytest.mark.slow
 def test_an_imported_run_is_evaluated(imported, tmp_path, data_dir, capsys):
     file = tmp_path / "errors.json"
     flags = ["--virtual_devices=2", f"--json={file}"]

@@ -201,6 +201,7 @@ def train(root, run_dir, *flags):
     )
 
 
+@pytest.mark.slow
 def test_a_run_continues_without_bad_examples(tmp_path, capsys):
     few = {name: GOOD[name] for name in ("rgb", "png", "tiny")}
     root = write_folder(tmp_path / "set", few | NO_IMAGE, copies=6)

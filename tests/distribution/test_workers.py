@@ -362,6 +362,7 @@ for strategy.reduce in (reduce, reduce_structures):
 """
 
 
+@pytest.mark.slow
 def test_keras_still_needs_our_strategy():
     """If this fails, `KerasMultiWorkerStrategy` may no longer be needed."""
     addresses = free_addresses(2)

@@ -46,6 +46,7 @@ def trained():
     return found
 
 
+@pytest.mark.slow
 def test_the_order_of_the_devices_does_not_matter(trained):
     """Sorted by their names the towers of one replica would be swapped."""
     names = [f"/device:CPU:{number}" for number in (1, 0, 2, 3)]

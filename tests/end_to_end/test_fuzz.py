@@ -170,6 +170,7 @@ def mangled(draw):
     return content
 
 
+@pytest.mark.slow
 @settings(100)
 @hypothesis.given(mangled())
 def test_mangled_flag_files(capfd, places, content):
