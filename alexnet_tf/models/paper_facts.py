@@ -45,8 +45,8 @@ _NOTES = {
     "patches of an image": "{image_size} - {crop_size} pixels leave {offsets} "
     "positions along an axis; the 2012 source drew from 33, too",
     "conv1 neurons": "a slip: 253,440 is 55x48x96, the layer has 55x55x96",
-    "conv3 share of parameters": "885,120 of 60,965,224 are more than 1 %",
-    "conv4 share of parameters": "663,936 of 60,965,224 are more than 1 %",
+    "conv3 share of parameters": "885,120 of the paper's 60,965,224",
+    "conv4 share of parameters": "663,936 of the paper's 60,965,224",
 }
 
 
