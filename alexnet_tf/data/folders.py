@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from alexnet_tf.config.errors import UserError, printable
-from alexnet_tf.data.examples import Examples
+from alexnet_tf.data.examples import Examples, as_tensors
 
 _SUFFIXES = {*".jpg .jpeg .jpe .jfif .png .gif .bmp .webp".split()}
 # Folders of validation images, in any case; the first one is the default.
@@ -79,9 +79,7 @@ def open_split(path: Path, split: str) -> Examples:
             f"{path}: {len(missing)} of {len(names)} classes have no {split} "
             f"images: {_some(missing)}"
         )
-    # Each graph would contain a copy of arrays: 20 s per million names.
-    with tf.device("CPU:0"):
-        all_paths, all_labels = tf.constant(paths), tf.constant(numbers)
+    all_paths, all_labels = as_tensors(paths, numbers)
 
     def fetch(indices):
         chosen = tf.gather(all_paths, indices)

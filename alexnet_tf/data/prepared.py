@@ -35,7 +35,12 @@ from alexnet_tf.data.bad_examples import (
     report_failures,
 )
 from alexnet_tf.data.decoding import decode_square
-from alexnet_tf.data.examples import CORES, Examples, pipeline_options
+from alexnet_tf.data.examples import (
+    CORES,
+    Examples,
+    as_tensors,
+    pipeline_options,
+)
 from alexnet_tf.data.statistics import PixelStatistics, measure_pixels
 from alexnet_tf.storage.files import (
     checksum,
@@ -187,7 +192,7 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
     num_classes = len(manifest["class_names"])
     opened = [_open_shard(directory, s, shape, num_classes) for s in shards]
     columns = {n: np.concatenate([s[n] for s in opened]) for n in opened[0]}
-    labels, names = columns.pop("labels"), columns.pop("names")
+    labels, names = as_tensors(columns.pop("labels"), columns.pop("names"))
     images = StoredImages(**columns)
 
     def fetch(indices):
@@ -196,7 +201,7 @@ def open_split(directory: Path, manifest: dict, split: str) -> Examples:
         return {"label": label, "name": name, **image}
 
     return Examples(
-        len(names),
+        len(images.files),
         tuple(map(printable, manifest["class_names"])),
         fetch=fetch,
         squares=True,
@@ -226,7 +231,7 @@ def _open_shard(directory, shard, shape, num_classes):
         expected = math.prod(shape)
         for length in lengths[(lengths != expected) if shape else lengths < 0]:
             _require(False, "length of an image", length)
-        names = np.array([from_csv_cell(row["name"]) for row in rows], str)
+        names = [from_csv_cell(row["name"]).encode() for row in rows]
         # Unmapped again: a mapped file keeps a descriptor.
         array = np.load(file, mmap_mode="r")
         total = (count, *shape) if shape and count else (lengths.sum(),)
@@ -240,7 +245,7 @@ def _open_shard(directory, shard, shape, num_classes):
             "again with the same flags: it writes what is missing."
         ) from error
     return {
-        "names": names,
+        "names": np.array(names, np.bytes_),
         "labels": labels,
         "files": np.full(count, str(file), object),
         "starts": offset + np.cumsum(lengths) - lengths,
