@@ -11,7 +11,7 @@ import tensorflow as tf
 from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.bad_examples import decoding_error
-from alexnet_tf.data.folders import find_files, unreadable
+from alexnet_tf.data.class_folders import find_files, unreadable
 from alexnet_tf.data.labels import class_labels, run_labels
 from alexnet_tf.evaluation.inference import load_signatures, make_signatures
 from alexnet_tf.models.build import load_best
