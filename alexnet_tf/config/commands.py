@@ -63,7 +63,9 @@ class CommandOptions:
         True, "Also average over corners, center and mirror images. Sec. 4.1."
     )
     paper_facts: bool = setting(
-        False, "Compare the paper's numbers with those of this network."
+        False,
+        "Compare the paper's numbers with those of this network, which has "
+        "1,000 classes unless --dataset or --run_dir is given.",
     )
     schedule_table: bool = setting(
         False, "Print the epochs, learning rates and color noise of --schedule."
