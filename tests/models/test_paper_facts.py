@@ -19,6 +19,8 @@ def facts(tmp_path_factory):
 @pytest.mark.parametrize(
     ("what", "counted"),
     [
+        ("convolutional layers", "5"),
+        ("fully connected layers", "3"),
         ("parameters", "60,965,224"),
         ("input numbers", "150,528"),
         ("patches of an image", "2,178 = 33 x 33 x 2"),
@@ -66,7 +68,7 @@ def test_the_classes_are_the_papers_by_default(flags, classes, capsys):
     lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if line.startswith("fc8 neurons")]
     assert row.split()[-1] == classes
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
 
 
 def test_differences_from_the_paper_are_explained(facts):
