@@ -38,7 +38,9 @@ class Classifier:
 
         Files that are no images raise a `UserError`, which is a ValueError.
         """
-        found = []
+        found: list[list[Score]] = []
+        if not files:
+            return found
         for file, best, error in self.classify(list(map(str, files))):
             if error:
                 raise UserError(f"{file} cannot be read: {error}")
