@@ -92,7 +92,7 @@ def test_the_plateau_schedule_is_a_callback_of_fit(capsys):
 
 def test_a_monitor_that_is_not_there_is_named():
     with pytest.raises(
-        UserError, match="is not in the logs, .* have loss, error"
+        UserError, match="not in the logs, .* have loss, error"
     ):
         fit([0.5])
 
