@@ -48,7 +48,9 @@ if not TYPE_CHECKING:
 
     def __getattr__(name):
         if name not in _HOMES:
-            raise AttributeError(f"module alexnet_tf has no attribute {name}")
+            raise AttributeError(
+                f"module {__name__!r} has no attribute {name!r}"
+            )
         module = importlib.import_module(f"alexnet_tf.{_HOMES[name]}")
         return getattr(module, name)
 

@@ -38,7 +38,9 @@ def test_names_are_documented_and_listed(name):
 
 
 def test_unknown_names_are_attribute_errors():
-    with pytest.raises(AttributeError, match="has no attribute alexnt"):
+    with pytest.raises(
+        AttributeError, match="'alexnet_tf' has no attribute 'alexnt'"
+    ):
         alexnet_tf.alexnt  # noqa: B018
     with pytest.raises(ImportError):
         exec("from alexnet_tf import alexnt")
@@ -91,9 +93,7 @@ def test_the_plateau_schedule_is_a_callback_of_fit(capsys):
 
 
 def test_a_monitor_that_is_not_there_is_named():
-    with pytest.raises(
-        UserError, match="not in the logs, .* have loss, error"
-    ):
+    with pytest.raises(UserError, match="not in the logs, .* have loss, error"):
         fit([0.5])
 
 

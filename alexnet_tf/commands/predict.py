@@ -14,7 +14,6 @@ from alexnet_tf.config.flags import Config
 from alexnet_tf.data.class_folders import find_files, report_left_out
 from alexnet_tf.storage.files import write_report
 
-_BATCH = 32  # Files.
 # A rule of thumb for answers that are reported as uncertain: lower scores, and
 # those less than so many times the second one. See docs/usage.md.
 _LOW_SCORE, _LEAD = 0.5, 2.0
@@ -34,23 +33,20 @@ def run(config: Config, words: list[str]) -> int:
         )
     classifier = _open_classifier(config)
     predictions, code = {}, 0
-    for start in range(0, len(files), _BATCH):
-        batch = files[start : start + _BATCH]
-        for file, best, error in classifier.classify(batch):
-            if error:
-                print(
-                    f"{printable(file)}: cannot be read: {error}",
-                    file=sys.stderr,
-                )
-                code = 1
-                continue
-            predictions[file] = best
-            if config.json_lines:
-                print(json.dumps({"file": file, "best": best}))
-            else:
-                lines = [f"  {score:7.2%}  {label}" for label, score in best]
-                print(printable(file), *lines, *_warn(best), sep="\n")
-        _show_progress(start + len(batch), len(files))
+    for done, (file, best, error) in enumerate(classifier.classify(files)):
+        _show_progress(done + 1, len(files))
+        if error:
+            print(
+                f"{printable(file)}: cannot be read: {error}", file=sys.stderr
+            )
+            code = 1
+            continue
+        predictions[file] = best
+        if config.json_lines:
+            print(json.dumps({"file": file, "best": best}))
+        else:
+            lines = [f"  {score:7.2%}  {label}" for label, score in best]
+            print(printable(file), *lines, *_warn(best), sep="\n")
     write_report(config.json, predictions)
     return code
 

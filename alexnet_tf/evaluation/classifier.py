@@ -20,6 +20,7 @@ from alexnet_tf.data.labels import class_labels
 if TYPE_CHECKING:
     import keras
 
+_BATCH = 32  # Files.
 Signatures = Mapping[str, tf.types.experimental.Callable]
 # A label and its probability.
 Score = tuple[str, float]
@@ -38,9 +39,7 @@ class Classifier:
 
         Files that are no images raise a `UserError`, which is a ValueError.
         """
-        found: list[list[Score]] = []
-        if not files:
-            return found
+        found = []
         for file, best, error in self.classify(list(map(str, files))):
             if error:
                 raise UserError(f"{file} cannot be read: {error}")
@@ -51,6 +50,10 @@ class Classifier:
         self, files: Sequence[str]
     ) -> Iterator[tuple[str, list[Score], str]]:
         """Yields each file with its best labels, or why it has none."""
+        for start in range(0, len(files), _BATCH):
+            yield from self._classify(files[start : start + _BATCH])
+
+    def _classify(self, files):
         contents, errors = zip(*map(_read, files), strict=True)
         outputs = self.signatures["classify"](image_bytes=tf.constant(contents))
         rows = zip(

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from alexnet_tf.commands import predict
+from alexnet_tf.evaluation import classifier
 from alexnet_tf.main import main
 from tests.support import write_special_files
 
@@ -100,7 +101,7 @@ def test_more_files_than_a_batch(
     saved_model, image_files, tmp_path, monkeypatch
 ):
     """One of them is given twice."""
-    monkeypatch.setattr(predict, "_BATCH", 3)
+    monkeypatch.setattr(classifier, "_BATCH", 3)
     for number in range(8):
         shutil.copy(image_files[number % 5], tmp_path / f"{number}.jpg")
     file = tmp_path / "predictions.json"

@@ -100,6 +100,12 @@ def test_each_command_has_its_own_help(command, capsys):
             assert words[:1] == ([] if command == "train" else [command])
 
 
+def test_what_commands_write_is_checked():
+    for command in COMMANDS.values():
+        outputs = {"json", "keras_file", "figures_dir"} & {*command.flags}
+        assert outputs <= {*command.writes}
+
+
 def test_a_closed_pipe_is_no_error():
     """As in `--help | head`."""
     reader, writer = os.pipe()
