@@ -38,9 +38,7 @@ def test_names_are_documented_and_listed(name):
 
 
 def test_unknown_names_are_attribute_errors():
-    with pytest.raises(
-        AttributeError, match="has no attribute 'alexnt'"
-    ):
+    with pytest.raises(AttributeError, match="has no attribute 'alexnt'"):
         alexnet_tf.alexnt  # noqa: B018
     with pytest.raises(ImportError):
         exec("from alexnet_tf import alexnt")

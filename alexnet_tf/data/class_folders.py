@@ -3,14 +3,16 @@
 Imports neither NumPy nor TensorFlow, so that mistakes are found at once.
 """
 
-import collections
 import os
 import stat
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from alexnet_tf.config.errors import UserError, printable
 
+# {split: (home of its classes, part of their images)}, see `find_splits`.
+Splits = dict[str, tuple[Path, str]]
 _SUFFIXES = {*".jpg .jpeg .jpe .jfif .png .gif .bmp .webp".split()}
 # Folders of validation images, in any case; the first one is the default.
 _VALIDATION = ("validation", "valid", "val", "eval", "test")
@@ -102,7 +104,7 @@ def _real_paths_above(folder):
     return {str(real), *map(str, real.parents)}
 
 
-def folders_in(root):
+def folders_in(root: Path) -> list[Path]:
     """Returns the folders in a folder, sorted by name."""
     above = _real_paths_above(root)
     with os.scandir(root) as entries:
@@ -115,13 +117,13 @@ def folders_in(root):
     return [root / name for name in sorted(names)]
 
 
-def images_in(folder):
+def images_in(folder: Path) -> Iterator[str]:
     """Returns the images in a folder, then those in folders inside it."""
     return (file for file, reason in find_files(folder) if not reason)
 
 
-def find_splits(path):
-    """Returns {split: (home of its classes, part of their images)}.
+def find_splits(path: Path) -> Splits:
+    """Returns the splits of a data set.
 
     The part is "all", or of images that are divided "train" or "validation".
     Names of splits are in lower case.
@@ -134,7 +136,7 @@ def find_splits(path):
         raise UserError(f"--dataset=folder:{path}{problem}")
     folders = {folder.name.lower(): folder for folder in folders_in(path)}
     known = folders.keys() & {"train", *_VALIDATION}
-    splits = {}
+    splits: Splits = {}
     if any(_is_split(folders[name]) for name in known):
         splits = {n: (f, "all") for n, f in folders.items() if _is_split(f)}
     if splits.keys() & {*_VALIDATION}:
@@ -157,25 +159,25 @@ def _is_split(folder):
     return len(seen) == 1 and "" not in seen
 
 
-def default_split(splits):
+def default_split(splits: Splits) -> str:
     """Returns the name of the validation split."""
     return next(name for name in _VALIDATION if name in splits)
 
 
-def home_of_classes(splits):
+def home_of_classes(splits: Splits) -> Path:
     """Returns the folder whose folders are the classes."""
     home, _ = splits.get("train") or splits[default_split(splits)]
     return home
 
 
-def find_classes(path, home):
+def find_classes(path: Path, home: Path) -> list[str]:
     """Returns the names of the folders that have images, sorted."""
     names = [f.name for f in folders_in(home) if any(images_in(f))]
     if not names:
         _, left_out = list_images(home)
         raise UserError(
             f"--dataset=folder:{path} has no images in {home}/CLASS/, only "
-            f"{count_reasons(left_out) or 'empty folders'}.\nSort images into "
+            f"{_count_reasons(left_out) or 'empty folders'}.\nSort images into "
             f"a folder for each class; read are {', '.join(sorted(_SUFFIXES))}."
         )
     if len(names) == 1:
@@ -189,12 +191,12 @@ def find_classes(path, home):
     return names
 
 
-def list_images(home):
+def list_images(home: Path) -> tuple[dict[str, list[str]], Counter]:
     """Returns the images of each class, sorted, and what is left out.
 
     Images are paths relative to `home`; the rest is counted by reason.
     """
-    images, left_out = collections.defaultdict(list), collections.Counter()
+    images, left_out = defaultdict(list), Counter[str]()
     for file, reason in find_files(home):
         name, _, rest = file.partition("/")
         if reason := reason or ("" if rest else "outside class folders"):
@@ -204,13 +206,13 @@ def list_images(home):
     return {name: sorted(images[name]) for name in sorted(images)}, left_out
 
 
-def report_left_out(folder, left_out):
+def report_left_out(folder: Path | str, left_out: Counter) -> str:
     """Returns a line that counts what is left out of a folder."""
     count = left_out.total()
-    return f"{folder}: {count:,} files left out: {count_reasons(left_out)}"
+    return f"{folder}: {count:,} files left out: {_count_reasons(left_out)}"
 
 
-def count_reasons(left_out):
+def _count_reasons(left_out):
     """Returns the numbers of files that are left out, with the reasons."""
     reasons = sorted(left_out, key=lambda reason: (-left_out[reason], reason))
     return some(f"{left_out[reason]:,} {reason}" for reason in reasons)

@@ -32,7 +32,7 @@ class Classifier:
 
     signatures: Signatures  # See `inference.make_signatures`.
     max_image_pixels: int = Geometry.max_image_pixels
-    model: "keras.Model | None" = None  # Of a run; an exported one has none.
+    model: "keras.Model" = None  # Of a run; an exported model has none.
 
     def predict(self, files: Sequence[str | PathLike]) -> list[list[Score]]:
         """Returns up to five labels of each file, the most probable first.
