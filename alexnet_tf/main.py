@@ -20,24 +20,23 @@ from pathlib import Path
 from typing import NoReturn
 
 from alexnet_tf.config.commands import (
-    COMMANDS,
     FORMER_COMMANDS,
     find_command,
-    usage,
 )
 from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.config.flags import (
     FLAG_FILES,
     check_flags,
     expand_flag_files,
-    flag_help,
+    find_help,
     parse,
     parse_run,
 )
+from alexnet_tf.data.class_folders import class_names
+from alexnet_tf.storage.files import check_writable
 from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.signals import ending_on_signals
 
-_HELP = {"--help", "-help", "-h"}
 # What a full disk, a quota and a limit on the size of files lead to.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DEBUG = {"--debug", "-debug", "--debug=true", "--debug=True", "--debug=1"}
@@ -90,8 +89,8 @@ def _discard_output():
 
 
 def _run(arguments):
-    if _HELP & set(arguments):
-        print(_help(arguments))
+    if text := find_help(arguments):
+        print(text)
         return 0
     arguments = expand_flag_files(arguments)
     config, words = parse(arguments)
@@ -105,24 +104,33 @@ def _run(arguments):
         if getattr(config, flag):
             file = FLAG_FILES / file
             config, _ = parse([f"--flagfile={file}", *arguments])
-    module = "train" if name == "train" else f"commands.{name}"
-    run = importlib.import_module(f"alexnet_tf.{module}").run
+    runs = [config]
     if command.settings == "each run":
         runs = [
             _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
             for w in words or [config.run_dir]
         ]
+    for settings in runs:
+        _check_paths(settings, command)
+    module = "train" if name == "train" else f"commands.{name}"
+    run = importlib.import_module(f"alexnet_tf.{module}").run
+    if command.settings == "each run":
         return run(config, runs)
     return run(config, words) if command.words else run(config)
 
 
-def _help(arguments):
-    words = [FORMER_COMMANDS.get(word, word) for word in arguments]
-    names = [word for word in words if word in COMMANDS]
-    if not names:
-        return usage() + flag_help()
-    groups = COMMANDS[names[0]].groups
-    return usage(names[0]) + flag_help(groups, command=names[0])
+def _check_paths(config, command):
+    """Checks data and where results go, before anything that takes time."""
+    name, _, path = config.dataset.partition(":")
+    is_made = Path(config.data_dir, name.split("/")[0]).exists()
+    for flag in command.writes:
+        # A data set that is there already may be read-only.
+        is_read = flag == "data_dir" and (is_made or name == "folder")
+        if (place := getattr(config, flag)) and not is_read:
+            check_writable(flag, Path(place))
+    manifest = Path(config.prepared_dir or os.devnull, "manifest.json")
+    if command.reads_data and name == "folder" and not manifest.exists():
+        class_names(Path(path))
 
 
 def _settings_of_run(config, arguments):

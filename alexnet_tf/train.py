@@ -37,7 +37,7 @@ from alexnet_tf.training.checkpointing import (
     StopOnRequest,
 )
 from alexnet_tf.training.loop import fit_to_end
-from alexnet_tf.training.plateau import PlateauRule, PlateauSchedule
+from alexnet_tf.training.plateau import PlateauSchedule
 from alexnet_tf.training.signals import StopRequest
 from alexnet_tf.training.tensorboard import TensorBoard
 from alexnet_tf.training.trainer import (
@@ -102,7 +102,9 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
         if config.override_learning_rate:
             # A new run starts with it; resumed, it is not set back to it.
             progress.forced_rate = config.full_learning_rate
-        rule = PlateauRule(config.plateau_patience, config.plateau_drops)
+        plateau = PlateauSchedule(
+            config.plateau_patience, config.plateau_factor, config.plateau_drops
+        )
         stuck_loss = callbacks.StuckLoss(len(info.class_names))
         history = callbacks.History(run_dir)
         totals = MetricTotals(workers)
@@ -111,7 +113,11 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             progress,
             totals,
             workers,
-            {"plateau": rule, "stuck_loss": stuck_loss, "history": history},
+            {
+                "plateau": plateau.rule,
+                "stuck_loss": stuck_loss,
+                "history": history,
+            },
             keep=config.keep_checkpoints,
             every_steps=config.checkpoint_every_steps,
             from_start=config.rollbacks > 0,
@@ -153,7 +159,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
         if schedule := config.rate_schedule:
             rates = callbacks.ScheduleDates(schedule)
         else:
-            rates = PlateauSchedule(rule, config.plateau_factor)
+            rates = plateau
         validator = SplitPredictor(config, model, val_split, devices, bad)
         stop = StopRequest(workers.total if workers.count > 1 else None)
         stop_on_request = StopOnRequest(stop, checkpointer)

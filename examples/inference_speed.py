@@ -32,7 +32,8 @@ for size in (1, 128):
     def _subject(name, images=images):
         return lambda: len(predict[name](images)["probabilities"])
 
-    times = measure_in_turns({name: _subject(name) for name in names}, ROUNDS)
+    subjects = {name: _subject(name) for name in names}
+    *_, times = measure_in_turns(subjects, ROUNDS)
     base, rows = times["saved_model"], []
     for name in names:
         speed = times[name].speed()["images_per_second"]

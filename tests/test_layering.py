@@ -11,7 +11,7 @@ from pathlib import Path
 # A package may import those before it.
 PACKAGES = (
     *("config", "storage", "distribution", "data", "models", "evaluation"),
-    *("training", "benchmarks", "commands", "train", "main"),
+    *("training", "benchmarks", "commands", "train", "main", "__init__"),
 )
 # Neighbors that do not know each other.
 APART = {("models", "data")}

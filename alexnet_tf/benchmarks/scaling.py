@@ -185,6 +185,11 @@ def _read_rates(config):
             f"--benchmark_json={file!r} is not the output of `benchmark "
             "--target=all --json=FILE` on one device; measure first."
         ) from error
+    if measured.get("partial"):
+        raise UserError(
+            f"--benchmark_json={file} is of a benchmark that was stopped; "
+            "measure again."
+        )
     for name, value in settings.items():
         if getattr(config, name) != value:
             raise UserError(

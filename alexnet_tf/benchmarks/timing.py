@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -31,23 +31,31 @@ class Times:
 
 def measure_in_turns(
     subjects: Mapping[str, Callable], rounds: int, *, warmup_calls: int = 0
-) -> dict[str, Times]:
+) -> Iterator[dict[str, Times]]:
     """Measures each subject once per round, so that noise affects all alike.
 
     Subjects are functions that process images and return their number. One
-    round precedes those that count, some calls each measurement.
+    round precedes those that count, some calls each measurement. Speeds are
+    printed as they come; after each round that counts, all of them are yielded.
     """
     measured = {name: Times() for name in subjects}
+    width = max(map(len, subjects))
+    title = "warm-up, which does not count"
     for number in range(rounds + 1):
-        print(f"round {number} of {rounds}", flush=True)
+        print(title, flush=True)
+        start = time.perf_counter()
         for name, subject in subjects.items():
             for _ in range(warmup_calls):
                 subject()
             wall, cpu = _time_per_image(subject)
+            print(f"  {name:{width}}  {1 / wall:9,.1f} images/s", flush=True)
             if number:
                 measured[name].wall.append(wall)
                 measured[name].cpu.append(cpu)
-    return measured
+        left = (rounds - number) * (time.perf_counter() - start) / 60
+        title = f"round {number + 1} of {rounds}, about {left:.1f} min left"
+        if number:
+            yield measured
 
 
 def _time_per_image(subject):

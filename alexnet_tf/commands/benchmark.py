@@ -18,52 +18,67 @@ _PREFETCHED = 5
 
 
 def run(config: Config) -> int:
-    """Measures --target; prints tables."""
-    results = {"settings": {n: getattr(config, n) for n in scaling.SETTINGS}}
-    if config.target in ("step", "all"):
-        results["step"] = _measure_step(config)
-    if config.target != "step":
+    """Measures --target; prints tables.
+
+    If it is stopped, --json has the rounds until then, and `partial`.
+    """
+    results = {
+        "partial": True,
+        "settings": {n: getattr(config, n) for n in scaling.SETTINGS},
+    }
+    measure = {
+        "step": _measure_step,
+        "input": _measure_input,
+        "train": _measure_training,
+    }
+    targets = measure if config.target == "all" else [config.target]
+    try:
         with tempfile.TemporaryDirectory() as directory:
-            splits = input_benchmark.write_examples(
-                Path(directory), config.geometry, config.batch_size
-            )
-            if config.target in ("input", "all"):
-                results["input"] = _measure_input(config, splits)
-            if config.target in ("train", "all"):
-                results["train"] = _measure_training(config, splits)
-    write_report(config.json, results)
+            splits = {}
+            if config.target != "step":
+                splits = input_benchmark.write_examples(
+                    Path(directory), config.geometry, config.batch_size
+                )
+            for target in targets:
+                for measured in measure[target](config, splits):
+                    results[target] = measured
+        del results["partial"]
+    finally:
+        if results.keys() & measure:
+            write_report(config.json, results)
     return 0
 
 
-def _measure_step(config):
-    """Measures steps on a synthetic batch."""
+def _measure_step(config, splits):
+    """Yields the speeds of steps on a synthetic batch, after each round."""
     networks = step_benchmark.make_networks(config, connect(config))
     name, network = next(iter(networks.items()))
     flops = step_benchmark.count_flops(network)
     subjects = step_benchmark.make_subjects(config, networks, flops)
-    # The first step after another network's takes longer.
-    measured = measure_in_turns(subjects, config.rounds, warmup_calls=1)
-    rows = step_benchmark.compare(measured)
     print(f"Batches of {config.batch_size}; {flops / 1e9:.3f} GFLOP an image")
+    # The first step after another network's takes longer.
+    for measured in measure_in_turns(subjects, config.rounds, warmup_calls=1):
+        rows = step_benchmark.compare(measured)
+        yield (result := _result(rows, name, measured))
     print(step_benchmark.as_table(rows, "limit"))
     layers = layer_times.measure_layers(network, subjects[name])
     print(f"\n{layer_times.as_table(layers)}")
-    return _result(rows, name) | {"layers": layers}
+    yield result | {"layers": layers}
 
 
 def _measure_input(config, splits):
-    """Measures the ways to read images."""
+    """Yields the speeds of the ways to read images, after each round."""
     subjects = input_benchmark.make_subjects(
         splits, config.geometry, config.batch_size
     )
-    measured = measure_in_turns(subjects, config.rounds)
-    rows = input_benchmark.compare(measured)
+    for measured in measure_in_turns(subjects, config.rounds):
+        rows = input_benchmark.compare(measured)
+        yield _result(rows, input_benchmark.FILES, measured)
     print(input_benchmark.as_table(rows, config.batch_size))
-    return _result(rows, input_benchmark.FILES)
 
 
 def _measure_training(config, splits):
-    """Measures steps on a synthetic batch and on images read from files."""
+    """Yields the speeds of steps on a synthetic batch and on files."""
     size = config.batch_size
     synthetic = step_benchmark.make_batches(size, config.crop_size)
     datasets = {step_benchmark.SYNTHETIC: synthetic}
@@ -76,15 +91,19 @@ def _measure_training(config, splits):
         name: step_benchmark.step_in_loop(model, dataset)
         for name, dataset in datasets.items()
     }
-    measured = measure_in_turns(
+    for measured in measure_in_turns(
         subjects, config.rounds, warmup_calls=_PREFETCHED
-    )
-    rows = step_benchmark.compare(measured)
+    ):
+        rows = step_benchmark.compare(measured)
+        yield _result(rows, input_benchmark.FILES, measured)
     print(step_benchmark.as_table(rows, "synthetic"))
-    return _result(rows, input_benchmark.FILES)
 
 
-def _result(rows, name):
+def _result(rows, name, measured):
     """Returns the rows, and the speed of the subject that stands for them."""
     (row,) = (row for row in rows if row["what"] == name)
-    return {"images_per_second": row["images_per_second"], "rows": rows}
+    return {
+        "images_per_second": row["images_per_second"],
+        "rounds": len(measured[name].wall),
+        "rows": rows,
+    }

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import textwrap
 
 import tensorflow as tf
 
@@ -26,7 +27,10 @@ _KINDS = ("weights", "biases")
 
 def run(config: Config) -> int:
     """Prints the tables; trains nothing and reads no images."""
-    names = tfds_source.class_names(config.dataset, data_dir=config.data_dir)
+    dataset = config.dataset
+    if config.paper_facts and not config.run_dir and dataset == Config.dataset:
+        dataset = "imagenet2012"  # Not the few classes of the default.
+    names = tfds_source.class_names(dataset, data_dir=config.data_dir)
     if config.scale:
         scaling.report(config, names)
     elif config.paper_facts:
@@ -45,7 +49,8 @@ def _show_facts(config, info):
     print(format_table(["", "Sec.", "the paper", "here"], rows, left=range(4)))
     for fact in facts:
         if fact.note:
-            print(f"{fact.what}: {fact.note}.")
+            note = f"{fact.what}: {fact.note}."
+            print(textwrap.fill(note, 80, subsequent_indent="  "))
     content = [dataclasses.asdict(fact) for fact in facts]
     write_report(config.json, {"facts": content})
 

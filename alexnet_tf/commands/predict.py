@@ -1,24 +1,22 @@
 """Prints the five most probable labels of image files."""
 
+import collections
+import contextlib
+import importlib
 import io
 import json
 import os
 import sys
 from pathlib import Path
 
-import tensorflow as tf
-
 from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.config.flags import Config
-from alexnet_tf.data.bad_examples import decoding_error
-from alexnet_tf.data.folders import find_files, unreadable
-from alexnet_tf.data.labels import class_labels, run_labels
-from alexnet_tf.evaluation.inference import load_signatures, make_signatures
-from alexnet_tf.models.build import load_best
+from alexnet_tf.data.class_folders import find_files, report_left_out
 from alexnet_tf.storage.files import write_report
-from alexnet_tf.storage.run_dir import open_run
 
-_BATCH = 32  # Files.
+# A rule of thumb for answers that are reported as uncertain: lower scores, and
+# those less than so many times the second one. See docs/usage.md.
+_LOW_SCORE, _LEAD = 0.5, 2.0
 
 
 def run(config: Config, words: list[str]) -> int:
@@ -33,25 +31,22 @@ def run(config: Config, words: list[str]) -> int:
             "predict FILE...: give at least one image file, a folder of "
             "images, or - with their names on standard input."
         )
-    signatures = _open_signatures(config)
+    classifier = _open_classifier(config)
     predictions, code = {}, 0
-    for start in range(0, len(files), _BATCH):
-        batch = files[start : start + _BATCH]
-        for file, best, error in _classify(config, signatures, batch):
-            if error:
-                print(
-                    f"{printable(file)}: cannot be read: {error}",
-                    file=sys.stderr,
-                )
-                code = 1
-                continue
-            predictions[file] = best
-            if config.json_lines:
-                print(json.dumps({"file": file, "best": best}))
-            else:
-                lines = [f"  {score:7.2%}  {label}" for label, score in best]
-                print(printable(file), *lines, sep="\n")
-        _show_progress(start + len(batch), len(files))
+    for done, (file, best, error) in enumerate(classifier.classify(files)):
+        _show_progress(done + 1, len(files))
+        if error:
+            print(
+                f"{printable(file)}: cannot be read: {error}", file=sys.stderr
+            )
+            code = 1
+            continue
+        predictions[file] = best
+        if config.json_lines:
+            print(json.dumps({"file": file, "best": best}))
+        else:
+            lines = [f"  {score:7.2%}  {label}" for label, score in best]
+            print(printable(file), *lines, *_warn(best), sep="\n")
     write_report(config.json, predictions)
     return code
 
@@ -65,61 +60,58 @@ def _expand(word):
         return [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not os.path.isdir(word):
         return [word]
-    return sorted(
-        str(Path(word, file))
-        for file, reason in find_files(word)
-        if reason != "hidden"
-    )
+    files, left_out = [], collections.Counter()
+    for file, reason in find_files(word):
+        if reason:
+            left_out[reason] += 1
+        else:
+            files.append(str(Path(word, file)))
+    if left_out:
+        print(report_left_out(printable(word), left_out), file=sys.stderr)
+    return sorted(files)
 
 
-def _open_signatures(config):
+def _open_classifier(config):
+    """Returns what classifies, after the imports that it needs."""
     if not config.saved_model:
-        run_dir = open_run(config.run_dir)
-        labels = run_labels(config, run_dir)
-        network, _ = load_best(config, run_dir)
-        return make_signatures(network, labels, config.geometry)
-    if not tf.saved_model.contains_saved_model(config.saved_model):
+        inference = importlib.import_module("alexnet_tf.evaluation.inference")
+        return inference.load_run(config.run_dir, config)
+    if not Path(config.saved_model, "saved_model.pb").exists():
         raise UserError(
             f"--saved_model={config.saved_model} is not a SavedModel; give "
             "the directory that contains saved_model.pb."
         )
-    signatures = load_signatures(Path(config.saved_model))
+    with _without_keras():
+        module = importlib.import_module("alexnet_tf.evaluation.classifier")
+    signatures = module.load_signatures(Path(config.saved_model))
     if "classify" not in signatures:
         raise UserError(
             f"--saved_model={config.saved_model} has no signature classify; "
             "give a model that train or export wrote."
         )
-    return signatures
+    return module.Classifier(signatures, config.max_image_pixels)
 
 
-def _classify(config, signatures, files):
-    """Yields each file with its (label, probability) pairs, or an error."""
-    contents, errors = zip(*map(_read, files), strict=True)
-    outputs = signatures["classify"](image_bytes=tf.constant(contents))
-    rows = zip(
-        outputs["labels"].numpy(), outputs["scores"].numpy(), strict=True
-    )
-    for index, (labels, scores) in enumerate(rows):
-        # Models of earlier versions may have WordNet ids only.
-        names = class_labels(list(map(printable, labels)))
-        best = list(zip(names, scores.tolist(), strict=True))
-        if names[0]:
-            yield files[index], best, ""
-        else:
-            error = errors[index] or decoding_error(
-                contents[index], config.max_image_pixels
-            )
-            yield files[index], [], error
+@contextlib.contextmanager
+def _without_keras():
+    """Has TensorFlow imported without Keras, and so without matplotlib.
 
-
-def _read(file):
-    """Returns a file's bytes, and why there are none."""
-    if reason := unreadable(file):
-        return b"", reason
+    It tries to import Keras for models of Keras's, and goes on without.
+    """
+    hidden = {"keras"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(hidden))
     try:
-        return Path(file).read_bytes(), ""
-    except OSError as error:
-        return b"", error.strerror
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+def _warn(best):
+    """Yields a line if the most probable label is a guess."""
+    (_, score), (_, second) = best[:2]
+    if score < max(_LOW_SCORE, _LEAD * second):
+        yield "  uncertain; perhaps another label, or none of the classes"
 
 
 def _show_progress(done, total):

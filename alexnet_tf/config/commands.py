@@ -63,7 +63,9 @@ class CommandOptions:
         True, "Also average over corners, center and mirror images. Sec. 4.1."
     )
     paper_facts: bool = setting(
-        False, "Compare the paper's numbers with those of this network."
+        False,
+        "Compare the paper's numbers with those of this network, which has "
+        "1,000 classes unless --dataset or --run_dir is given.",
     )
     schedule_table: bool = setting(
         False, "Print the epochs, learning rates and color noise of --schedule."
@@ -185,6 +187,9 @@ class Command:
     # "run" puts the flags.cfg of --run_dir under the flags; "each run" does
     # the same for each run directory among the words.
     settings: str = "flags"
+    # Whether it opens --dataset, and the flags whose files it writes.
+    reads_data: bool = False
+    writes: tuple[str, ...] = ()
     # Files in flags/ that come under the flags if a flag is given.
     flag_files: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -205,6 +210,8 @@ COMMANDS = {
             "labels",
         ),
         groups=_TRAINING_GROUPS,
+        reads_data=True,
+        writes=("run_dir", "data_dir"),
     ),
     "launch": Command(
         "train with --workers processes on this machine, to emulate several "
@@ -219,6 +226,8 @@ COMMANDS = {
             *("startup_timeout", "override_learning_rate", "labels"),
         ),
         groups=_TRAINING_GROUPS,
+        reads_data=True,
+        writes=("run_dir", "data_dir"),
     ),
     "evaluate": Command(
         "top-1 and top-5 error of runs' best checkpoints, of their averaged "
@@ -233,6 +242,8 @@ COMMANDS = {
         flags=("split", "ten_crops", "weights", "labels", "json"),
         groups=(Data, Hardware),
         settings="each run",
+        reads_data=True,
+        writes=("data_dir", "json"),
     ),
     "predict": Command(
         "five most probable labels of image files, of folders of them, or of "
@@ -247,6 +258,7 @@ COMMANDS = {
         flags=("saved_model", "labels", "json_lines", "json"),
         groups=(Output,),
         settings="run",
+        writes=("json",),
     ),
     "prepare": Command(
         "resize --dataset once into --prepared_dir, where train and evaluate "
@@ -255,6 +267,8 @@ COMMANDS = {
         ("prepare --dataset=folder:photos --prepared_dir=photos256",),
         flags=("prepared_format",),
         groups=(Data,),
+        reads_data=True,
+        writes=("prepared_dir", "data_dir"),
     ),
     "benchmark": Command(
         "measure the speed of --target next to the machine's own limits",
@@ -263,6 +277,7 @@ COMMANDS = {
         ("benchmark --target=step --precision=bfloat16",),
         flags=("target", "rounds", "json"),
         groups=(Data, Network, Training, Hardware),
+        writes=("json",),
     ),
     "export": Command(
         "save --run_dir's best weights in each --format, and a model card",
@@ -277,6 +292,7 @@ COMMANDS = {
         flags=("format", "keras_file", "labels"),
         groups=(Data, Output),
         settings="run",
+        writes=("run_dir", "keras_file"),
     ),
     "import_weights": Command(
         "convert --caffemodel, Caffe's AlexNet or CaffeNet with weights, or "
@@ -295,6 +311,7 @@ COMMANDS = {
             "caffemodel": "caffe_alexnet.cfg",
             "safetensors": "torchvision.cfg",
         },
+        writes=("run_dir",),
     ),
     "inspect": Command(
         "show layers, parameters, memory and devices without training",
@@ -312,6 +329,8 @@ COMMANDS = {
         ),
         groups=_TRAINING_GROUPS,
         settings="run",
+        reads_data=True,
+        writes=("figures_dir", "json"),
     ),
     "compare": Command(
         "compare the errors of finished runs across seeds, as a table and as "
@@ -322,6 +341,7 @@ COMMANDS = {
         words="RUN_DIR...",
         flags=("training_error", "figures_dir", "json"),
         settings="each run",
+        writes=("figures_dir", "json"),
     ),
     "figures": Command(
         "plot the learning curves of runs together, and each run's first "
@@ -331,6 +351,7 @@ COMMANDS = {
         words="RUN_DIR...",
         flags=("curves_only", "labels", "figures_dir"),
         settings="each run",
+        writes=("figures_dir",),
     ),
 }
 
@@ -379,5 +400,6 @@ def usage(name: str = "") -> str:
     for name, command in COMMANDS.items():
         text = f"  {name + ' ' + command.words:21} {command.summary}"
         lines += textwrap.wrap(text, 78, subsequent_indent=24 * " ")
-    lines += ["", "COMMAND --help shows more about one.", _FLAG_FILES]
+    more = "COMMAND --help shows more about one, --helpfull all flags."
+    lines += ["", more, _FLAG_FILES]
     return "\n".join(lines)

@@ -5,7 +5,9 @@ command line describes; nothing else in the package uses flags.
 """
 
 import dataclasses
+import difflib
 import io
+import itertools
 import math
 import os
 import re
@@ -17,7 +19,16 @@ from typing import Any
 
 from absl import flags
 
-from alexnet_tf.config.commands import CommandOptions, owners, takes
+from alexnet_tf import __version__
+from alexnet_tf.config.commands import (
+    COMMANDS,
+    FORMER_COMMANDS,
+    CommandOptions,
+    find_command,
+    owners,
+    takes,
+    usage,
+)
 from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UNPRINTABLE, UserError, printable
 from alexnet_tf.config.field import change_path
@@ -40,6 +51,40 @@ FORMER_NAMES = {
     "link": "network_gbps",
     "device_link": "device_gbps",
     "what": "target",
+}
+# Names of flags in other programs, which an error message translates.
+_SYNONYMS = {
+    synonym: name
+    for name, synonyms in {
+        "batch_size": "b bs batch",
+        "crop_size": "crop input_size",
+        "data_dir": "data_root cache_dir download_dir",
+        "dataset": "d data data_path dataset_dir dataset_path image_dir input",
+        "dropout_rate": "dropout",
+        "epochs": "e epoch num_epochs max_epochs n_epochs",
+        "flagfile": "c cfg config config_file",
+        "freeze": "frozen freeze_layers",
+        "gpus": "gpu device devices cuda num_gpus",
+        "image_size": "img_size imgsz resolution",
+        "init_from": "pretrained finetune init restore_from checkpoint ckpt",
+        "learning_rate": "lr base_lr initial_lr rate",
+        "plateau_patience": "patience",
+        "precision": "dtype amp fp16 bf16 mixed_precision",
+        "run_dir": "o out output output_dir out_dir log_dir logdir save_dir "
+        "model_dir checkpoint_dir job_dir resume model",
+        "schedule": "scheduler lr_schedule",
+        "seed": "random_seed",
+        "train_split": "train",
+        "validation_split": "val val_split test_split",
+        "weight_decay": "wd l2 decay",
+        "workers": "num_workers nproc",
+    }.items()
+    for synonym in synonyms.split()
+}
+# The flags that people use first.
+_FIRST = {
+    *("dataset", "data_dir", "run_dir", "init_from", "epochs", "batch_size"),
+    *("learning_rate", "gpus", "precision", "seed"),
 }
 # What settings were before they existed, in runs that do not have them.
 FORMER_DEFAULTS: dict[str, Any] = {
@@ -236,20 +281,51 @@ def check_flags(arguments: Sequence[str], command: str) -> None:
             )
 
 
-def flag_help(groups: Sequence[type] = GROUPS, *, command: str = "") -> str:
+def find_help(arguments: Sequence[str]) -> str:
+    """Returns the help or the version that a command line requests, or "".
+
+    --help, or the word help at the start, is about the flags that are used
+    first, --helpfull about all; both about a command if there is one.
+    """
+    arguments = list(itertools.takewhile(lambda a: a != "--", arguments))
+    options = {a.lstrip("-") for a in arguments if a.startswith("-")}
+    if "version" in options:
+        return f"alexnet_tf {__version__}"
+    by_word = arguments[:1] == ["help"]
+    if not by_word and not options & {"h", "help", "helpfull"}:
+        return ""
+    words = [w for w in arguments[by_word:] if not w.startswith("-")]
+    words = [FORMER_COMMANDS.get(word, word) for word in words]
+    if by_word and words:
+        find_command(words[0], [])  # Refuses an unknown one.
+    command = next((word for word in words if word in COMMANDS), "")
+    return usage(command) + flag_help(command, full="helpfull" in options)
+
+
+def flag_help(command: str = "", *, full: bool = True) -> str:
     """Returns the help text of flags, group by group.
 
-    If a command is given, its own flags come first, those of all last.
+    Without `full` only of those that are used first. If a command is given, its
+    own flags come before others.
     """
-    titles = [_title(g, f.name) for g in groups for f in dataclasses.fields(g)]
-    if command:
-        own = [
-            _title(CommandOptions, field.name)
-            for field in dataclasses.fields(CommandOptions)
-            if command in owners(field.name)
-        ]
-        titles = [*own, *titles, _title(CommandOptions)]
-    return "".join(map(_flag_values().module_help, dict.fromkeys(titles)))
+    flag_values = _flag_values()
+    groups = COMMANDS[command].groups if command else GROUPS
+    fields = [(g, f.name) for g in groups for f in dataclasses.fields(g)]
+    titles = [
+        _title(CommandOptions, field.name)
+        for field in dataclasses.fields(CommandOptions)
+        if command in owners(field.name)
+    ]
+    if full:
+        titles += [_title(*field) for field in fields]
+        titles.append(_title(CommandOptions))
+    else:
+        titles.append("Common flags (--helpfull shows all)")
+        for _, name in fields:
+            if name in _FIRST:
+                flag = flag_values[name]
+                flag_values.register_key_flag_for_module(titles[-1], flag)
+    return "\n".join(map(flag_values.module_help, dict.fromkeys(titles)))
 
 
 def to_flagfile(config: Config) -> str:
@@ -281,6 +357,15 @@ def _read(arguments):
     flag_values = _flag_values()
     try:
         return flag_values, flag_values(["alexnet_tf", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname.replace("-", "_")
+        known = [field.name for field in dataclasses.fields(Config)]
+        near = [_SYNONYMS[name]] if name in _SYNONYMS else None
+        near = near or difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean --{near[0]}?" if near else "."
+        raise UserError(
+            f"unknown flag --{error.flagname}{hint}\nSee --help."
+        ) from error
     except (flags.Error, ValueError) as error:
         raise UserError(f"{error}\nSee --help.") from error
     except RecursionError as error:  # While absl looks for similar names.

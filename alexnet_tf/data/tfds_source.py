@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from alexnet_tf.config.errors import UserError, printable
-from alexnet_tf.data import folders
+from alexnet_tf.data import class_folders, folders
 from alexnet_tf.data.examples import Examples
 from alexnet_tf.data.shapes import shapes  # noqa: F401 Registers it.
 from alexnet_tf.storage.files import reporting_failed_writes
@@ -67,7 +67,7 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
 def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
     """Returns a data set's class names without reading its images."""
     if dataset.startswith("folder:"):
-        return folders.class_names(Path(dataset.removeprefix("folder:")))
+        return class_folders.class_names(Path(dataset.removeprefix("folder:")))
     builder = _open_builder(dataset, data_dir)
     _, label = _find_features(builder)
     return unique_names(builder.info.features[label].names)

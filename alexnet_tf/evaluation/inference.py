@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import keras
@@ -9,16 +10,37 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf.config.data import Geometry
+from alexnet_tf.config.flags import Config, parse_run
 from alexnet_tf.data.bad_examples import decode_rows
 from alexnet_tf.data.decoding import decode_patch
+from alexnet_tf.data.labels import run_labels
+from alexnet_tf.evaluation.classifier import Classifier, Signatures
+from alexnet_tf.models.build import load_best
 from alexnet_tf.storage.files import written_aside
+from alexnet_tf.storage.run_dir import open_run
 
-Signatures = dict[str, tf.types.experimental.Callable]
 # The layers whose outputs are an image's features, in AlexNet and in the
 # networks for CIFAR-10.
 _FEATURES = ("fc7_tower", "flat3_tower", "flat4_tower")
 # Classes that `classify` returns.
 _BEST = 5
+
+
+def load_run(path: str | PathLike, config: Config | None = None) -> Classifier:
+    """Returns the network of a run's best checkpoint, for image files.
+
+    Args:
+        path: The run directory.
+        config: Settings in place of those in its flags.cfg.
+    """
+    run_dir = open_run(str(Path(path).expanduser()))
+    if config is None:
+        saved = run_dir.has_settings()
+        config = parse_run(run_dir.flags) if saved else Config()
+    model, _ = load_best(config, run_dir)
+    labels = run_labels(config, run_dir)
+    signatures = make_signatures(model, labels, config.geometry)
+    return Classifier(signatures, config.max_image_pixels, model)
 
 
 def make_signatures(
@@ -121,12 +143,3 @@ def _clear_devices(file):
         for node in itertools.chain(graph.node, *functions):
             node.device = ""
     file.write_bytes(saved.SerializeToString())
-
-
-def load_signatures(path: Path) -> Signatures:
-    """Returns the signatures of a SavedModel."""
-    loaded = tf.saved_model.load(str(path))
-    for signature in loaded.signatures.values():
-        # The loaded object owns the weights and must live as long.
-        signature.owner = loaded
-    return dict(loaded.signatures)

@@ -12,7 +12,8 @@ from alexnet_tf.models.tower_layers import OnTower
 
 # What is counted: section of the paper, and what it says.
 _PAPER = {
-    "learned layers": ("3", "5 convolutional, 3 fully connected"),
+    "convolutional layers": ("3", "5"),
+    "fully connected layers": ("3", "3"),
     "parameters": ("abstract", "60 million"),
     "neurons": ("abstract", "650,000"),
     "input numbers": ("3.5", "150,528"),
@@ -111,11 +112,10 @@ def _count(model, offsets):
             own *= len(parts)
         neurons += own
         of_layers[f"{name} neurons"] = f"{own:,}"
-    others = len(layers) - convolutions
     patches = f"{2 * offsets**2:,} = {offsets} x {offsets} x 2"
     return {
-        "learned layers": f"{convolutions} convolutional, {others} fully "
-        "connected",
+        "convolutional layers": f"{convolutions}",
+        "fully connected layers": f"{len(layers) - convolutions}",
         "parameters": f"{parameters:,}",
         "neurons": f"{neurons:,}",
         "input numbers": f"{math.prod(model.input_shape[1:]):,}",

@@ -1,5 +1,7 @@
 """Files and folders written completely or not at all, and checked if read."""
 
+from __future__ import annotations
+
 import contextlib
 import csv
 import hashlib
@@ -10,13 +12,15 @@ import re
 import reprlib
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
-
-import numpy as np
+from typing import TYPE_CHECKING, NoReturn
 
 from alexnet_tf.config.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np  # --help and user errors do without it.
 
 # The start of a formula, or of a text that would be read as a quoted one.
 _FORMULA = re.compile("'*[-=+@]")
@@ -62,7 +66,7 @@ def _remove(path):
 
 
 @contextlib.contextmanager
-def reporting_failed_writes(path: Path) -> Iterator[None]:
+def reporting_failed_writes(path: Path | str) -> Iterator[None]:
     """Turns errors in writing, on a full disk for example, into a `UserError`.
 
     Both the system's and TensorFlow's.
@@ -77,6 +81,18 @@ def reporting_failed_writes(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {reason}. Make room, or give a place "
             "that can be written to."
         ) from error
+
+
+def check_writable(flag: str, path: Path) -> None:
+    """Checks that the folder (FLAG_dir) or file of a flag can be written."""
+    folders = [path, *path.parents]
+    with reporting_failed_writes(f"--{flag}={path}"):
+        if not flag.endswith("_dir"):
+            del folders[0]
+            if path.exists() and not path.is_file():
+                raise OSError("it is not a regular file")
+        existing = next(folder for folder in folders if folder.exists())
+        tempfile.TemporaryFile(dir=existing).close()
 
 
 def _write_errors():
@@ -113,6 +129,8 @@ def write_json(path: Path, content: dict) -> None:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Writes a .npy file."""
+    import numpy as np
+
     encoded = io.BytesIO()
     np.save(encoded, array)
     write_whole(path, encoded.getvalue())
@@ -224,6 +242,8 @@ def read_csv(
 
 def read_array(path: Path, fix: str) -> np.ndarray:
     """Returns the array in a .npy file."""
+    import numpy as np
+
     content = io.BytesIO(_read(path, fix))
     try:
         return np.lib.format.read_array(content, allow_pickle=False)

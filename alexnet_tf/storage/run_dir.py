@@ -14,7 +14,6 @@ from pathlib import Path
 
 from alexnet_tf import __version__
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.files import (
     read_csv,
     read_json,
@@ -173,6 +172,8 @@ class RunDir:
 
     def read_columns(self, columns: Sequence[str]) -> dict[str, list[float]]:
         """Returns columns of history.csv, NaN where empty or not finite."""
+        from alexnet_tf.storage import checkpoints  # Imports NumPy.
+
         if not (self.history.exists() or self.dataset.exists()):
             raise UserError(
                 f"{self.path} is not a run directory: it has no "

@@ -11,6 +11,8 @@ import math
 
 import keras
 
+from alexnet_tf.config.errors import UserError
+
 # What an epoch's validation error means for the next epoch.
 Verdict = enum.Enum("Verdict", ["CONTINUE", "DROP", "STOP"])
 
@@ -49,19 +51,34 @@ class PlateauRule:
 
 
 class PlateauSchedule(keras.callbacks.Callback):
-    """Applies a rule to each epoch's validation error; divides by `factor`."""
+    """Lowers the learning rate at each plateau; ends training after the last.
 
-    def __init__(self, rule: PlateauRule, factor: float):
+    Args:
+        patience: Epochs without a new lowest value that make a plateau.
+        factor: The learning rate is divided by this.
+        max_drops: Drops allowed; one more plateau ends training.
+        monitor: Name of a value in the logs of an epoch that should fall.
+    """
+
+    def __init__(
+        self, patience=5, factor=10.0, max_drops=3, monitor="val_top1_error"
+    ):
         super().__init__()
-        self.rule = rule
-        self.factor = factor
+        self.rule = PlateauRule(patience, max_drops)
+        self.factor, self.monitor = factor, monitor
 
     def on_epoch_end(self, epoch, logs=None):
         """Drops the learning rate or ends training, and prints why."""
         rule = self.rule
-        verdict = rule.update(logs["val_top1_error"])
+        if self.monitor not in (logs or {}):
+            raise UserError(
+                f"PlateauSchedule: {self.monitor} is not in the logs, which "
+                f"have {', '.join(logs or ())}; give a monitor that is, or "
+                "validation_data to fit."
+            )
+        verdict = rule.update(logs[self.monitor])
         reason = (
-            f"{rule.patience} epochs without a validation top-1 error below "
+            f"{rule.patience} epochs without {self.monitor} below "
             f"{rule.best:.4f}"
         )
         if verdict is Verdict.STOP:

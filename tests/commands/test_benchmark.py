@@ -3,6 +3,9 @@
 import contextlib
 import io
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -106,6 +109,39 @@ def test_the_table_of_training(measured):
     assert train["images_per_second"] == train["rows"][3]["images_per_second"]
 
 
+STOPPED = """
+from alexnet_tf.benchmarks import input as input_benchmark, timing
+from alexnet_tf.main import command_line
+timing._MIN_SECONDS = 0.0
+input_benchmark._FILES, input_benchmark._IMAGES = 4, 8
+command_line()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_benchmark_leaves_what_it_measured(number, tmp_path, capsys):
+    file = tmp_path / "benchmark.json"
+    arguments = ["benchmark", "--target=input", "--rounds=100000", *SMALL]
+    arguments += ["--batch_size=4", f"--json={file}"]
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("round 4 of 100000, about "):
+                process.send_signal(number)
+                break
+        assert "Stopped by" in process.stdout.read()
+    assert process.returncode == 128 + number
+    content = json.loads(file.read_text())
+    assert content["partial"] is True
+    assert content["input"]["rounds"] >= 3
+    assert content["input"]["images_per_second"] > 0
+    assert main(["inspect", "--scale", f"--benchmark_json={file}"]) == 2
+
+
 @pytest.mark.parametrize(
     ("target", "parts"),
     [
@@ -117,7 +153,7 @@ def test_the_table_of_training(measured):
 )
 def test_only_the_target_is_measured(monkeypatch, tmp_path, target, parts):
     for name in ("_measure_step", "_measure_input", "_measure_training"):
-        monkeypatch.setattr(benchmark, name, lambda *_: {})
+        monkeypatch.setattr(benchmark, name, lambda *_: [{}])
     monkeypatch.setattr(input_benchmark, "write_examples", lambda *_: {})
     file = tmp_path / "benchmark.json"
     assert main(["benchmark", f"--target={target}", f"--json={file}"]) == 0

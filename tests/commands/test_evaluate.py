@@ -10,7 +10,7 @@ import tensorflow as tf
 from alexnet_tf.config.flags import parse
 from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.data.decoding import decode_patch
-from alexnet_tf.evaluation.inference import load_signatures
+from alexnet_tf.evaluation.classifier import load_signatures
 from alexnet_tf.main import main
 from alexnet_tf.models.build import load_best
 from alexnet_tf.storage import checkpoints

@@ -111,6 +111,11 @@ def test_scale_needs_the_rates_of_step_and_input(scale, capsys):
     assert "benchmark --target=all" in capsys.readouterr().err
 
 
+def test_scale_needs_a_benchmark_that_was_not_stopped(scale, capsys):
+    assert scale(partial=True) == 2
+    assert "of a benchmark that was stopped" in capsys.readouterr().err
+
+
 def test_scale_needs_the_settings_of_the_benchmark(scale, capsys):
     assert scale("--batch_size=256") == 2
     assert "with --batch_size=128, not 256" in capsys.readouterr().err

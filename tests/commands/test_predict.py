@@ -4,12 +4,15 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
 from alexnet_tf.commands import predict
+from alexnet_tf.evaluation import classifier
 from alexnet_tf.main import main
 from tests.support import write_special_files
 
@@ -67,7 +70,7 @@ def test_run_and_saved_model_predict_the_same(
 def test_files_folders_and_lists_are_the_same(
     saved_model, image_files, bad_file, monkeypatch, capsys
 ):
-    """As JSON lines; a folder's other files are named and skipped."""
+    """As JSON lines; a folder leaves out what training leaves out, too."""
     folder = bad_file.parent / "folder"
     (folder / "deeper").mkdir(parents=True)
     for number, file in enumerate(image_files):
@@ -80,11 +83,14 @@ def test_files_folders_and_lists_are_the_same(
     lists = "\n".join([*names, "", str(folder / "notes.txt"), ""])
     monkeypatch.setattr("sys.stdin", io.StringIO(lists))
     printed = []
-    for word in (str(folder), "-"):
-        assert main(["predict", word, saved_model, "--json_lines"]) == 1
+    left_out = "5 files left out: 4 hidden, 1 .txt (not read)"
+    for word, code, error in (
+        (str(folder), 0, f"{folder}: {left_out}\n"),
+        ("-", 1, "notes.txt: cannot be read: Unknown image file format"),
+    ):
+        assert main(["predict", word, saved_model, "--json_lines"]) == code
         captured = capsys.readouterr()
-        assert "notes.txt: cannot be read" in captured.err
-        assert captured.err.count("cannot be read") == 1
+        assert error in captured.err and len(captured.err.splitlines()) == 1
         printed.append([json.loads(line) for line in captured.out.splitlines()])
     assert printed[0] == printed[1]
     assert [row["file"] for row in printed[0]] == names
@@ -95,7 +101,7 @@ def test_more_files_than_a_batch(
     saved_model, image_files, tmp_path, monkeypatch
 ):
     """One of them is given twice."""
-    monkeypatch.setattr(predict, "_BATCH", 3)
+    monkeypatch.setattr(classifier, "_BATCH", 3)
     for number in range(8):
         shutil.copy(image_files[number % 5], tmp_path / f"{number}.jpg")
     file = tmp_path / "predictions.json"
@@ -112,7 +118,7 @@ def test_names_that_are_not_utf_8_or_control_a_terminal(
     saved_model, image_files, tmp_path, monkeypatch, capsys
 ):
     names = [
-        f"{tmp_path}/photo{end}" for end in ("\x1b[2J", "\udce0", "\udce1")
+        f"{tmp_path}/photo{end}.jpg" for end in ("\x1b[2J", "\udce0", "\udce1")
     ]
     for name in names:
         shutil.copy(image_files[0], name)
@@ -140,11 +146,16 @@ def test_special_and_huge_files_are_named_and_not_opened(
     (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "again").symlink_to(tmp_path)
     reasons["loop.jpg"] = "Too many levels of symbolic links"
+    counted = "8 files left out: 2 FIFO (not a regular file), 2 device"
     reasons["again"] = "Is a directory"
     names = [str(folder / name) for name in [*reasons, "good.jpg"]]
     lines = "\n".join([*names, "a\0name", "a" * 5000])
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
-    for words in ([*names[:-2], names[-1]], [str(folder)], ["-"]):
+    assert main(["predict", str(folder), saved_model]) == 0
+    printed, errors = capsys.readouterr()
+    assert printed.startswith(f"{folder}/good.jpg\n")
+    assert f"{folder}: {counted}" in errors and "cannot be read" not in errors
+    for words in ([*names[:-2], names[-1]], ["-"]):
         assert main(["predict", *words, saved_model]) == 1
         printed, errors = capsys.readouterr()
         assert printed.startswith(f"{folder}/good.jpg\n")
@@ -169,6 +180,49 @@ def test_the_limit_of_pixels_is_that_of_the_flag(
     assert main([*words, saved_model]) == 0
 
 
-def test_an_empty_folder_is_refused(saved_model, tmp_path, capsys):
+def test_a_folder_without_images_is_refused(saved_model, tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
     assert main(["predict", str(tmp_path), saved_model]) == 2
-    assert "give at least one image file" in capsys.readouterr().err
+    left_out, error = capsys.readouterr().err.splitlines()
+    assert left_out == f"{tmp_path}: 1 files left out: 1 .txt (not read)"
+    assert "give at least one image file" in error
+
+
+@pytest.mark.parametrize(
+    ("scores", "is_uncertain"),
+    [
+        ([0.51, 0.25, 0.1], False),
+        ([0.49, 0.10, 0.1], True),
+        ([0.60, 0.31], True),
+        ([0.70, 0.30], False),
+        ([0.99, 0.005], False),
+    ],
+)
+def test_low_and_close_scores_are_uncertain(scores, is_uncertain):
+    best = [(f"class {n}", score) for n, score in enumerate(scores)]
+    assert len(list(predict._warn(best))) == is_uncertain
+
+
+def test_uncertain_answers_are_reported(saved_model, image_files, capsys):
+    """Three epochs leave all answers of the finished run uncertain."""
+    words = ["predict", *map(str, image_files), saved_model]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert text.count("uncertain; perhaps another label") == len(image_files)
+
+
+def test_an_exported_model_needs_neither_keras_nor_matplotlib(
+    finished_run, image_files
+):
+    """TensorFlow imports them if it can."""
+    arguments = ["predict", str(image_files[0])]
+    arguments.append(f"--saved_model={finished_run}/saved_model")
+    program = "import sys; from alexnet_tf.main import main; "
+    program += f"assert main({arguments}) == 0; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert "tensorflow" in modules
+    assert not modules & {"keras", "matplotlib", "tensorflow_datasets", "PIL"}

@@ -93,6 +93,30 @@ def test_former_names_of_other_commands_flags_are_refused():
         config_lib.check_flags(["--facts"], "train")
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        *(("lr", "learning_rate"), ("bs", "batch_size"), ("gpu", "gpus")),
+        *(("output_dir", "run_dir"), ("data", "dataset"), ("d", "dataset")),
+        *(("batch-size", "batch_size"), ("learningrate", "learning_rate")),
+        *(("wd", "weight_decay"), ("log-dir", "run_dir")),
+    ],
+)
+def test_unknown_flags_have_a_suggestion(given, meant):
+    message = f"unknown flag --{given}; did you mean --{meant}[?]"
+    for flag in (f"--{given}=1", f"-{given}=1"):
+        with pytest.raises(UserError, match=message):
+            parse([flag])
+
+
+def test_synonyms_stand_for_flags_and_are_none():
+    names = {*Config.__dataclass_fields__, "flagfile"}
+    assert {*config_lib._SYNONYMS.values()} < names
+    assert not config_lib._SYNONYMS.keys() & names
+    with pytest.raises(UserError, match="unknown flag --zzz.\nSee --help"):
+        parse(["--zzz"])
+
+
 def test_parsing_has_no_side_effects():
     assert parse(["--width=0.5"])[0].width == 0.5
     assert parse([])[0].width == 1.0
@@ -281,7 +305,7 @@ def test_a_slow_pipe_is_waited_for_and_one_without_end_refused(
     ("content", "message"),
     [
         (["--flagfile={0}"], "0.cfg is read by itself"),
-        (["--flagfile {0}"], "'flagfile {0}'"),
+        (["--flagfile {0}"], "unknown flag --flagfile {0}"),
         (["--flagfile", "--seed=1"], "--flagfile=--seed=1 is not a file"),
         (["--flagfile={1}", "--seed=1"], "0.cfg > .*1.cfg > .*0.cfg"),
         (["  --flagfile={1}"], "0.cfg is read by itself"),
@@ -336,7 +360,7 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--wdith=1"], "Did you mean: width"),
+        (["--wdith=1"], "did you mean --width[?]"),
         (["--width=-1"], r"width=-1.*range \[0.01, 4.0\]"),
         (["--width=wide"], "width=wide"),
         (["--width=nan"], "width=nan.*finite"),

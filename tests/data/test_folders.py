@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.data import folders
+from alexnet_tf.data import class_folders, folders
 from alexnet_tf.data.tfds_source import open_split
 from alexnet_tf.main import main
 from tests.data.image_files import GOOD, names_and_labels
@@ -82,7 +82,7 @@ def test_split_folders_are_found_by_their_names(tmp_path, train, validation):
     assert counts(root, "train") == {"a": 20, "b": 10}
     for name in ("", validation, validation.lower()):
         assert counts(root, name) == {"a": 1, "b": 3}
-    assert folders.class_names(root) == ("a", "b")
+    assert class_folders.class_names(root) == ("a", "b")
     first, *_ = names_and_labels(folders.open_split(root, ""))
     assert first.startswith(f"{validation}/")
 
@@ -103,7 +103,7 @@ def test_validation_images_alone_can_be_measured(tmp_path, name):
     """Such as ImageNet's, which take a 20th of the space of all."""
     root = write(tmp_path, f"{name}/a/*3", f"{name}/b/*2")
     assert counts(root) == {"a": 3, "b": 2}
-    assert folders.class_names(root) == ("a", "b")
+    assert class_folders.class_names(root) == ("a", "b")
     message = refused(root, "train")
     assert f"'train' of --dataset=folder:{root} does not exist" in message
     assert f"it has {name}" in message
@@ -177,7 +177,7 @@ def test_what_systems_and_tools_leave_is_no_image(tmp_path, capsys, split):
     assert counts(root) == {"a": 1, "b": 1}
     output = capsys.readouterr().out
     assert f"{root / split}: 11 files left out: 11 hidden\n" in output
-    visible = [f for f, reason in folders.find_files(root) if not reason]
+    visible = [f for f, reason in class_folders.find_files(root) if not reason]
     assert len(visible) == 20 and all(f.endswith(".jpg") for f in visible)
 
 
@@ -320,7 +320,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path, capsys):
     assert counts(root, "train") == expected
     output = capsys.readouterr().out
     assert "3 broken links" in output and "3 link loops" in output
-    assert folders.class_names(root) == tuple(expected)
+    assert class_folders.class_names(root) == tuple(expected)
 
 
 @pytest.mark.parametrize("place", ["", "a", "b/deeper"])
@@ -331,7 +331,7 @@ def test_special_and_huge_files_are_not_opened(
     monkeypatch.chdir(tmp_path)  # Names of sockets are short.
     root = write(Path("set"), "a/*10", "b/*10", "b/deeper/*10")
     reasons = write_special_files(root / place)
-    found = dict(folders.find_files(root / place))
+    found = dict(class_folders.find_files(root / place))
     assert {name: found[name] for name in reasons} == reasons
     assert counts(root, "train") == {"a": 9, "b": 18}
     output = capsys.readouterr().out

@@ -14,7 +14,7 @@ from alexnet_tf.config.flags import parse
 from alexnet_tf.data import tfds_source
 from alexnet_tf.data.labels import class_labels
 from alexnet_tf.evaluation import gallery
-from alexnet_tf.evaluation.inference import load_signatures
+from alexnet_tf.evaluation.classifier import load_signatures
 from alexnet_tf.main import main
 from tests.end_to_end import golden_runs
 

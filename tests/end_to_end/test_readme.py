@@ -5,6 +5,7 @@ Python code is executed as a reader would, but on small data.
 
 import dataclasses
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -66,7 +67,7 @@ def on_small_data(piece, data_dir):
     assert '("shapes", ' in piece
     piece = piece.replace("range(100)", "range(2)")
     return re.sub(
-        r'\("shapes", ("[^"]*")\)',
+        r'\("shapes", (.*?)\)',
         rf'("shapes/tiny", \1, data_dir={data_dir!r})',
         piece,
     )
@@ -92,10 +93,21 @@ def test_a_notebook_that_trains(at_home, data_dir):
     assert names["model"].optimizer.iterations == 2
 
 
-def test_response_normalization_in_another_model():
+def test_a_notebook_that_predicts(at_home, capsys):
+    exec(piece_with("load_run"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+@pytest.mark.slow
+def test_the_notebook(at_home, data_dir, capsys):
+    cells = json.loads(EXAMPLES[Path("examples/alexnet.ipynb")])["cells"]
+    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     names = {}
-    exec(piece_with("Sequential"), names)
-    assert names["features"].output_shape == (None, 60, 60, 32)
+    exec(on_small_data("\n".join(code), data_dir), names)
+    assert names["model"].optimizer.iterations == 12
+    assert names["features"].output_shape == (None, 29, 29, 32)
+    assert len(names["figure"].axes) == 2
+    assert "Learning rate 0.01 -> 0.001" in capsys.readouterr().out
 
 
 def test_a_saved_model(at_home, capsys):
@@ -192,7 +204,7 @@ def test_command_lines_are_valid(path, arguments):
 
 
 def known_flags():
-    names = {"help", "flagfile", *FOREIGN_FLAGS}
+    names = {"help", "helpfull", "version", "flagfile", *FOREIGN_FLAGS}
     for field in dataclasses.fields(Config):
         former = {old for old, n in FORMER_NAMES.items() if n == field.name}
         spellings = {field.name, *former}

@@ -19,6 +19,8 @@ def facts(tmp_path_factory):
 @pytest.mark.parametrize(
     ("what", "counted"),
     [
+        ("convolutional layers", "5"),
+        ("fully connected layers", "3"),
         ("parameters", "60,965,224"),
         ("input numbers", "150,528"),
         ("patches of an image", "2,178 = 33 x 33 x 2"),
@@ -50,6 +52,23 @@ def facts(tmp_path_factory):
 )
 def test_the_paper_network_has_these_counts(facts, what, counted):
     assert facts[what]["counted"] == counted
+
+
+@pytest.mark.parametrize(
+    ("flags", "classes"),
+    [
+        # At a tiny width, which only the classes do not depend on.
+        ([], "1,000"),
+        (["--dataset=shapes/tiny"], "12"),
+        (["--run_dir=new"], "12"),
+    ],
+)
+def test_the_classes_are_the_papers_by_default(flags, classes, capsys):
+    assert main(["inspect", "--paper_facts", "--width=0.02", *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if line.startswith("fc8 neurons")]
+    assert row.split()[-1] == classes
+    assert max(map(len, lines)) <= 80
 
 
 def test_differences_from_the_paper_are_explained(facts):
