@@ -10,7 +10,6 @@ answered at once.
 
 import dataclasses
 import errno
-import importlib
 import logging
 import os
 import sys
@@ -34,6 +33,7 @@ from alexnet_tf.config.flags import (
     parse,
     parse_run,
 )
+from alexnet_tf.distribution.startup import import_quietly
 from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.signals import ending_on_signals
 
@@ -45,10 +45,11 @@ _DEBUG = {"--debug", "-debug", "--debug=true", "--debug=True", "--debug=1"}
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a command; returns the exit code, 2 for a user error."""
-    # TensorFlow reads this when it is imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     debug = bool(_DEBUG & set(arguments))
+    if not debug:
+        # TensorFlow reads this when it is imported.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -106,7 +107,7 @@ def _run(arguments):
             file = FLAG_FILES / file
             config, _ = parse([f"--flagfile={file}", *arguments])
     module = "train" if name == "train" else f"commands.{name}"
-    run = importlib.import_module(f"alexnet_tf.{module}").run
+    run = import_quietly(f"alexnet_tf.{module}", debug=config.debug).run
     if command.settings == "each run":
         runs = [
             _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
