@@ -8,6 +8,7 @@ Only the command imports TensorFlow, so that --help and user errors are
 answered at once.
 """
 
+import contextlib
 import dataclasses
 import errno
 import logging
@@ -28,13 +29,15 @@ from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.config.flags import (
     FLAG_FILES,
     check_flags,
+    describes_network,
     expand_flag_files,
     flag_help,
     parse,
     parse_run,
+    run_name,
 )
 from alexnet_tf.distribution.startup import import_quietly
-from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.storage.run_dir import RunDir, new_run, newest_run
 from alexnet_tf.training.signals import ending_on_signals
 
 _HELP = {"--help", "-help", "-h"}
@@ -90,17 +93,25 @@ def _discard_output():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(arguments):
-    if _HELP & set(arguments):
-        print(_help(arguments))
+def _run(given):
+    if _HELP & set(given):
+        print(_help(given))
         return 0
-    arguments = expand_flag_files(arguments)
+    arguments = expand_flag_files(given)
     config, words = parse(arguments)
     name, *words = words or ["train"]
     name = FORMER_COMMANDS.get(name, name)
     command = find_command(name, words)
     check_flags(arguments, name)
-    if command.settings == "run":
+    run_dirs = words if command.settings == "each run" else []
+    if command.newest and not (
+        run_dirs or config.run_dir or config.saved_model
+    ):
+        config = _with_newest_run(config)
+    resumes = command.settings == "resumed run"
+    if command.settings == "run" or (
+        resumes and not describes_network(arguments)
+    ):
         config = _settings_of_run(config, arguments)
     for flag, file in command.flag_files.items():
         if getattr(config, flag):
@@ -110,11 +121,33 @@ def _run(arguments):
     run = import_quietly(f"alexnet_tf.{module}", debug=config.debug).run
     if command.settings == "each run":
         runs = [
-            _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
-            for w in words or [config.run_dir]
+            _settings_of_run(dataclasses.replace(config, run_dir=d), arguments)
+            for d in run_dirs or [config.run_dir]
         ]
         return run(config, runs)
+    if resumes:
+        with _with_run_dir(config, given) as config:
+            return run(config)
     return run(config, words) if command.words else run(config)
+
+
+def _with_newest_run(config):
+    """Returns the settings with the newest run in runs/, if there is one."""
+    if path := newest_run():
+        # Not among the results, which may be JSON.
+        print(f"Run directory: {path}, the newest", file=sys.stderr)
+    return dataclasses.replace(config, run_dir=path)
+
+
+@contextlib.contextmanager
+def _with_run_dir(config, given):
+    """Yields the settings, with a new run in runs/ if they name none."""
+    # Workers would name different ones.
+    if config.run_dir or config.distribution == "multi_worker":
+        yield config
+        return
+    with new_run(run_name(given, config)) as path:
+        yield dataclasses.replace(config, run_dir=path)
 
 
 def _help(arguments):

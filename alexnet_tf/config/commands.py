@@ -2,7 +2,11 @@
 
 import dataclasses
 import difflib
+import shlex
+import shutil
+import sys
 import textwrap
+from pathlib import Path
 
 from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
@@ -182,9 +186,11 @@ class Command:
     words: str = ""  # Arguments besides flags, such as "FILE...".
     flags: tuple[str, ...] = ()  # Its flags among `CommandOptions`.
     groups: tuple[type, ...] = ()  # Other settings that matter to it.
-    # "run" puts the flags.cfg of --run_dir under the flags; "each run" does
-    # the same for each run directory among the words.
+    # "run" puts the flags.cfg of --run_dir under the flags, "resumed run" only
+    # under flags of neither data nor network; "each run" does the same as "run"
+    # for each run directory among the words.
     settings: str = "flags"
+    newest: bool = False  # Whether it takes the newest run if none is named.
     # Files in flags/ that come under the flags if a flag is given.
     flag_files: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -205,6 +211,7 @@ COMMANDS = {
             "labels",
         ),
         groups=_TRAINING_GROUPS,
+        settings="resumed run",
     ),
     "launch": Command(
         "train with --workers processes on this machine, to emulate several "
@@ -219,6 +226,7 @@ COMMANDS = {
             *("startup_timeout", "override_learning_rate", "labels"),
         ),
         groups=_TRAINING_GROUPS,
+        settings="resumed run",
     ),
     "evaluate": Command(
         "top-1 and top-5 error of runs' best checkpoints, of their averaged "
@@ -233,6 +241,7 @@ COMMANDS = {
         flags=("split", "ten_crops", "weights", "labels", "json"),
         groups=(Data, Hardware),
         settings="each run",
+        newest=True,
     ),
     "predict": Command(
         "five most probable labels of image files, of folders of them, or of "
@@ -247,6 +256,7 @@ COMMANDS = {
         flags=("saved_model", "labels", "json_lines", "json"),
         groups=(Output,),
         settings="run",
+        newest=True,
     ),
     "prepare": Command(
         "resize --dataset once into --prepared_dir, where train and evaluate "
@@ -277,6 +287,7 @@ COMMANDS = {
         flags=("format", "keras_file", "labels"),
         groups=(Data, Output),
         settings="run",
+        newest=True,
     ),
     "import_weights": Command(
         "convert --caffemodel, Caffe's AlexNet or CaffeNet with weights, or "
@@ -331,6 +342,7 @@ COMMANDS = {
         words="RUN_DIR...",
         flags=("curves_only", "labels", "figures_dir"),
         settings="each run",
+        newest=True,
     ),
 }
 
@@ -361,6 +373,16 @@ def find_command(name: str, words: list[str]) -> Command:
             "See --help."
         )
     return COMMANDS[name]
+
+
+def call(*words: object) -> str:
+    """Returns a command line to copy, with the program as it was called."""
+    script = Path(sys.argv[0])
+    if script.name == "alexnet":
+        program = ["alexnet" if shutil.which("alexnet") else str(script)]
+    else:
+        program = [sys.orig_argv[0], "-m", "alexnet_tf.main"]
+    return shlex.join([*program, *map(str, words)])
 
 
 def usage(name: str = "") -> str:

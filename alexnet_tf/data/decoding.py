@@ -163,7 +163,7 @@ def _turn_upright(patch, orientation):
     """Turns a square by its EXIF orientation, 1 to 8."""
 
     def turned():
-        # By the places of pixels: oneDNN prints an error if uint8 is transposed.
+        # By places: if uint8 is transposed, oneDNN prints an error.
         side = patch.shape[0]
         strides = tf.where(orientation > 4, (1, side), (side, 1))
         line = tf.range(side)

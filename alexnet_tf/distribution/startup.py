@@ -55,15 +55,16 @@ def _without_harmless_rows() -> Iterator[None]:
         yield
         return
     error = os.dup(2)
+    reader, writer = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _FILTER, _HARMLESS],
-        stdin=subprocess.PIPE,
+        stdin=reader,
         stdout=error,
         start_new_session=True,
     )
-    assert process.stdin
-    os.dup2(process.stdin.fileno(), 2)
-    process.stdin.close()
+    os.dup2(writer, 2)
+    os.close(reader)
+    os.close(writer)
     try:
         yield
     finally:
