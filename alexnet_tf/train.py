@@ -28,7 +28,7 @@ from alexnet_tf.evaluation.inference import make_signatures, save_signatures
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
 from alexnet_tf.models.build import best_checkpoint, load_best
 from alexnet_tf.storage import checkpoints
-from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.storage.dataset_info import DatasetInfo, read_dataset_info
 from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import (
     RunDir,
@@ -309,10 +309,12 @@ def _finish(
 def _show_result(result: dict, run_dir: RunDir) -> None:
     """Prints the result of a run, and what to do with it."""
     if "best_epoch" in result:  # Not in that of imported weights.
+        top5 = f", top-5 {result['top5_error']:.1%}"
+        has_few = len(read_dataset_info(run_dir).class_names) <= 5
         print(
-            f"Best after epoch {result['best_epoch']} of {result['epochs']}: "
-            f"validation error {result['top1_error']:.1%}, top-5 error "
-            f"{result['top5_error']:.1%} on {result['num_examples']:,} images\n"
+            f"Best epoch {result['best_epoch']} of {result['epochs']}: error "
+            f"{result['top1_error']:.1%}{'' if has_few else top5} "
+            f"({result['num_examples']:,} validation images)\n"
             f"Exported to {run_dir.saved_model}; results in {run_dir.result}"
         )
     path = run_dir.path

@@ -22,9 +22,10 @@ from alexnet_tf.training.checkpointing import Progress
 # Seconds between lines on a terminal and elsewhere.
 _MOVING, _PRINTED = 0.1, 60.0
 # Fields that a line too long for the terminal lacks, the first one first.
-_LESS_WITHIN = ("top-5", "speed", "state", "error")
+_LESS_WITHIN = ("top-5", "bar", "speed", "state", "error")
 _LESS_AFTER = ("left", "speed", "duration", "top-5")
-_BAR = range(5, 31)  # Its widths, with brackets.
+# Widths of the bar, with brackets: of 80 columns, and of more.
+_BARS, _WIDE = (14, 24), 112
 
 
 class ProgressLine(keras.callbacks.Callback):
@@ -65,7 +66,7 @@ class ProgressLine(keras.callbacks.Callback):
         if not sys.stdout.isatty():
             yield
             return
-        self._screen = _Screen(sys.stdout)
+        self._screen, self._next = _Screen(sys.stdout), 0.0
         try:
             with contextlib.redirect_stdout(cast(TextIO, self._screen)):
                 yield
@@ -106,26 +107,19 @@ class ProgressLine(keras.callbacks.Callback):
     def _show(self, logs, done, state):
         """Shows a line within an epoch, of which `done` steps are done."""
         part = done / self.progress.steps_per_epoch
-        fields = self._fields(logs, self._validated)
         if not self._screen:
-            fields["epoch"] += f"  {part:4.0%}"
-        fields["state"] = state
-        line = _fit(fields, _LESS_WITHIN, self._width())
-        if not self._screen:
-            print(line, flush=True)
+            fields = self._fields(logs, self._validated, f"{part:4.0%}")
+            print("  ".join([*fields.values(), state]), flush=True)
             return
-        room = min(self._width() - len(line) - 2, _BAR[-1])
-        if room in _BAR:
-            filled = round(part * (room - 3))
-            bar = f"[{'=' * filled}>".ljust(room - 1) + "]"
-            head = len(fields["epoch"])
-            line = f"{line[:head]}  {bar}{line[head:]}"
-        self._screen.draw(line)
+        size = _BARS[self._width() >= _WIDE]
+        bar = f"[{'=' * round(part * (size - 3))}>".ljust(size - 1) + "]"
+        fields = self._fields(logs, self._validated, bar) | {"state": state}
+        self._screen.draw(_fit(fields, _LESS_WITHIN, self._width()))
 
-    def _fields(self, logs, validated):
-        """Returns the parts of a line that all have, by name."""
+    def _fields(self, logs, validated, bar=""):
+        """Returns the parts that all lines have, by name."""
         number = f"{self._epoch + 1:{len(str(self.epochs))}}"
-        fields = {"epoch": f"Epoch {number}/{self.epochs}"}
+        fields = {"epoch": f"Epoch {number}/{self.epochs}", "bar": bar}
         for name, column in self.errors.items():
             if column in logs:
                 fields[name] = f"{name} {100 * logs[column]:4.1f}%"
