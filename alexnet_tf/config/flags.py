@@ -6,6 +6,7 @@ command line describes; nothing else in the package uses flags.
 
 import dataclasses
 import io
+import itertools
 import math
 import os
 import re
@@ -250,10 +251,9 @@ def describes_network(arguments: Sequence[str]) -> bool:
 
 def run_name(arguments: Sequence[str], config: Config) -> str:
     """Returns a name for a run: that of its flag files, or of its data set."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
     names = [
         Path(following if found[1] is None else found[1]).stem
-        for argument, following in pairs
+        for argument, following in itertools.pairwise([*arguments, ""])
         if (found := _FLAG_FILE.fullmatch(argument))
     ]
     kind, _, path = config.dataset.partition(":")

@@ -14,7 +14,7 @@ from types import ModuleType
 # TensorFlow 2.21 prints these at any TF_CPP_MIN_LOG_LEVEL: the first three
 # before it reads that, the last, that there is no NVIDIA driver, as an error.
 _HARMLESS = (
-    r"WARNING: All log messages before absl::InitializeLog\(\) is called are "
+    r"WARNING: All log messages before \w+::InitializeLog\(\) is called are "
     r"written to STDERR\n|"
     r"I\d{4} .*\bport\.cc:\d+\] oneDNN custom operations are on\.|"
     r"I\d{4} .*\bcudart_stub\.cc:\d+\] Could not find cuda drivers|"

@@ -110,7 +110,7 @@ def shortest(number: float) -> str:
     """Returns a number as text: of a float32, the shortest that is equal."""
     with np.errstate(over="ignore"):
         rounded = np.float32(number)
-    is_float32 = isinstance(number, float) and rounded == number
+    is_float32 = isinstance(number, float) and float(rounded) == number
     return str(rounded if is_float32 else number)
 
 

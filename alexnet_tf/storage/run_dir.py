@@ -207,11 +207,11 @@ class RunDir:
 
 def count_from_one(rows: list[dict]) -> list[dict]:
     """Returns rows of history.csv, which earlier versions count from 0."""
-    if not rows or rows[0]["epoch"] != "0":
+    numbers = [str(number) for number in range(len(rows) + 1)]
+    if [row["epoch"] for row in rows] != numbers[:-1]:
         return rows
-    return [
-        row | {"epoch": str(number)} for number, row in enumerate(rows, start=1)
-    ]
+    pairs = zip(rows, numbers[1:], strict=True)
+    return [row | {"epoch": number} for row, number in pairs]
 
 
 def _number(row, column, file):

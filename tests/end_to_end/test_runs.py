@@ -164,7 +164,7 @@ def test_a_path_with_spaces_is_quoted(finished_run, tmp_path, capsys):
     run = shutil.copytree(finished_run, tmp_path / "it's a run")
     assert main([f"--run_dir={run}"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    *_, measure, classify, watch = map(shlex.split, printed)
+    measure, classify, watch = map(shlex.split, printed[-3:])
     assert measure[-1] == str(run)
     assert classify[-1] == f"--run_dir={run}"
     assert watch[-1] == f"{run}/tensorboard"
