@@ -432,7 +432,7 @@ def test_user_errors_name_the_flag(arguments, message):
         (["--dataset=folder:/home/me/My photos (new)/"], "My-photos-new"),
         (["--dataset=folder:."], "folder"),
         (["--dataset=folder:../mañana"], "mañana"),
-        ([], "imagenet2012"),
+        ([], Config.dataset),
     ],
 )
 def test_a_run_is_named_by_its_flag_files_or_its_data(arguments, name):
