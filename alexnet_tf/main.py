@@ -25,7 +25,7 @@ from alexnet_tf.config.commands import (
     find_command,
     usage,
 )
-from alexnet_tf.config.errors import LostWorkerError, UserError
+from alexnet_tf.config.errors import LostWorkerError, UserError, printable
 from alexnet_tf.config.flags import (
     FLAG_FILES,
     check_flags,
@@ -135,7 +135,8 @@ def _with_newest_run(config):
     """Returns the settings with the newest run in runs/, if there is one."""
     if path := newest_run():
         # Not among the results, which may be JSON.
-        print(f"Run directory: {path}, the newest", file=sys.stderr)
+        shown = printable(path)
+        print(f"Run directory: {shown}, the newest", file=sys.stderr)
     return dataclasses.replace(config, run_dir=path)
 
 

@@ -62,7 +62,7 @@ class PlateauSchedule(keras.callbacks.Callback):
         verdict = rule.update(logs["val_top1_error"])
         reason = (
             f"{rule.patience} epochs without a validation top-1 error below "
-            f"{rule.best:.4f}"
+            f"{rule.best:.2%}"
         )
         if verdict is Verdict.STOP:
             print(f"Training ends: {reason} at the lowest learning rate.")
