@@ -99,7 +99,7 @@ class ProgressLine(keras.callbacks.Callback):
         now = time.monotonic()
         self._between = now - self._last_step
         self._next = now + (0 if self._screen else _PRINTED)
-        fields = self._fields(logs, {name: logs[name] for name in logs})
+        fields = self._fields(logs, logs)
         fields["duration"] = show_duration(now - self._start)
         fields["left"] = self._time_left(logs, epoch=epoch + 1, step=0)
         print(_fit(fields, _LESS_AFTER, self._width()), flush=True)
@@ -107,14 +107,16 @@ class ProgressLine(keras.callbacks.Callback):
     def _show(self, logs, done, state):
         """Shows a line within an epoch, of which `done` steps are done."""
         part = done / self.progress.steps_per_epoch
-        if not self._screen:
-            fields = self._fields(logs, self._validated, f"{part:4.0%}")
-            print("  ".join([*fields.values(), state]), flush=True)
-            return
         size = _BARS[self._width() >= _WIDE]
         bar = f"[{'=' * round(part * (size - 3))}>".ljust(size - 1) + "]"
+        if not self._screen:
+            bar = f"{part:4.0%}"
         fields = self._fields(logs, self._validated, bar) | {"state": state}
-        self._screen.draw(_fit(fields, _LESS_WITHIN, self._width()))
+        line = _fit(fields, _LESS_WITHIN, self._width())
+        if self._screen:
+            self._screen.draw(line)
+        else:
+            print(line, flush=True)
 
     def _fields(self, logs, validated, bar=""):
         """Returns the parts that all lines have, by name."""
@@ -123,9 +125,10 @@ class ProgressLine(keras.callbacks.Callback):
         for name, column in self.errors.items():
             if column in logs:
                 fields[name] = f"{name} {100 * logs[column]:4.1f}%"
-                error = float(validated.get(f"val_{column}") or math.nan)
-                if math.isfinite(error):
-                    fields[name] += f" (val {100 * error:4.1f})"
+                # Numbers, or texts of history.csv, where lost ones are empty.
+                error = validated.get(f"val_{column}", "")
+                if error != "":
+                    fields[name] += f" (val {100 * float(error):4.1f})"
         speed = logs.get("images_per_second", math.nan)
         if math.isfinite(speed):
             fields["speed"] = f"{speed:,.{1 if speed < 10 else 0}f} img/s"

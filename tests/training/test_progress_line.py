@@ -38,7 +38,7 @@ class Figures(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs |= {"top1_error": 0.333, "top5_error": 0.08}
         logs |= {"images_per_second": 1680.0, "val_loss": 0.5}
-        logs |= {"val_top1_error": 0.29 - epoch / 100, "val_top5_error": 1.0}
+        logs |= {"val_top1_error": 0.29 - epoch / 100, "val_top5_error": 0.0}
 
 
 class Rows(keras.callbacks.Callback):
@@ -138,7 +138,7 @@ def test_a_line_moves_and_one_stays_for_each_epoch(terminal, tmp_path, columns):
         assert line.startswith(f"Epoch {number}/3")
         if columns >= 40:
             assert f"error 33.3% (val {30 - number}.0)" in line
-        assert ("top-5  8.0% (val 100.0)" in line) == (columns >= 60)
+        assert ("top-5  8.0% (val  0.0)" in line) == (columns >= 60)
         assert ("1,680 img/s" in line) == (columns >= 80)
     assert len(lines) == 3
     # The steps of the second epoch.
@@ -148,7 +148,7 @@ def test_a_line_moves_and_one_stays_for_each_epoch(terminal, tmp_path, columns):
         return
     first, second, third, fourth = moving
     assert all("(val 29.0)" in line for line in moving)
-    assert ("top-5  8.1% (val 100.0)" in second) == (columns == 120)
+    assert ("top-5  8.1% (val  0.0)" in second) == (columns == 120)
     assert "1,690 img/s" in second
     if columns >= 80:
         bars = [re.search(r"\[(=*)>( *)\]", line) for line in moving]
@@ -215,7 +215,7 @@ def test_a_file_has_a_line_once_a_minute(
     assert lines.count("A message, in two parts.") == 3
     after = [line for line in lines if re.match(r"Epoch ./3  error", line)]
     assert len(after) == 3 and len(lines) == 6 + 3 * len(within)
-    assert "top-5  8.0% (val 100.0)  1,680 img/s  " in after[0]
+    assert "top-5  8.0% (val  0.0)  1,680 img/s  " in after[0]
     assert after[0].endswith(" left") and not after[2].endswith(" left")
     for part, line in zip((25, 50, 75, 100), within, strict=False):
         assert f"{part}%  error 34.2%  top-5  8.1%" in line
