@@ -62,7 +62,7 @@ def run(config: Config) -> int:
     result = resume.find_result(run_dir)
     advice = resume.reason_to_stop(result, config, run_dir)
     if result and advice:
-        print(f"{run_dir.path} is finished. {advice}")
+        print(f"{run_dir.path} is finished.\n{advice}")
         _show_result(result, run_dir)
         return 0
     _train(config, run_dir, previous)

@@ -110,8 +110,8 @@ def reason_to_stop(result: dict, config: Config, run_dir: RunDir) -> str:
         )
     if config.epochs <= result["epochs"]:
         return (
-            f"More than --epochs={result['epochs']} continue it; another run "
-            "needs another --run_dir."
+            f"More epochs than --epochs={result['epochs']} continue it; another "
+            "run needs another --run_dir."
         )
     return ""
 

@@ -143,10 +143,9 @@ def test_a_finished_run_shows_its_result_and_what_is_next(
     assert main(command.format(finished_run).split()) == 0
     result = json.loads((finished_run / "result.json").read_text())
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith(
-        f"{finished_run} is finished. More than --epochs=3 continue it"
-    )
-    assert printed[1].startswith(
+    assert printed[0] == f"{finished_run} is finished."
+    assert printed[1].startswith("More epochs than --epochs=3 continue it")
+    assert printed[2].startswith(
         f"Best epoch {result['best_epoch']} of 3: "
         f"error {result['top1_error']:.1%}, top-5 {result['top5_error']:.1%} "
         "(60 validation images)"
