@@ -60,9 +60,8 @@ def run(config: Config) -> int:
     config = resume.with_former_defaults(config, run_dir)
     previous = resume.check_settings(config, run_dir)
     result = resume.find_result(run_dir)
-    advice = resume.reason_to_stop(result, config, run_dir)
-    if result and advice:
-        print(f"{run_dir.path} is finished.\n{advice}")
+    if result and (reason := resume.reason_to_stop(result, config, run_dir)):
+        print(f"{run_dir.path} is finished.\n{reason}")
         _show_result(result, run_dir)
         return 0
     _train(config, run_dir, previous)

@@ -99,7 +99,7 @@ def find_result(run_dir: RunDir) -> dict:
 
 
 def reason_to_stop(result: dict, config: Config, run_dir: RunDir) -> str:
-    """Returns why a run with a result ends there, "" if more epochs remain."""
+    """Returns why a finished run does not continue, "" if it does."""
     if "epochs" not in result:
         return "Its weights are imported; --init_from trains a new run on them."
     states = checkpoints.states(run_dir.checkpoints)
@@ -110,8 +110,8 @@ def reason_to_stop(result: dict, config: Config, run_dir: RunDir) -> str:
         )
     if config.epochs <= result["epochs"]:
         return (
-            f"More epochs than --epochs={result['epochs']} continue it; another "
-            "run needs another --run_dir."
+            f"More epochs than --epochs={result['epochs']} continue it; "
+            "another run needs another --run_dir."
         )
     return ""
 
