@@ -4,7 +4,6 @@
 """
 
 import importlib
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from alexnet_tf.training.plateau import PlateauSchedule
 
 __version__ = "0.2.0"
-# Before TensorFlow is imported, which takes seconds.
-STARTED = time.perf_counter()
 __all__ = [
     "Dropout",
     "InputNormalization",

@@ -8,9 +8,9 @@ Only the command imports TensorFlow, so that --help and user errors are
 answered at once.
 """
 
+import contextlib
 import dataclasses
 import errno
-import importlib
 import logging
 import os
 import sys
@@ -23,18 +23,21 @@ from alexnet_tf.config.commands import (
     FORMER_COMMANDS,
     find_command,
 )
-from alexnet_tf.config.errors import LostWorkerError, UserError
+from alexnet_tf.config.errors import LostWorkerError, UserError, printable
 from alexnet_tf.config.flags import (
     FLAG_FILES,
     check_flags,
+    describes_network,
     expand_flag_files,
     find_help,
     parse,
     parse_run,
+    run_name,
 )
 from alexnet_tf.data.class_folders import class_names
+from alexnet_tf.distribution.startup import import_quietly
 from alexnet_tf.storage.files import check_writable
-from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.storage.run_dir import RunDir, new_run, newest_run
 from alexnet_tf.training.signals import ending_on_signals
 
 # What a full disk, a quota and a limit on the size of files lead to.
@@ -44,10 +47,11 @@ _DEBUG = {"--debug", "-debug", "--debug=true", "--debug=True", "--debug=1"}
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a command; returns the exit code, 2 for a user error."""
-    # TensorFlow reads this when it is imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     debug = bool(_DEBUG & set(arguments))
+    if not debug:
+        # TensorFlow reads this when it is imported.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -88,17 +92,25 @@ def _discard_output():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(arguments):
-    if text := find_help(arguments):
+def _run(given):
+    if text := find_help(given):
         print(text)
         return 0
-    arguments = expand_flag_files(arguments)
+    arguments = expand_flag_files(given)
     config, words = parse(arguments)
     name, *words = words or ["train"]
     name = FORMER_COMMANDS.get(name, name)
     command = find_command(name, words)
     check_flags(arguments, name)
-    if command.settings == "run":
+    run_dirs = words if command.settings == "each run" else []
+    if command.newest and not (
+        run_dirs or config.run_dir or config.saved_model
+    ):
+        config = _with_newest_run(config)
+    resumes = command.settings == "resumed run"
+    if command.settings == "run" or (
+        resumes and not describes_network(arguments)
+    ):
         config = _settings_of_run(config, arguments)
     for flag, file in command.flag_files.items():
         if getattr(config, flag):
@@ -107,15 +119,18 @@ def _run(arguments):
     runs = [config]
     if command.settings == "each run":
         runs = [
-            _settings_of_run(dataclasses.replace(config, run_dir=w), arguments)
-            for w in words or [config.run_dir]
+            _settings_of_run(dataclasses.replace(config, run_dir=d), arguments)
+            for d in run_dirs or [config.run_dir]
         ]
     for settings in runs:
         _check_paths(settings, command)
     module = "train" if name == "train" else f"commands.{name}"
-    run = importlib.import_module(f"alexnet_tf.{module}").run
+    run = import_quietly(f"alexnet_tf.{module}", debug=config.debug).run
     if command.settings == "each run":
         return run(config, runs)
+    if resumes:
+        with _with_run_dir(config, given) as config:
+            return run(config)
     return run(config, words) if command.words else run(config)
 
 
@@ -131,6 +146,26 @@ def _check_paths(config, command):
     manifest = Path(config.prepared_dir or os.devnull, "manifest.json")
     if command.reads_data and name == "folder" and not manifest.exists():
         class_names(Path(path))
+
+
+def _with_newest_run(config):
+    """Returns the settings with the newest run in runs/, if there is one."""
+    if path := newest_run():
+        # Not among the results, which may be JSON.
+        shown = printable(path)
+        print(f"Run directory: {shown}, the newest", file=sys.stderr)
+    return dataclasses.replace(config, run_dir=path)
+
+
+@contextlib.contextmanager
+def _with_run_dir(config, given):
+    """Yields the settings, with a new run in runs/ if they name none."""
+    # Workers would name different ones.
+    if config.run_dir or config.distribution == "multi_worker":
+        yield config
+        return
+    with new_run(run_name(given, config)) as path:
+        yield dataclasses.replace(config, run_dir=path)
 
 
 def _settings_of_run(config, arguments):

@@ -5,9 +5,15 @@
 
 import contextlib
 import dataclasses
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
 
 import keras
 
+from alexnet_tf.config.commands import call
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
 from alexnet_tf.data.labels import run_labels
@@ -22,7 +28,7 @@ from alexnet_tf.evaluation.inference import make_signatures, save_signatures
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
 from alexnet_tf.models.build import best_checkpoint, load_best
 from alexnet_tf.storage import checkpoints
-from alexnet_tf.storage.dataset_info import DatasetInfo
+from alexnet_tf.storage.dataset_info import DatasetInfo, read_dataset_info
 from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import (
     RunDir,
@@ -38,6 +44,7 @@ from alexnet_tf.training.checkpointing import (
 )
 from alexnet_tf.training.loop import fit_to_end
 from alexnet_tf.training.plateau import PlateauSchedule
+from alexnet_tf.training.progress_line import ProgressLine, show_duration
 from alexnet_tf.training.signals import StopRequest
 from alexnet_tf.training.tensorboard import TensorBoard
 from alexnet_tf.training.trainer import (
@@ -48,15 +55,14 @@ from alexnet_tf.training.trainer import (
 
 
 def run(config: Config) -> int:
-    """Trains the network, or resumes an interrupted run; returns 0."""
+    """Trains the network, or continues a run; returns 0."""
     run_dir = open_run(config.run_dir)
     config = resume.with_former_defaults(config, run_dir)
     previous = resume.check_settings(config, run_dir)
-    if resume.is_finished(run_dir):
-        print(
-            f"{run_dir.path} is finished; another run needs another --run_dir."
-            f"\n{run_dir.result.read_text()}"
-        )
+    result = resume.find_result(run_dir)
+    if result and (reason := resume.reason_to_stop(result, config, run_dir)):
+        print(f"{run_dir.path} is finished.\n{reason}")
+        _show_result(result, run_dir)
         return 0
     _train(config, run_dir, previous)
     return 0
@@ -70,6 +76,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
         run_dir: The run directory.
         previous: The settings of the run's last start, if it is resumed.
     """
+    start = time.monotonic()
     source = find_initial_weights(config, run_dir, previous)
     devices = connect(config, run_dir.path)
     workers = devices.workers
@@ -139,6 +146,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 previous,
             )
             history.recover(progress.epochs_done)
+            run_dir.result.unlink(missing_ok=True)  # It has fewer epochs.
         _announce(config, run_dir, devices, model, info, progress)
 
         clock = InputClock()
@@ -163,6 +171,13 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
         validator = SplitPredictor(config, model, val_split, devices, bad)
         stop = StopRequest(workers.total if workers.count > 1 else None)
         stop_on_request = StopOnRequest(stop, checkpointer)
+        line = ProgressLine(
+            run_dir,
+            progress,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            num_classes=len(info.class_names),
+        )
         records = [
             history,
             TensorBoard(
@@ -172,8 +187,9 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 profile_steps=config.profile_steps,
                 is_new=not restored,
             ),
+            line,
         ]
-        with stop.listening():
+        with stop.listening(), line.on_screen():
             fit_to_end(
                 model,
                 make_batches,
@@ -204,6 +220,10 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             )
         workers.wait()  # Until the last checkpoint is written.
         _finish(config, run_dir, workers, model, progress, validator)
+        if workers.is_chief:
+            taken = show_duration(time.monotonic() - start)
+            print(f"Took {taken}{' since it was resumed' if restored else ''}.")
+            _show_result(run_dir.read_result(), run_dir)
         workers.wait()  # Workers that end early would end the chief, too.
 
 
@@ -237,10 +257,7 @@ def _announce(
         print("No GPU is used.")
     if config.schedule:
         print("Learning rates: --schedule")
-    print(
-        f"Run directory: {run_dir.path}\n"
-        f"Watch it: tensorboard --logdir {run_dir.tensorboard}"
-    )
+    print(f"Run directory: {run_dir.path}\nWatch it: {_tensorboard(run_dir)}")
     if progress.step:
         print(
             f"Resuming after step {progress.step}, with "
@@ -285,15 +302,38 @@ def _finish(
     )
     result = {
         **measured,
-        "best_epoch": best["epochs_done"] - 1,
+        "first_epoch": 1,
+        "best_epoch": best["epochs_done"],
         "epochs": progress.epochs_done,
         "steps": progress.step,
         "parameters": model.count_params(),
     }
     write_json(run_dir.result, result)
+
+
+def _show_result(result: dict, run_dir: RunDir) -> None:
+    """Prints the result of a run, and what to do with it."""
+    if "best_epoch" in result:  # Not in that of imported weights.
+        top5 = f", top-5 {result['top5_error']:.1%}"
+        has_few = len(read_dataset_info(run_dir).class_names) <= 5
+        print(
+            f"Best epoch {result['best_epoch']} of {result['epochs']}: error "
+            f"{result['top1_error']:.1%}{'' if has_few else top5} "
+            f"({result['num_examples']:,} validation images)\n"
+            f"Exported to {run_dir.saved_model}; results in {run_dir.result}"
+        )
+    path = run_dir.path
     print(
-        f"Best after epoch {best['epochs_done']}: validation top-1 error "
-        f"{measured['top1_error']:.4f}, top-5 error "
-        f"{measured['top5_error']:.4f} on {measured['num_examples']} images\n"
-        f"Exported to {run_dir.saved_model}; results in {run_dir.result}"
+        "Next:\n"
+        f"  {call('evaluate', path)}\n"
+        f"  {call('predict', 'PHOTO.jpg', f'--run_dir={path}')}\n"
+        f"  {_tensorboard(run_dir)}"
     )
+
+
+def _tensorboard(run_dir):
+    """Returns the command that shows a run in TensorBoard."""
+    program = Path("tensorboard")
+    if not shutil.which(program):  # The environment is not activated.
+        program = Path(sys.orig_argv[0]).with_name("tensorboard")
+    return shlex.join([str(program), "--logdir", str(run_dir.tensorboard)])

@@ -106,7 +106,7 @@ def history_columns(*, rates=(0.01, 0.01, 0.001, 0.001, 0.0001), **changed):
     epochs = np.arange(len(rates))
     columns = {name: [0.0] * len(rates) for name in HISTORY_COLUMNS}
     columns |= {
-        "epoch": epochs.tolist(),
+        "epoch": (epochs + 1).tolist(),
         "step": (1000 * (epochs + 1)).tolist(),
         "learning_rate": list(rates),
         "loss": (2.5 / (epochs + 1)).tolist(),

@@ -1,6 +1,5 @@
 """Draws the records of runs, as PNG and SVG."""
 
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
+from alexnet_tf.distribution.startup import import_quietly
 from alexnet_tf.evaluation import plots
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
@@ -38,7 +38,9 @@ def run(config: Config, runs: list[Config]) -> int:
     drawn = [p for p in settings if any(p.glob("checkpoints/step-*"))]
     for path, name in zip(drawn, _short_names(drawn), strict=True):
         # It needs TensorFlow, which takes seconds to import; curves do not.
-        gallery = importlib.import_module("alexnet_tf.evaluation.gallery")
+        gallery = import_quietly(
+            "alexnet_tf.evaluation.gallery", debug=config.debug
+        )
         suffix = f"-{name.replace('/', '-')}" if len(drawn) > 1 else ""
         for kind, figure in gallery.draw_run(settings[path]).items():
             plots.save(figure, target, name=f"{kind}{suffix}")

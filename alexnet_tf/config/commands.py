@@ -2,7 +2,11 @@
 
 import dataclasses
 import difflib
+import shlex
+import shutil
+import sys
 import textwrap
+from pathlib import Path
 
 from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
@@ -184,12 +188,14 @@ class Command:
     words: str = ""  # Arguments besides flags, such as "FILE...".
     flags: tuple[str, ...] = ()  # Its flags among `CommandOptions`.
     groups: tuple[type, ...] = ()  # Other settings that matter to it.
-    # "run" puts the flags.cfg of --run_dir under the flags; "each run" does
-    # the same for each run directory among the words.
+    # "run" puts the flags.cfg of --run_dir under the flags, "resumed run" only
+    # under flags of neither data nor network; "each run" does the same as "run"
+    # for each run directory among the words.
     settings: str = "flags"
     # Whether it opens --dataset, and the flags whose files it writes.
     reads_data: bool = False
     writes: tuple[str, ...] = ()
+    newest: bool = False  # Whether it takes the newest run if none is named.
     # Files in flags/ that come under the flags if a flag is given.
     flag_files: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -212,6 +218,7 @@ COMMANDS = {
         groups=_TRAINING_GROUPS,
         reads_data=True,
         writes=("run_dir", "data_dir"),
+        settings="resumed run",
     ),
     "launch": Command(
         "train with --workers processes on this machine, to emulate several "
@@ -228,6 +235,7 @@ COMMANDS = {
         groups=_TRAINING_GROUPS,
         reads_data=True,
         writes=("run_dir", "data_dir"),
+        settings="resumed run",
     ),
     "evaluate": Command(
         "top-1 and top-5 error of runs' best checkpoints, of their averaged "
@@ -244,6 +252,7 @@ COMMANDS = {
         settings="each run",
         reads_data=True,
         writes=("data_dir", "json"),
+        newest=True,
     ),
     "predict": Command(
         "five most probable labels of image files, of folders of them, or of "
@@ -259,6 +268,7 @@ COMMANDS = {
         groups=(Output,),
         settings="run",
         writes=("json",),
+        newest=True,
     ),
     "prepare": Command(
         "resize --dataset once into --prepared_dir, where train and evaluate "
@@ -293,6 +303,7 @@ COMMANDS = {
         groups=(Data, Output),
         settings="run",
         writes=("run_dir", "keras_file"),
+        newest=True,
     ),
     "import_weights": Command(
         "convert --caffemodel, Caffe's AlexNet or CaffeNet with weights, or "
@@ -352,6 +363,7 @@ COMMANDS = {
         flags=("curves_only", "labels", "figures_dir"),
         settings="each run",
         writes=("figures_dir",),
+        newest=True,
     ),
 }
 
@@ -382,6 +394,16 @@ def find_command(name: str, words: list[str]) -> Command:
             "See --help."
         )
     return COMMANDS[name]
+
+
+def call(*words: object) -> str:
+    """Returns a command line to copy, with the program as it was called."""
+    script = Path(sys.argv[0])
+    if script.name == "alexnet":
+        program = ["alexnet" if shutil.which("alexnet") else str(script)]
+    else:
+        program = [sys.orig_argv[0], "-m", "alexnet_tf.main"]
+    return shlex.join([*program, *map(str, words)])
 
 
 def usage(name: str = "") -> str:

@@ -39,6 +39,12 @@ from alexnet_tf.config.training import Training
 # In a checkout, a link to the flags/ next to the package.
 FLAG_FILES = Path(__file__).parents[1] / "flags"
 GROUPS = (Data, Network, Training, Hardware, Output, CommandOptions)
+# Settings that a run keeps; its data may move.
+DATA_AND_NETWORK = {
+    field.name
+    for group in (Data, Network)
+    for field in dataclasses.fields(group)
+} - {"data_dir", "max_bad_fraction"}
 # Former spellings, in files written by earlier versions.
 FORMER_NAMES = {
     "colour_noise": "color_noise",
@@ -279,6 +285,24 @@ def check_flags(arguments: Sequence[str], command: str) -> None:
                 f"{', '.join(owners(field.name))}; {command} does not take "
                 "it. Leave it out."
             )
+
+
+def describes_network(arguments: Sequence[str]) -> bool:
+    """Returns whether a command line has flags of data or network."""
+    flag_values, _ = _read(arguments)
+    return any(flag_values[name].present for name in DATA_AND_NETWORK)
+
+
+def run_name(arguments: Sequence[str], config: Config) -> str:
+    """Returns a name for a run: that of its flag files, or of its data set."""
+    names = [
+        Path(following if found[1] is None else found[1]).stem
+        for argument, following in itertools.pairwise([*arguments, ""])
+        if (found := _FLAG_FILE.fullmatch(argument))
+    ]
+    kind, _, path = config.dataset.partition(":")
+    name = "-".join(names) or Path(path).name or kind
+    return re.sub(r"[^\w.]+", "-", name).strip("-.")[:80] or "run"
 
 
 def find_help(arguments: Sequence[str]) -> str:

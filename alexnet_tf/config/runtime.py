@@ -38,7 +38,10 @@ class Output:
 
     run_dir: str = setting(
         "",
-        "Run directory; the same command resumes an interrupted run.",
+        "Run directory. train continues a run there, with its settings if the "
+        "command line has none of data and network; empty: a new one, "
+        "runs/NAME-DATE with the name of the flag file or data set. evaluate, "
+        "predict, export and figures: empty: the newest in runs/.",
         path=PATH,
     )
     checkpoint_every_steps: int = setting(

@@ -150,7 +150,8 @@ def _cut(image, offset, geometry, orientation):
 def _stored_window(shape, offset, geometry, orientation):
     """Returns where in an image, as stored, a patch comes from."""
     is_transposed = orientation > 4
-    shape = tf.where(is_transposed, shape[1::-1], shape[:2])
+    # shape[1::-1] would make TensorFlow's optimizer print an error.
+    shape = tf.where(is_transposed, tf.reverse(shape[:2], [0]), shape[:2])
     corner, sides = tf.split(_window(shape, offset, geometry), 2)
     opposite = shape - corner - sides
     corner = tf.where(_flips(orientation), opposite, corner)
@@ -162,9 +163,14 @@ def _turn_upright(patch, orientation):
     """Turns a square by its EXIF orientation, 1 to 8."""
 
     def turned():
-        axes = tf.where(orientation > 4, (1, 0, 2), (0, 1, 2))
+        # By places: if uint8 is transposed, oneDNN prints an error.
+        side = patch.shape[0]
+        strides = tf.where(orientation > 4, (1, side), (side, 1))
+        line = tf.range(side)
+        places = strides[0] * line[:, None] + strides[1] * line
         flipped = tf.boolean_mask((0, 1), _flips(orientation))
-        return tf.reverse(tf.transpose(patch, axes), flipped)
+        pixels = tf.reshape(patch, (-1, 3))
+        return tf.gather(pixels, tf.reverse(places, flipped))
 
     turned_patch = tf.cond(orientation > 1, turned, lambda: patch)
     return tf.ensure_shape(turned_patch, patch.shape)

@@ -292,9 +292,10 @@ def _parse_exif(encoded):
 
     def numbers(values, size):
         """Returns the numbers that the last axis has the bytes of."""
-        weights = tf.constant([256**place for place in range(size)], tf.int64)
+        weights = [256**place for place in range(size)]
+        # Reversed here, or TensorFlow's optimizer prints an error.
         weights = tf.where(is_little_endian, weights, weights[::-1])
-        return tf.reduce_sum(values * weights, axis=-1)
+        return tf.reduce_sum(values * tf.cast(weights, tf.int64), axis=-1)
 
     # A count, and as many entries of twelve bytes: tag, type, size and value.
     end = tf.size(values, tf.int64) - 16

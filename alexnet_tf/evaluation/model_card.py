@@ -92,6 +92,6 @@ def _describe_errors(result):
     return (
         f"Top-1 {result['top1_error']:.2%}, top-5 {result['top5_error']:.2%} "
         f"on {result['num_examples']:,} validation images, center patch, after "
-        f"epoch {result['best_epoch'] + 1} of {result['epochs']}. The same "
+        f"epoch {result['best_epoch']} of {result['epochs']}. The same "
         "images chose the epoch, so errors on held-out images are higher."
     )

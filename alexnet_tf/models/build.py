@@ -13,7 +13,7 @@ from alexnet_tf.models.cifar import cifar_network
 from alexnet_tf.models.layers import color_noise_basis
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import DatasetInfo, read_dataset_info
-from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.storage.run_dir import RunDir, count_from_one
 
 # Keras's dtype policy for each --precision.
 POLICIES = {
@@ -68,11 +68,11 @@ def best_checkpoint(run_dir: RunDir) -> Path:
         )
     *_, last = checkpoints.states(run_dir.checkpoints)
     found = checkpoints.read_state(checkpoint)
-    for row in last.get("parts", {}).get("history", ()):
+    for row in count_from_one(last.get("parts", {}).get("history", [])):
         errors = float(row["val_top1_error"]), float(row["val_loss"])
         if errors < (found["val_top1_error"], found["val_loss"]):
             print(
-                f"The checkpoint of epoch {int(row['epoch']) + 1} is lost, "
+                f"The checkpoint of epoch {row['epoch']} is lost, "
                 f"with a top-1 error of {errors[0]:.4f}; {checkpoint} is used."
             )
     return checkpoint

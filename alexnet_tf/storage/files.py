@@ -122,6 +122,14 @@ def append(path: Path, text: str) -> None:
             raise
 
 
+def shortest(number: float) -> str:
+    """Returns a number as text: of a float32, the shortest that is equal."""
+    with np.errstate(over="ignore"):
+        rounded = np.float32(number)
+    is_float32 = isinstance(number, float) and float(rounded) == number
+    return str(rounded if is_float32 else number)
+
+
 def write_json(path: Path, content: dict) -> None:
     """Writes a dictionary as indented JSON."""
     write_whole(path, json.dumps(content, indent=2) + "\n")

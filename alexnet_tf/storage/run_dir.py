@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib.metadata
+import itertools
 import math
 import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,6 +33,7 @@ _MEASURED = {
     **dict.fromkeys(("loss", "top1_error", "top5_error"), float),
     **dict.fromkeys(("num_examples", "best_epoch", "epochs", "steps"), int),
 }
+_RUNS = Path("runs")
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
@@ -96,6 +99,9 @@ class RunDir:
         result = read_json(self.result, {"parameters": int}, fix)
         if "imported_from" not in result:
             read_json(self.result, _MEASURED, fix)
+            # Earlier versions counted from 0.
+            result["best_epoch"] += 1 - result.get("first_epoch", 0)
+            result["first_epoch"] = 1
         return result
 
     def read_environment(self) -> dict:
@@ -149,16 +155,19 @@ class RunDir:
             yield
 
     def read_history(self) -> list[dict[str, str]]:
-        """Returns the rows of history.csv, none if there is no such file."""
+        """Returns the rows of history.csv, none if there is no such file.
+
+        The first epoch is 1, also in files of versions that counted from 0.
+        """
         if not self.history.exists():
             return []
         fix = "The command that trains the run writes it anew."
-        rows = read_csv(self.history, ("epoch",), fix)
+        rows = count_from_one(read_csv(self.history, ("epoch",), fix))
         epochs = [row["epoch"] for row in rows]
-        if epochs != [str(epoch) for epoch in range(len(rows))]:
+        if epochs != [str(epoch) for epoch in range(1, len(rows) + 1)]:
             raise UserError(
                 f"{self.history} has rows of the epochs {', '.join(epochs)}, "
-                f"expected 0 to {len(rows) - 1}. {fix}"
+                f"expected 1 to {len(rows)}. {fix}"
             )
         return rows
 
@@ -197,6 +206,15 @@ class RunDir:
         return {c: [_number(row, c, file) for row in rows] for c in columns}
 
 
+def count_from_one(rows: list[dict]) -> list[dict]:
+    """Returns rows of history.csv, which earlier versions count from 0."""
+    numbers = [str(number) for number in range(len(rows) + 1)]
+    if [row["epoch"] for row in rows] != numbers[:-1]:
+        return rows
+    pairs = zip(rows, numbers[1:], strict=True)
+    return [row | {"epoch": number} for row, number in pairs]
+
+
 def _number(row, column, file):
     if column not in row:
         raise UserError(f"{file} has no column {column}; is it of a run?")
@@ -208,6 +226,29 @@ def _number(row, column, file):
             "correct it or leave it empty."
         ) from error
     return value if math.isfinite(value) else math.nan
+
+
+@contextlib.contextmanager
+def new_run(name: str) -> Iterator[str]:
+    """Makes runs/NAME-DATE; if nothing is written there, it goes again."""
+    start = time.strftime("%Y-%m-%d-%H%M%S")
+    for suffix in itertools.chain([""], map("-{}".format, itertools.count(2))):
+        path = _RUNS / f"{name}-{start}{suffix}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            break
+    try:
+        yield str(path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.removedirs(path)
+
+
+def newest_run() -> str:
+    """Returns the run in runs/ with the newest checkpoint, "" if none."""
+    places = [*_RUNS.glob("*/checkpoints"), *_RUNS.glob("*/*/checkpoints")]
+    newest = max(places, key=lambda place: place.stat().st_mtime, default=None)
+    return str(newest.parent) if newest else ""
 
 
 def open_run(path: str) -> RunDir:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import keras
 
-from alexnet_tf import STARTED
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.schedule import Schedule, show
 from alexnet_tf.data.pipeline import InputClock
 from alexnet_tf.distribution import iterators
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
 from alexnet_tf.models.layers import InputNormalization
-from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
+from alexnet_tf.storage.files import shortest
+from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir, count_from_one
 from alexnet_tf.training.checkpointing import Progress
 
 
@@ -30,7 +30,6 @@ class Throughput(keras.callbacks.Callback):
         self.batch_size = batch_size
         self.clock = clock
         self.progress = progress
-        self._has_begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts over; an epoch of one step has no figures."""
@@ -38,11 +37,8 @@ class Throughput(keras.callbacks.Callback):
         self._waited = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        """Adds the figures to the progress bar's logs."""
+        """Adds the figures to the step's logs."""
         now = time.perf_counter()
-        if not self._has_begun:
-            self._has_begun = True
-            print(f"\nFirst step done after {now - STARTED:.1f} s.")
         if batch == 0:
             self._start = now
         else:
@@ -107,7 +103,7 @@ class History(keras.callbacks.Callback):
                     " Restore them from a copy, or give another --run_dir."
                 )
             rows = found[:epochs_done]
-            missing = range(len(rows), epochs_done)
+            missing = range(len(rows) + 1, epochs_done + 1)
             rows += [{"epoch": str(epoch)} for epoch in missing]
         if found[:epochs_done] != rows:
             source = "from the checkpoint"
@@ -124,8 +120,8 @@ class History(keras.callbacks.Callback):
         """Writes the epoch's row after those of earlier epochs."""
         step = int(self.model.optimizer.iterations.numpy())
         rate = self.model.optimizer.last_rate()
-        row = {"epoch": epoch, "step": step, "learning_rate": rate, **logs}
-        row = {column: str(row[column]) for column in HISTORY_COLUMNS}
+        row = {"epoch": epoch + 1, "step": step, "learning_rate": rate, **logs}
+        row = {column: shortest(row[column]) for column in HISTORY_COLUMNS}
         self._rows = [*self._rows[:epoch], row]
         self.run_dir.write_history(self._rows)
 
@@ -135,7 +131,7 @@ class History(keras.callbacks.Callback):
 
     def set_state(self, state: list[dict]) -> None:
         """Restores what `get_state` returned."""
-        self._rows = state
+        self._rows = count_from_one(state)
 
 
 class ScheduleDates(keras.callbacks.Callback):
@@ -254,7 +250,7 @@ class StuckLoss(keras.callbacks.Callback):
         if self._flat_steps >= self.patience and not self._warned:
             self._warned = True
             print(
-                f"\nThe loss has stayed within 1 % of {self.chance:.3f}, "
+                f"The loss has stayed within 1 % of {self.chance:.3f}, "
                 f"chance level, for {self._flat_steps} steps. Likely causes: "
                 "--learning_rate too high or too\nlow; initial weights that "
                 "leave no signal or dead units (--initialization, --width);\n"

@@ -6,11 +6,13 @@ data), or the state of an object with `get_state` and `set_state`, in JSON.
 """
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from alexnet_tf.config.commands import call
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.shuffling import ORDER_VERSION
 from alexnet_tf.distribution.workers import Workers
@@ -266,4 +268,9 @@ class StopOnRequest(keras.callbacks.Callback):
             self.checkpointer.save()
             # Not before the chief has saved, which needs the other workers.
             self.checkpointer.workers.wait()
-            self.request.exit(self.checkpointer.progress.step)
+            flag = f"--run_dir={self.checkpointer.run_dir.path}"
+            how = f"To resume: {call(flag)}"
+            if self.checkpointer.workers.count > 1:
+                how = f"The same command with {shlex.quote(flag)} resumes."
+            step = self.checkpointer.progress.step
+            self.request.exit(f"Stopped after step {step}. {how}")

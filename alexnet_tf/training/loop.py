@@ -1,6 +1,5 @@
 """Training from where a run stands to its last epoch, with Keras's `fit`."""
 
-import sys
 from collections.abc import Callable, Sequence
 
 import keras
@@ -53,9 +52,6 @@ def _fit(model, make_batches, callbacks, progress, last_epoch, workers):
     first, *others = map(make_batches, steps)
     for other in others:
         first = first.concatenate(other)
-    verbose = 0
-    if workers.is_chief:  # A moving bar on a screen, lines in a log file.
-        verbose = 1 if sys.stdout.isatty() else 2
     num_epochs = last_epoch - progress.epochs_done
     model.fit(
         workers.distribute(first),
@@ -64,7 +60,7 @@ def _fit(model, make_batches, callbacks, progress, last_epoch, workers):
         epochs=last_epoch,
         callbacks=list(callbacks),
         shuffle=False,  # The batches are shuffled already.
-        verbose=verbose,
+        verbose=0,  # `ProgressLine` shows more.
     )
 
 
@@ -95,7 +91,7 @@ def _roll_back(model, checkpointer, record_batch, max_rollbacks, error):
     checkpointer.restore(model)
     progress.skip([*skipped, step])
     print(
-        f"\n{cause}\nBack at {good}, continuing without that batch; rollback "
+        f"{cause}\nBack at {good}, continuing without that batch; rollback "
         f"{len(progress.skipped)} of at most {max_rollbacks}.",
         flush=True,
     )

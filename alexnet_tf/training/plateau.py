@@ -79,7 +79,7 @@ class PlateauSchedule(keras.callbacks.Callback):
         verdict = rule.update(logs[self.monitor])
         reason = (
             f"{rule.patience} epochs without {self.monitor} below "
-            f"{rule.best:.4f}"
+            f"{rule.best:{'.2%' if 'error' in self.monitor else '.4g'}}"
         )
         if verdict is Verdict.STOP:
             print(f"Training ends: {reason} at the lowest learning rate.")

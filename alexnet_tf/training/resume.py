@@ -9,27 +9,22 @@ from alexnet_tf.config.data import Data
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.field import change_path
 from alexnet_tf.config.flags import (
+    DATA_AND_NETWORK,
     FORMER_DEFAULTS,
     Config,
     absolute,
     parse_run,
     to_flagfile,
 )
-from alexnet_tf.config.network import Network
 from alexnet_tf.config.training import Training
+from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.files import write_json, write_whole
 from alexnet_tf.storage.run_dir import RunDir, describe_environment
 from alexnet_tf.training.checkpointing import Progress
 
 _RECIPE = {field.name for field in dataclasses.fields(Training)} | {"precision"}
-_FIXED = {
-    field.name
-    for group in (Data, Network)
-    for field in dataclasses.fields(group)
-} | {"batch_size", "freeze", "seed"}
-# Where the data are, and how many of them may be bad.
-_FIXED -= {"data_dir", "max_bad_fraction"}
+_FIXED = DATA_AND_NETWORK | {"batch_size", "freeze", "seed"}
 # Paths in them; the data may move.
 _PATHS = {
     field.name: field.metadata["setting"].path
@@ -91,16 +86,34 @@ def check_settings(config: Config, run_dir: RunDir) -> Config | None:
     return previous
 
 
-def is_finished(run_dir: RunDir) -> bool:
-    """Returns whether a run has whole results; reports damaged ones."""
+def find_result(run_dir: RunDir) -> dict:
+    """Returns result.json of a finished run, {} of others; reports damage."""
     try:
         result = run_dir.read_result()
         if result and not run_dir.is_imported:
             run_dir.read_columns(())  # history.csv, too, is written anew.
-        return bool(result)
+        return result
     except UserError as error:
         print(f"{error} It does so now.")
-        return False
+        return {}
+
+
+def reason_to_stop(result: dict, config: Config, run_dir: RunDir) -> str:
+    """Returns why a finished run does not continue, "" if it does."""
+    if "epochs" not in result:
+        return "Its weights are imported; --init_from trains a new run on them."
+    states = checkpoints.states(run_dir.checkpoints)
+    if any(state.get("stopped") for state in states):
+        return (
+            f"The plateau rule ended it; --init_from={run_dir.path} starts "
+            "another run from it."
+        )
+    if config.epochs <= result["epochs"]:
+        return (
+            f"More epochs than --epochs={result['epochs']} continue it; "
+            "another run needs another --run_dir."
+        )
+    return ""
 
 
 def write_settings(
@@ -156,11 +169,12 @@ def settle_learning_rate(
         return config
     if new == previous.full_learning_rate:
         return config
-    print(
-        f"Learning rate {reached:g}, which the run has reached, instead of "
-        f"{new:g} from --learning_rate={config.learning_rate:g}; "
-        "--override_learning_rate forces that."
-    )
+    if f"{reached:g}" != f"{new:g}":
+        print(
+            f"Learning rate {reached:g}, which the run has reached, instead of "
+            f"{new:g} from --learning_rate={config.learning_rate:g}; "
+            "--override_learning_rate forces that."
+        )
     return dataclasses.replace(
         config,
         learning_rate=previous.learning_rate,

@@ -52,12 +52,9 @@ class StopRequest:
             self._is_agreed |= self._total(self._signal is not None) > 0
         return self._is_agreed
 
-    def exit(self, step: int) -> None:
-        """Ends the process as the signal would have; `step` steps are done."""
-        print(
-            f"Stopped after step {step}. The same command resumes from there.",
-            flush=True,
-        )
+    def exit(self, message: str) -> None:
+        """Ends the process as the signal would have, with a message."""
+        print(message, flush=True)
         raise SystemExit(_code(self._signal or signal.SIGTERM))
 
     def _receive(self, number, frame):
@@ -65,7 +62,7 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._signal = signal.Signals(number)
-        print(f"\n{self._signal.name}: stopping after this step.", flush=True)
+        print(f"{self._signal.name}: stopping after this step.", flush=True)
 
 
 def _code(number):

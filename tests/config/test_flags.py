@@ -10,7 +10,14 @@ import pytest
 
 from alexnet_tf.config import flags as config_lib
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import GROUPS, Config, parse, to_flagfile
+from alexnet_tf.config.flags import (
+    GROUPS,
+    Config,
+    describes_network,
+    parse,
+    run_name,
+    to_flagfile,
+)
 from alexnet_tf.main import main
 
 FLAG_FILES = sorted(Path("flags").rglob("*.cfg"))
@@ -435,3 +442,36 @@ def test_user_errors_name_the_flag(arguments, message):
     with pytest.raises(UserError, match=message) as caught:
         parse(arguments)
     assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--flagfile=flags/paper.cfg"], "paper"),
+        (
+            ["--flagfile", "small", "--flagfile=ablations/no_lrn"],
+            "small-no_lrn",
+        ),
+        (["--dataset=shapes/tiny"], "shapes-tiny"),
+        (["--dataset=folder:/home/me/My photos (new)/"], "My-photos-new"),
+        (["--dataset=folder:."], "folder"),
+        (["--dataset=folder:../mañana"], "mañana"),
+        ([], Config.dataset),
+    ],
+)
+def test_a_run_is_named_by_its_flag_files_or_its_data(arguments, name):
+    config, _ = parse(arguments)
+    assert run_name(arguments, config) == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--run_dir=x", "--epochs=9", "--seed=2", "--data_dir=y"], False),
+        (["--run_dir=x", "--width=0.5"], True),
+        (["--run_dir=x", "--nohorizontal_flip"], True),
+        (["--flagfile=photos"], True),
+    ],
+)
+def test_which_command_lines_describe_a_network(arguments, expected):
+    assert describes_network(arguments) == expected

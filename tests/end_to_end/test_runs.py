@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import shlex
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -63,13 +65,19 @@ def test_a_run_leaves_all_its_files(finished_run):
     result = json.loads((finished_run / "result.json").read_text())
     assert result["num_examples"] == 60 and result["epochs"] == 3
     assert result["steps"] == 3 * (240 // 16)
-    best = min(float(r["val_top1_error"]) for r in read_history(finished_run))
-    assert result["top1_error"] == pytest.approx(best)
+    rows = read_history(finished_run)
+    best = min(
+        (float(row["val_top1_error"]), float(row["val_loss"]), row["epoch"])
+        for row in rows
+    )
+    assert result["top1_error"] == pytest.approx(best[0])
+    assert (result["best_epoch"], result["first_epoch"]) == (int(best[2]), 1)
 
 
 def test_history_and_tensorboard_agree(finished_run):
     rows = read_history(finished_run)
-    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert {row["learning_rate"] for row in rows} == {"0.01"}
     assert tuple(rows[0]) == HISTORY_COLUMNS
     tags = {
         "loss": "loss",
@@ -120,9 +128,59 @@ def test_tensorboard_has_images_the_graph_and_settings(finished_run):
     assert b"conv3_tower1" in profile.read_bytes()
 
 
-def test_the_saved_flags_start_the_same_run(finished_run, capsys):
-    assert main([f"--flagfile={finished_run}/flags.cfg"]) == 0
-    assert "is finished" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--flagfile={}/flags.cfg",
+        # The directory alone names the run, also with settings of the recipe.
+        "--run_dir={}",
+        "--run_dir={} --epochs=2 --momentum=0.8 --data_dir=/nowhere",
+    ],
+)
+def test_a_finished_run_shows_its_result_and_what_is_next(
+    finished_run, capsys, command
+):
+    assert main(command.format(finished_run).split()) == 0
+    result = json.loads((finished_run / "result.json").read_text())
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{finished_run} is finished."
+    assert printed[1].startswith("More epochs than --epochs=3 continue it")
+    assert printed[2].startswith(
+        f"Best epoch {result['best_epoch']} of 3: "
+        f"error {result['top1_error']:.1%}, top-5 {result['top5_error']:.1%} "
+        "(60 validation images)"
+    )
+    *_, measure, classify, watch = printed
+    program = f"{shlex.quote(sys.orig_argv[0])} -m alexnet_tf.main"
+    assert measure.strip() == f"{program} evaluate {finished_run}"
+    assert classify.strip() == (
+        f"{program} predict PHOTO.jpg --run_dir={finished_run}"
+    )
+    assert watch.endswith(f"tensorboard --logdir {finished_run}/tensorboard")
+
+
+def test_a_path_with_spaces_is_quoted(finished_run, tmp_path, capsys):
+    run = shutil.copytree(finished_run, tmp_path / "it's a run")
+    assert main([f"--run_dir={run}"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    measure, classify, watch = map(shlex.split, printed[-3:])
+    assert measure[-1] == str(run)
+    assert classify[-1] == f"--run_dir={run}"
+    assert watch[-1] == f"{run}/tensorboard"
+
+
+def test_a_run_that_the_plateau_rule_ended_does_not_go_on(
+    finished_run, tmp_path, capsys
+):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    last = checkpoints.newest(run / "checkpoints")
+    state = checkpoints.read_state(last) | {"stopped": True}
+    with np.load(last / "variables.npz") as values:
+        checkpoints.save(run / "checkpoints", dict(values), state)
+    assert main([f"--run_dir={run}", "--epochs=9"]) == 0
+    printed = capsys.readouterr().out
+    assert f"ended it; --init_from={run} starts another" in printed
+    assert main([f"--run_dir={run}", "--epochs=9", "--init_from=x"]) == 0
 
 
 def test_a_finished_run_is_not_taken_for_another_one(finished_run, capsys):
@@ -155,12 +213,16 @@ def weights_of(run_dir):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_stopped(
-    tmp_path, data_dir, finished_run
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_run_with_more_epochs_ends_as_if_it_never_stopped(
+    tmp_path, data_dir, finished_run, is_finished
 ):
     assert train(tmp_path / "run", data_dir, "--epochs=1") == 0
-    (tmp_path / "run" / "result.json").unlink()
+    result = tmp_path / "run" / "result.json"
+    if not is_finished:
+        result.unlink()
     assert train(tmp_path / "run", data_dir, "--epochs=3") == 0
+    assert result.read_text() == (finished_run / "result.json").read_text()
     for row, other in zip(
         read_history(tmp_path / "run"), read_history(finished_run), strict=True
     ):
@@ -276,9 +338,12 @@ def test_a_start_from_nothing_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], "give --run_dir"),
+        (["train", "--distribution=multi_worker"], "give --run_dir"),
+        (["train", "--dataset=folder:/nowhere"], "no such folder"),
         (["train", f"--run_dir={__file__}"], "is a file"),
         (["evaluate", "/nowhere"], "/nowhere is not a run directory"),
+        (["evaluate"], "give --run_dir"),
+        (["figures"], "at least one run directory"),
         (["export", "--run_dir=/nowhere"], "is not a run directory"),
         (["predict"], "at least one image"),
         (["predict", "a.jpg"], "give --run_dir"),

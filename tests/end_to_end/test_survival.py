@@ -4,6 +4,7 @@ import csv
 import hashlib
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,9 +31,9 @@ FLAGS = (
 LAYOUTS = {"1 x 1": "--virtual_devices=1", "2 x 2": "--virtual_devices=4"}
 
 
-def start(run_dir, data_dir, *flags, **options):
+def start(run_dir, data_dir, *flags, settings=FLAGS, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "alexnet_tf.main", *FLAGS, *flags]
+        [sys.executable, "-m", "alexnet_tf.main", *settings, *flags]
         + [f"--run_dir={run_dir}", f"--data_dir={data_dir}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -109,7 +110,8 @@ def scalars(run_dir):
 def whole(request, tmp_path_factory, data_dir):
     """The outcome of an uninterrupted run, and its layout flag."""
     run_dir = tmp_path_factory.mktemp("whole")
-    end(start(run_dir, data_dir, LAYOUTS[request.param]))
+    _, errors = end(start(run_dir, data_dir, LAYOUTS[request.param]))
+    assert errors == ""  # None of TensorFlow's start-up rows.
     result = outcome(run_dir)
     assert result[2]["step"] == 30 and ("loss", 1) in result[3]
     return result, LAYOUTS[request.param]
@@ -132,9 +134,15 @@ def test_a_killed_and_stopped_run(whole, tmp_path, data_dir):
     process.terminate()
     output, _ = end(process, 143)
     assert "Resuming after step 5" in output
-    assert "Stopped after step 15. The same command resumes" in output
+    python = shlex.quote(sys.executable)
+    assert (
+        f"Stopped after step 15. To resume: {python} -m alexnet_tf.main "
+        f"--run_dir={tmp_path}\n" in output
+    )
     assert not (tmp_path / "history.csv").exists()
-    end(start(tmp_path, data_dir, layout))
+    # The directory alone names the run.
+    _, _, *command = output.split("To resume: ")[1].splitlines()[0].split()
+    end(start(tmp_path, data_dir, settings=command[1:]))
     assert outcome(tmp_path) == expected
 
 

@@ -173,3 +173,37 @@ def test_a_full_disk_for_the_output(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "the output or a temporary file: No space left" in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (float(np.float32(0.01)), "0.01"),
+        (float(np.float32(1 / 3)), "0.33333334"),
+        (float(np.float32(1e-30)), "1e-30"),
+        (float(np.float32(3e38)), "3e+38"),
+        (0.01, "0.01"),
+        (1 / 3, "0.3333333333333333"),
+        (1.643987094328697, "1.643987094328697"),
+        (1e300, "1e+300"),
+        (0.75, "0.75"),
+        (16777217, "16777217"),
+        (15, "15"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_the_shortest_text_of_a_number(number, text):
+    assert files.shortest(number) == text
+
+
+def test_numbers_come_back():
+    """Each in its own precision, so that nothing is lost."""
+    random = np.random.default_rng(0)
+    bits = random.integers(0, 2**32, 20_000, np.uint32)
+    values = bits.view(np.float32)
+    values = values[np.isfinite(values)]
+    texts = [files.shortest(float(value)) for value in values]
+    np.testing.assert_array_equal(np.array(texts, "float32"), values)
+    values = random.normal(size=20_000)
+    texts = [files.shortest(value) for value in values]
+    np.testing.assert_array_equal(np.array(texts, float), values)

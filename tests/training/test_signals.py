@@ -18,7 +18,7 @@ def test_a_signal_requests_a_stop(number, capsys):
         os.kill(os.getpid(), number)
         assert stop.is_made()
     with pytest.raises(SystemExit) as ended:
-        stop.exit(5)
+        stop.exit("Stopped after step 5.")
     assert ended.value.code == 128 + number
     assert f"{number.name}: stopping after" in capsys.readouterr().out
 
