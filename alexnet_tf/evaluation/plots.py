@@ -50,6 +50,12 @@ def make_plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def shortened(name: str, longest: int) -> str:
+    """Returns a name of at most `longest` characters."""
+    ellipsis = "\N{HORIZONTAL ELLIPSIS}"
+    return name if len(name) <= longest else name[: longest - 1] + ellipsis
+
+
 def save(figure: Figure, directory: Path | str, *, name: str) -> None:
     """Writes NAME.png and NAME.svg, and prints their paths.
 
