@@ -11,7 +11,7 @@ from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
 from alexnet_tf.data.labels import run_labels, without_ids
 from alexnet_tf.data.pipeline import training_batches
-from alexnet_tf.evaluation.inference import feature_outputs
+from alexnet_tf.evaluation.inference import Signatures, feature_outputs
 from alexnet_tf.evaluation.plots import COLORS, make_figure, shortened
 from alexnet_tf.evaluation.predictor import (
     bar_verbosity,
@@ -54,12 +54,16 @@ def draw_run(config: Config) -> dict[str, Figure]:
     }
 
 
-def draw_wrong_answers(config: Config, model: keras.Model) -> Figure | None:
-    """Draws validation images that the network misclassifies, if any."""
-    tested = _predict(model, config, config.validation_split, _BATCH)
-    wrong = np.array(top_k_errors(tested["labels"], tested["logits"], 1))
+def draw_wrong_answers(config: Config, signatures: Signatures) -> Figure | None:
+    """Draws validation images that a network misclassifies, if any."""
+    tested = _read(config, config.validation_split, _BATCH)
+    answer = signatures["probabilities"](images=tested["images"])
+    probabilities = answer["probabilities"].numpy().astype(float)
+    logits = np.log(np.maximum(probabilities, 1e-45))
+    wrong = np.array(top_k_errors(tested["labels"], logits, 1))
     if not wrong.any():
         return None
+    tested |= {"logits": logits}
     tested = {name: values[wrong] for name, values in tested.items()}
     names = without_ids(run_labels(config, open_run(config.run_dir)))
     return draw_answers(tested, names)
@@ -67,6 +71,15 @@ def draw_wrong_answers(config: Config, model: keras.Model) -> Figure | None:
 
 def _predict(model, config, split, count):
     """Returns the predictions for center patches of shuffled images."""
+    outputs = {"logits": model.output, "features": feature_outputs(model)}
+    network = keras.Model(model.input, outputs)
+    tested = _read(config, split, count)
+    verbose = bar_verbosity()
+    return tested | network.predict(tested["images"], _BATCH, verbose=verbose)
+
+
+def _read(config, split, count):
+    """Returns center patches of shuffled images and their labels."""
     run_dir = open_run(config.run_dir)
     examples = splits.open_split(config, split)
     splits.check_run_classes(run_dir, examples)
@@ -80,10 +93,7 @@ def _predict(model, config, split, count):
     )
     parts = zip(*batches.as_numpy_iterator(), strict=True)
     images, labels = map(np.concatenate, parts)
-    outputs = {"logits": model.output, "features": feature_outputs(model)}
-    network = keras.Model(model.input, outputs)
-    predicted = network.predict(images, size, verbose=bar_verbosity())
-    return {"images": images, "labels": labels, **predicted}
+    return {"images": images, "labels": labels}
 
 
 def kernel_sheets(model: keras.Model) -> list[np.ndarray]:
