@@ -138,7 +138,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._batches, self._written, self._sums = state["epoch"]
 
     def on_train_begin(self, logs=None):
-        """Writes the settings, and the input of a new run or the epochs done."""
+        """Writes the settings, and a new run.s input or the epochs done."""
         with reporting_failed_writes(self.run_dir.tensorboard):
             self.writer = tf.summary.create_file_writer(
                 str(self.run_dir.tensorboard)
