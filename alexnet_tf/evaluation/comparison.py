@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -213,10 +214,9 @@ def draw_errors(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
         color = _FIRST if variant is first else _OTHER
         axes.plot(errors, [row] * len(errors), "o", color=color, alpha=0.6)
         axes.plot([errors.mean()], [row], "|", color=color, markersize=16)
-    marks = {"color": _OTHER, "linestyle": "none"}
-    legend = [
-        Line2D([], [], marker="o", alpha=0.6, label="a run (seed)", **marks),
-        Line2D([], [], marker="|", markersize=12, label="mean", **marks),
+    legend: list[Artist] = [
+        Line2D([], [], marker="o", color=_OTHER, ls="", label="a run (seed)"),
+        Line2D([], [], marker="|", color=_OTHER, ls="", label="mean"),
     ]
     if len(shown[0]) > 1:
         name = shortened(first.name, _LONGEST)

@@ -75,9 +75,13 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
     for (row, column), count in np.ndenumerate(cells):
         if count:
             color = "white" if shades[row, column] > 0.6 else "black"
-            style = {"ha": "center", "va": "center", "fontsize": 7.5}
-            text = f"{count / images[row, 0]:.0%}\n{count:,}"
-            axes.text(column, row, text, color=color, **style)
+            text = axes.text(
+                column,
+                row,
+                f"{count / images[row, 0]:.0%}\n{count:,}",
+                ha="center",
+            )
+            text.set(va="center", fontsize=7.5, color=color)
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
     axes.set_yticks(range(len(rows)), rows)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):

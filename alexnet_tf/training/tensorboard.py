@@ -72,16 +72,22 @@ _LAST = {
         "Mean over the epoch so far",
     ),
 }
-# Of the best epoch so far, for HPARAMS, which shows the last value of a tag.
+# Of the best epoch so far, for HPARAMS, which shows the last value of a tag,
+# and the first tags by name unless asked.
 _BEST = {
-    "val_top1_error": ("best/top1_error_percent", "best top-1 error [%]"),
-    "val_top5_error": ("best/top5_error_percent", "best top-5 error [%]"),
-    "epoch": ("best/epoch", "best epoch"),
+    "val_top1_error": (
+        "best/top1_error_percent",
+        "Validation error of the best epoch so far [%]",
+    ),
+    "val_top5_error": (
+        "best/top5_error_percent",
+        "Top-5 validation error of the epoch with the best top-1 error [%]",
+    ),
 }
-# Settings under HPARAMS, of which it shows the first five unless asked.
+# Settings under HPARAMS, which shows those first that differ between runs.
 _COMPARED = (
-    "dataset width batch_size learning_rate seed epochs dropout_rate "
-    "weight_decay momentum lrn activation towers precision"
+    "activation batch_size dataset dropout_rate epochs learning_rate lrn "
+    "momentum precision seed towers weight_decay width"
 ).split()
 # Training images a row and a column.
 _SIDE = 6
@@ -146,8 +152,9 @@ class TensorBoard(keras.callbacks.Callback):
         if self._has_begun:
             return  # `fit` may be called more than once.
         self._has_begun = True
+        text = self._describe()
         with self._writing(step=self.progress.epochs_done):
-            tf.summary.text("run", self._describe())
+            tf.summary.text("run", text)
             self._write_plugins()
         # What a killed process did not write, or an earlier version otherwise.
         rows = self.run_dir.read_history()
@@ -218,16 +225,11 @@ class TensorBoard(keras.callbacks.Callback):
         """Writes the last row of history.csv and what follows from all."""
         epoch = len(rows)
         rates = [float(row.get("learning_rate") or "nan") for row in rows[-2:]]
-        measured = [
-            (float(row["val_top1_error"]), float(row["val_loss"]), number)
-            for number, row in enumerate(rows, start=1)
-            if row.get("val_loss")
-        ]
+        measured = [row for row in rows if row.get("val_loss")]
         with self._writing(step=epoch):
             self._write_scalars(_BY_EPOCH, rows[-1])
             if measured:
-                *_, best = min(measured)
-                self._write_scalars(_BEST, {**rows[best - 1], "epoch": best})
+                self._write_scalars(_BEST, min(measured, key=_errors))
             if rates[-1] < rates[0]:
                 text = f"Epoch {epoch}: {rates[0]:.4g} -> {rates[1]:.4g}"
                 tf.summary.text("learning_rate_drops", text)
@@ -248,9 +250,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _write_plugins(self):
         """Writes the settings, and the curves that belong together."""
-        parameters = [hparams.HParam(name) for name in self.settings]
-        metrics = [hparams.Metric(t, display_name=n) for t, n in _BEST.values()]
-        hparams.hparams_config(hparams=parameters, metrics=metrics)
+        # Without `hparams_config`, which would fix the columns.
         hparams.hparams(self.settings, trial_id=self.run_dir.path.name)
         charts = [
             layout_pb2.Chart(
@@ -331,6 +331,11 @@ class TensorBoard(keras.callbacks.Callback):
         grid[: len(seen)] = seen
         rows = [np.concatenate(row, axis=1) for row in np.split(grid, _SIDE)]
         return np.clip(np.concatenate(rows) / 255, 0, 1)
+
+
+def _errors(row):
+    """Returns what the best epoch has least of."""
+    return float(row["val_top1_error"]), float(row["val_loss"])
 
 
 def _table(values):

@@ -149,6 +149,7 @@ def test_folders_and_devices_are_not_replaced_by_files(tmp_path):
 def test_a_full_disk_at_tensorboards_files(tmp_path):
     run_dir = RunDir(tmp_path)
     config, _ = parse([])
+    run_dir.flags.touch()
     writer = TensorBoard(
         run_dir,
         Progress(15, step=15),  # A resumed run has written the graph.
