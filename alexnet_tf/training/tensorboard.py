@@ -154,7 +154,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._has_begun = True
         text = self._describe()
         with self._writing(step=self.progress.epochs_done):
-            tf.summary.text("run", text)
+            tf.summary.text("run/settings", text)
             self._write_plugins()
         # What a killed process did not write, or an earlier version otherwise.
         rows = self.run_dir.read_history()
@@ -215,7 +215,7 @@ class TensorBoard(keras.callbacks.Callback):
         with reporting_failed_writes(directory):
             self.writer = tf.summary.create_file_writer(str(directory))
         with self._writing(step=result["epochs"]):
-            tf.summary.text("result", _table(result))
+            tf.summary.text("run/result", _table(result))
             for name, figure in figures.items():
                 if figure:
                     tf.summary.image(f"validation/{name}", pixels(figure)[None])
@@ -232,7 +232,7 @@ class TensorBoard(keras.callbacks.Callback):
                 self._write_scalars(_BEST, min(measured, key=_errors))
             if rates[-1] < rates[0]:
                 text = f"Epoch {epoch}: {rates[0]:.4g} -> {rates[1]:.4g}"
-                tf.summary.text("learning_rate_drops", text)
+                tf.summary.text("run/learning_rate_drops", text)
 
     def _write_scalars(self, tags, values):
         """Writes those values that are known."""
@@ -340,7 +340,9 @@ def _errors(row):
 
 def _table(values):
     """Returns a dictionary as a Markdown table."""
-    rows = [
-        (name.replace("_", " "), str(value)) for name, value in values.items()
-    ]
-    return format_table(("", ""), rows, markdown=True)
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, float):
+            value = f"{value:.1%}" if "error" in name else f"{value:.4g}"
+        rows.append((name.replace("_", " "), str(value)))
+    return format_table(("name", "value"), rows, markdown=True)

@@ -139,10 +139,12 @@ def test_tensorboard_has_images_text_the_graph_and_settings(finished_run):
         return tensor_util.make_ndarray(event.tensor_proto).item().decode()
 
     flags = (finished_run / "flags.cfg").read_text().splitlines()
-    assert "| classes | 12 |" in text_of("run")
-    assert f"\n    {flags[0]}\n    {flags[1]}\n" in text_of("run")
+    assert "| classes | 12 |" in text_of("run/settings")
+    assert f"\n    {flags[0]}\n    {flags[1]}\n" in text_of("run/settings")
     result = json.loads((finished_run / "result.json").read_text())
-    assert f"| top1 error | {result['top1_error']} |" in text_of("result")
+    assert f"| top1 error | {result['top1_error']:.1%} |" in text_of(
+        "run/result"
+    )
     nodes = {node.name for node in events.Graph().node}
     assert any("conv3_tower1/" in name for name in nodes)
     plugins = events.summary_metadata.values()

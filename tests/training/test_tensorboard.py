@@ -63,8 +63,8 @@ def test_epochs_are_written_from_the_history(tmp_path):
     }
     for tag, values in expected.items():
         assert points[tag] == list(enumerate(values, start=1))
-    assert [step for step, _ in points["run"]] == [5]
-    assert points["learning_rate_drops"] == [
+    assert [step for step, _ in points["run/settings"]] == [5]
+    assert points["run/learning_rate_drops"] == [
         (3, b"Epoch 3: 0.01 -> 0.001"),
         (5, b"Epoch 5: 0.001 -> 0.0001"),
     ]
