@@ -98,12 +98,13 @@ _FIRST_PROFILED = 10
 class TensorBoard(keras.callbacks.Callback):
     """Writes what TensorBoard shows of a run, all as one of its runs.
 
-    Before the first checkpoint: some training images, the graph of the
-    network, the settings as text and for HPARAMS, and which curves CUSTOM
-    SCALARS draws together. Every `summary_steps` steps: the loss and errors
-    since the last time. After each epoch: its row of history.csv, so that
-    `History` must come first, and conv1's kernels. (Keras's callback puts
-    each curve into a separate run and writes none of the rest.)
+    At the start of a process: the settings, as text and for HPARAMS, which
+    curves CUSTOM SCALARS draws together, and the epochs done; before the
+    first step also some training images and the graph of the network. Every
+    `summary_steps` steps: the loss and errors since the last time. After each
+    epoch: its row of history.csv, so that `History` must come first, and
+    conv1's kernels. (Keras's callback makes a run of training and another one
+    of validation, and writes none of the rest.)
 
     Images of the first of `batches` are shown as the network sees them, after
     cropping, mirroring and color noise. The profiler traces `profile_steps`.
@@ -144,7 +145,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._batches, self._written, self._sums = state["epoch"]
 
     def on_train_begin(self, logs=None):
-        """Writes the settings, and a new run.s input or the epochs done."""
+        """Writes the settings, and the input or the epochs done."""
         with reporting_failed_writes(self.run_dir.tensorboard):
             self.writer = tf.summary.create_file_writer(
                 str(self.run_dir.tensorboard)
@@ -238,15 +239,11 @@ class TensorBoard(keras.callbacks.Callback):
         """Writes those values that are known."""
         has_top5 = self.model.output_shape[-1] > 5
         for name, (tag, description) in tags.items():
-            if (
-                values.get(name) in (None, "")
-                or "top5" in name
-                and not has_top5
-            ):
-                continue
-            scale = 100 if "error" in name else 1
-            value = scale * float(values[name])
-            tf.summary.scalar(tag, value, description=description)
+            known = values.get(name) not in (None, "")
+            if known and (has_top5 or "top5" not in name):
+                scale = 100 if "error" in name else 1
+                value = scale * float(values[name])
+                tf.summary.scalar(tag, value, description=description)
 
     def _write_plugins(self):
         """Writes the settings, and the curves that belong together."""
