@@ -16,7 +16,7 @@ import keras
 from alexnet_tf.config.commands import call
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
-from alexnet_tf.data.labels import run_labels
+from alexnet_tf.data.labels import run_labels, without_ids
 from alexnet_tf.data.pipeline import (
     InputClock,
     names_of_step,
@@ -24,6 +24,7 @@ from alexnet_tf.data.pipeline import (
 )
 from alexnet_tf.distribution.devices import Devices, connect
 from alexnet_tf.distribution.workers import Workers
+from alexnet_tf.evaluation import confusion, gallery
 from alexnet_tf.evaluation.inference import make_signatures, save_signatures
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
 from alexnet_tf.models.build import best_checkpoint, load_best
@@ -104,6 +105,20 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             config, info, devices, steps_per_epoch=steps_per_epoch
         )
 
+        clock = InputClock()
+
+        def make_batches(steps):
+            return training_batches(
+                train_split,
+                config,
+                batch_size=config.batch_size,
+                steps=steps,
+                seed=config.seed,
+                bad=bad,
+                clock=clock,
+                shard=workers.shard,
+            )
+
         # What a checkpoint contains besides variables.
         progress = Progress(steps_per_epoch)
         if config.override_learning_rate:
@@ -114,6 +129,14 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
         )
         stuck_loss = callbacks.StuckLoss(len(info.class_names))
         history = callbacks.History(run_dir)
+        tensorboard = TensorBoard(
+            run_dir,
+            progress,
+            make_batches(range(1)),
+            settings=dataclasses.asdict(config),
+            summary_steps=config.summary_steps,
+            profile_steps=config.profile_steps,
+        )
         totals = MetricTotals(workers)
         checkpointer = Checkpointer(
             run_dir,
@@ -124,6 +147,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 "plateau": plateau.rule,
                 "stuck_loss": stuck_loss,
                 "history": history,
+                "tensorboard": tensorboard,
             },
             keep=config.keep_checkpoints,
             every_steps=config.checkpoint_every_steps,
@@ -149,20 +173,6 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             run_dir.result.unlink(missing_ok=True)  # It has fewer epochs.
         _announce(config, run_dir, devices, model, info, progress)
 
-        clock = InputClock()
-
-        def make_batches(steps):
-            return training_batches(
-                train_split,
-                config,
-                batch_size=config.batch_size,
-                steps=steps,
-                seed=config.seed,
-                bad=bad,
-                clock=clock,
-                shard=workers.shard,
-            )
-
         rates: keras.callbacks.Callback
         if schedule := config.rate_schedule:
             rates = callbacks.ScheduleDates(schedule)
@@ -178,17 +188,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             batch_size=config.batch_size,
             num_classes=len(info.class_names),
         )
-        records = [
-            history,
-            TensorBoard(
-                run_dir,
-                make_batches(range(1)),
-                settings=dataclasses.asdict(config),
-                profile_steps=config.profile_steps,
-                is_new=not restored,
-            ),
-            line,
-        ]
+        records = [history, tensorboard, line]
         with stop.listening(), line.on_screen():
             fit_to_end(
                 model,
@@ -219,7 +219,9 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 max_rollbacks=config.rollbacks,
             )
         workers.wait()  # Until the last checkpoint is written.
-        _finish(config, run_dir, workers, model, progress, validator)
+        _finish(
+            config, run_dir, workers, model, progress, validator, tensorboard
+        )
         if workers.is_chief:
             taken = show_duration(time.monotonic() - start)
             print(f"Took {taken}{' since it was resumed' if restored else ''}.")
@@ -287,6 +289,7 @@ def _finish(
     model: keras.Model,
     progress: Progress,
     validator: SplitPredictor,
+    tensorboard: TensorBoard,
 ) -> None:
     """Evaluates and exports the best checkpoint; writes result.json last."""
     checkpoint = best_checkpoint(run_dir)
@@ -297,9 +300,8 @@ def _finish(
     measured = measure(predicted["center"], predicted["labels"])
     network, best = load_best(config, run_dir)
     labels = run_labels(config, run_dir)
-    save_signatures(
-        make_signatures(network, labels, config.geometry), run_dir.saved_model
-    )
+    signatures = make_signatures(network, labels, config.geometry)
+    save_signatures(signatures, run_dir.saved_model)
     result = {
         **measured,
         "first_epoch": 1,
@@ -308,6 +310,12 @@ def _finish(
         "steps": progress.step,
         "parameters": model.count_params(),
     }
+    counts = confusion.count_answers(predicted["center"], predicted["labels"])
+    figures = {
+        "confusion": confusion.draw_confusion(counts, without_ids(labels)),
+        "wrong_answers": gallery.draw_wrong_answers(config, signatures),
+    }
+    tensorboard.write_result(result, figures)
     write_json(run_dir.result, result)
 
 

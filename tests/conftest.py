@@ -69,7 +69,7 @@ def finished_run(tmp_path_factory, data_dir):
     with made_once(tmp_path_factory, "finished") as (run_dir, is_new):
         if is_new:
             flags = [f"--data_dir={data_dir}", f"--run_dir={run_dir}"]
-            flags += ["--epochs=3", "--profile_steps=2"]
+            flags += ["--epochs=3", "--profile_steps=2", "--summary_steps=5"]
             assert main([*TINY, *flags]) == 0
     return run_dir
 

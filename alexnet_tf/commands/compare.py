@@ -12,16 +12,19 @@ def run(config: Config, runs: list[Config]) -> int:
     """Prints a table of the runs' variants, and draws their errors."""
     if not runs[0].run_dir:
         raise UserError("compare RUN_DIR...: give at least one run directory.")
-    variants = comparison.read_variants(runs)
+    variants, lines = comparison.read_variants(runs)
+    for line in lines:
+        print(f"{line}\n")
     print(comparison.format_variants(variants, config.training_error))
-    errors = comparison.draw_errors(variants)
+    errors = comparison.draw_errors(variants, lines)
     plots.save(errors, config.figures_dir, name="compared_errors")
-    curves = comparison.draw_curves(variants)
+    curves = comparison.draw_curves(variants, lines)
     plots.save(curves, config.figures_dir, name="compared_curves")
     report = {}
     for variant in variants:
         epochs = variant.epochs_to(config.training_error)
         report[variant.name] = {
+            "settings": variant.flags,
             "top1_error": [result["top1_error"] for result in variant.results],
             "top5_error": [result["top5_error"] for result in variant.results],
             "epochs": [n if math.isfinite(n) else None for n in epochs],

@@ -1,5 +1,6 @@
 """Measures the top-1 and top-5 error of runs, and of their average."""
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,9 +9,9 @@ import numpy as np
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
-from alexnet_tf.data.labels import run_labels
+from alexnet_tf.data.labels import are_imagenets, run_labels, without_ids
 from alexnet_tf.distribution.devices import connect
-from alexnet_tf.evaluation import error_report
+from alexnet_tf.evaluation import confusion, error_report, plots
 from alexnet_tf.evaluation.ensemble import average, search_weights
 from alexnet_tf.evaluation.predictor import (
     SplitPredictor,
@@ -81,14 +82,21 @@ def run(config: Config, runs: list[Config]) -> int:
                 "optimistic;\nmeasure others with "
                 f"--weights={shown} and another --split or --dataset."
             )
-    print("published: ILSVRC-2012 validation, ten crops, Table 2")
-    print(error_report.format_errors(error_report.PUBLISHED))
+    if are_imagenets(names):
+        print("published: ILSVRC-2012 validation, ten crops, Table 2")
+        published = error_report.PUBLISHED
+        print(error_report.format_errors(published, num_classes=len(names)))
     logits = predicted[crops]
     classes = error_report.class_errors(logits, labels[0], names)
-    pairs = error_report.confused_pairs(logits, labels[0], names)
-    print(f"\n{error_report.format_details(classes, pairs)}")
+    counts = confusion.count_answers(logits, labels[0])
+    pairs = error_report.confused_pairs(counts, names)
+    text = error_report.format_details(classes, pairs, num_classes=len(names))
+    print(f"\n{text}\n")
     details |= {"classes": classes, "confused": pairs}
     write_report(config.json, {**errors, **details})
+    figure = confusion.draw_confusion(counts, without_ids(names))
+    directory = config.figures_dir or Path(runs[0].run_dir, "figures")
+    plots.save(figure, directory, name="confusion")
     return 0
 
 
@@ -155,6 +163,7 @@ def _report(title, predicted, labels):
     """Prints and returns the errors for the center crop and for ten."""
     errors = {crops: measure(x, labels) for crops, x in predicted.items()}
     rows = {_TITLES[crops]: errors[crops] for crops in errors}
-    print(f"{title}, {len(labels)} images")
-    print(error_report.format_errors(rows))
+    print(f"{title}, {len(labels):,} images")
+    num_classes = predicted["center"].shape[1]
+    print(error_report.format_errors(rows, num_classes=num_classes))
     return errors

@@ -13,7 +13,10 @@ from alexnet_tf.evaluation import plots
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
 
-_COLUMNS = "step learning_rate loss top1_error val_loss val_top1_error".split()
+_COLUMNS = (
+    "learning_rate loss top1_error top5_error val_loss val_top1_error "
+    "val_top5_error"
+).split()
 
 
 def run(config: Config, runs: list[Config]) -> int:
@@ -53,9 +56,8 @@ def draw_learning_curves(directories: Sequence[Path | str]) -> Figure:
     runs = {_absolute(d): RunDir(Path(d)) for d in directories}
     histories = [run.read_columns(_COLUMNS) for run in runs.values()]
     named = dict(zip(_short_names(list(runs)), histories, strict=True))
-    counts = {len(read_dataset_info(r).class_names) for r in runs.values()}
-    guess = counts.pop() if len(counts) == 1 else None
-    return plots.learning_curves(named, num_classes=guess)
+    counts = [len(read_dataset_info(r).class_names) for r in runs.values()]
+    return plots.learning_curves(named, counts)
 
 
 def _absolute(directory):

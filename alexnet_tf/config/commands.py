@@ -140,8 +140,8 @@ class CommandOptions:
     )
     figures_dir: str = setting(
         "",
-        "Output directory; empty: figures/ here, or for the command figures "
-        "in the first RUN_DIR.",
+        "Output directory; empty: figures/ in the first RUN_DIR, for compare "
+        "and inspect in the current directory.",
         path=PATH,
     )
     json: str = setting(
@@ -239,7 +239,7 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "top-1 and top-5 error of runs' best checkpoints, of their averaged "
-        "predictions, and of each class",
+        "predictions, and of each class; confusion matrix, as PNG and SVG",
         "Settings come from each run's flags.cfg; flags given here override "
         "them. Mean and classes are the run's.",
         (
@@ -247,7 +247,9 @@ COMMANDS = {
             "evaluate runs/a runs/b --weights=search",
         ),
         words="RUN_DIR...",
-        flags=("split", "ten_crops", "weights", "labels", "json"),
+        flags=(
+            *("split", "ten_crops", "weights", "labels", "figures_dir", "json"),
+        ),
         groups=(Data, Hardware),
         settings="each run",
         reads_data=True,

@@ -47,6 +47,11 @@ class Output:
     checkpoint_every_steps: int = setting(
         1000, "Steps between checkpoints; 0: only after each epoch.", lower=0
     )
+    summary_steps: int = setting(
+        100,
+        "Steps between TensorBoard's points within an epoch; 0: none.",
+        lower=0,
+    )
     profile_steps: int = setting(
         0,
         "Steps to profile, from the tenth on, for TensorBoard (pip install "

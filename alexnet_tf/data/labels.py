@@ -39,6 +39,18 @@ def run_labels(config: Config, run_dir: RunDir) -> list[str]:
     return class_labels(info.class_names, config.labels)
 
 
+def without_ids(labels: Sequence[str]) -> list[str]:
+    """Returns labels without WordNet ids before them, if they stay unique."""
+    short = [_WORDNET_ID.sub("", label).strip() or label for label in labels]
+    return short if len(set(short)) == len(short) else list(labels)
+
+
+def are_imagenets(names: Sequence[str]) -> bool:
+    """Returns whether classes are the 1,000 of ILSVRC-2012, by their ids."""
+    ids = sorted(line.partition(" ")[0] for line in read_lines(_IMAGENET))
+    return sorted(name.partition(" ")[0] for name in names) == ids
+
+
 def read_lines(file: str | Path) -> list[str]:
     """Returns the lines of a file of labels; none may be empty."""
     try:

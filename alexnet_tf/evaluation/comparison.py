@@ -2,26 +2,44 @@
 
 import dataclasses
 import math
+import os
 import statistics
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.lines import Line2D
 
+from alexnet_tf.config.commands import CommandOptions
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config, absolute
-from alexnet_tf.evaluation.plots import COLORS, make_figure, make_plain
+from alexnet_tf.config.runtime import Output
+from alexnet_tf.evaluation.plots import (
+    COLORS,
+    drawn_errors,
+    make_figure,
+    make_plain,
+    scale_to_epochs,
+    scale_to_errors,
+    shortened,
+)
 from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.storage.run_dir import RunDir
 
 # Runs that differ in these alone are of one variant.
-_INCIDENTAL = ("seed", "run_dir", "data_dir", "prepared_dir", "gpus")
+_INCIDENTAL = {"seed", "data_dir", "prepared_dir", "gpus"} | {
+    field.name
+    for group in (Output, CommandOptions)
+    for field in dataclasses.fields(group)
+}
 _COLUMNS = ("top1_error", "val_top1_error", "images_per_second")
-_FIRST, _OTHER = "0.6", COLORS[0]
-# Ticks of a logarithmic axis of errors; lower errors are drawn at 0.1 [%].
-_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+_FIRST, _OTHER = "0.5", COLORS[0]
+# Flags that a label of a figure has below the name; more are in the table.
+_FEW = 2
+_LONGEST = 24  # Name in a figure [characters].
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +47,23 @@ class Variant:
     """Finished runs that differ only in their seeds and paths.
 
     Args:
-        name: The settings that differ from the first variant's, as flags.
+        name: What the names of its run directories begin with.
+        flags: The settings that differ from the first variant's, and not in
+            the same way for all others.
         histories: Columns of history.csv of each run, an entry per epoch.
         results: The result.json of each run.
     """
 
     name: str
+    flags: list[str]
     histories: list[dict[str, list[float]]]
     results: list[dict]
+
+    @property
+    def label(self) -> str:
+        """The name, and a line for each flag if they are few."""
+        flags = self.flags if len(self.flags) <= _FEW else ()
+        return "\n".join([shortened(self.name, _LONGEST), *flags])
 
     def errors(self, name: str) -> list[float]:
         """Returns an error of each run [%]."""
@@ -60,39 +87,68 @@ class Variant:
         return float(np.nanmedian(sum(speeds, [])))
 
 
-def read_variants(runs: Sequence[Config]) -> list[Variant]:
-    """Groups finished runs by their settings, in the order given."""
+def read_variants(runs: Sequence[Config]) -> tuple[list[Variant], list[str]]:
+    """Groups finished runs by their settings, in the order given.
+
+    Returns:
+        The variants, and lines about the settings that all runs have, and
+        those that all but the first variant have.
+    """
     groups: dict[tuple, list[RunDir]] = {}
     for config in runs:
-        settings = dataclasses.asdict(absolute(config))
-        for name in _INCIDENTAL:
-            del settings[name]
         # By path, as `runs/a-* runs/*` names some runs twice.
         run = RunDir(Path(config.run_dir).resolve())
-        members = groups.setdefault(tuple(settings.items()), [])
+        members = groups.setdefault(_settings(config), [])
         if run not in members:
             members.append(run)
-    first = next(iter(groups))
-    return [
+    first, *others = map(set, groups)
+    names = _names(list(groups.values()))
+    common = first.intersection(*others) - set(_settings(Config()))
+    lines = [f"All runs: {' '.join(_flags(groups, common))}"] if common else []
+    shared = set.intersection(*others) - first if len(others) > 1 else set()
+    if shared:
+        flags = " ".join(_flags(groups, shared))
+        lines.append(f"All but {names[0]}: {flags}")
+    variants = [
         Variant(
-            _differences(key, first),
+            name,
+            _flags([key], set(key) - first - shared),
             [run.read_columns(_COLUMNS) for run in members],
             [_read_result(run) for run in members],
         )
-        for key, members in groups.items()
+        for name, (key, members) in zip(names, groups.items(), strict=True)
     ]
+    return variants, lines
 
 
-def _differences(settings, first):
+def _settings(config):
+    """Returns the (name, value) pairs of what distinguishes variants."""
+    settings = dataclasses.asdict(absolute(config))
+    return tuple((n, v) for n, v in settings.items() if n not in _INCIDENTAL)
+
+
+def _names(groups):
+    """Returns the common start of the names of each group's directories."""
+    names = []
+    for depth in (1, 2):
+        parts = [["/".join(r.path.parts[-depth:]) for r in g] for g in groups]
+        names = [os.path.commonprefix(p).rstrip("-_./") or p[0] for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({n})" for n, name in enumerate(names, start=1)]
+
+
+def _flags(keys, chosen):
+    """Returns those of the (name, value) pairs that are chosen as flags."""
     flags = []
-    for name, value in settings:
-        if (name, value) in first:
+    for name, value in dict.fromkeys(pair for key in keys for pair in key):
+        if (name, value) not in chosen:
             continue
         if isinstance(value, bool):
             flags.append(f"--{name}" if value else f"--no{name}")
         else:
             flags.append(f"--{name}={value}")
-    return " ".join(flags) or "as it is"
+    return flags
 
 
 def _read_result(run):
@@ -111,10 +167,12 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
     `Variant.epochs_to`.
     """
     epochs = f"epochs to {training_error:.0%} training error"
-    header = ("settings", "runs", "top-1 error, %", "top-5 error, %", epochs)
+    errors = ("top-1 error, %", "top-5 error, %")
+    header = ("name", "settings", "runs", *errors, epochs, "speed")
     rows = [
         (
-            f"`{variant.name}`" if variant.name[0] == "-" else variant.name,
+            variant.name,
+            f"`{' '.join(variant.flags)}`" if variant.flags else "",
             str(len(variant.results)),
             _mean_and_range(variant.errors("top1_error"), ".1f"),
             _mean_and_range(variant.errors("top5_error"), ".1f"),
@@ -123,7 +181,7 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
         )
         for variant in variants
     ]
-    return format_table((*header, "speed"), rows, markdown=True)
+    return format_table(header, rows, markdown=True)
 
 
 def _mean_and_range(values, form):
@@ -136,28 +194,51 @@ def _mean_and_range(values, form):
     return f"{text} ({min(values):{form}} to {max(values):{form}})"
 
 
-def draw_errors(variants: Sequence[Variant]) -> Figure:
-    """Draws the validation top-1 error of each run, in a row per variant."""
-    names = [_wrapped(variant.name) for variant in variants]
-    heights = np.array([1.5 + name.count("\n") for name in names])
+def draw_errors(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
+    """Draws the validation top-1 error of each run, in a row per variant.
+
+    `lines` are a caption, as in `draw_curves`.
+    """
+    first = variants[0]
+    labels = [variant.label for variant in variants]
+    heights = np.array([1.5 + label.count("\n") for label in labels])
     rows = heights.cumsum() - heights / 2
-    figure = make_figure((8, 1 + 0.18 * heights.sum()))
+    caption = _caption(lines, 160)
+    height = 1.6 + 0.18 * (heights.sum() + caption.count("\n"))
+    figure = make_figure((8, height), "Top-1 error")
     axes = figure.add_subplot()
-    shown = [np.maximum(v.errors("top1_error"), _TICKS[0]) for v in variants]
-    for row, errors in zip(rows, shown, strict=True):
-        color = "0.3" if row == rows[0] else _OTHER
+    shown = [
+        drawn_errors([r["top1_error"] for r in v.results]) for v in variants
+    ]
+    for variant, row, errors in zip(variants, rows, shown, strict=True):
+        color = _FIRST if variant is first else _OTHER
         axes.plot(errors, [row] * len(errors), "o", color=color, alpha=0.6)
         axes.plot([errors.mean()], [row], "|", color=color, markersize=16)
-    axes.axvspan(shown[0].min(), shown[0].max(), color="0.92", zorder=0)
-    axes.set_yticks(rows, names)
+    legend: list[Artist] = [
+        Line2D([], [], marker="o", color=_OTHER, ls="", label="a run (seed)"),
+        Line2D([], [], marker="|", color=_OTHER, ls="", label="mean"),
+    ]
+    if len(shown[0]) > 1:
+        name = shortened(first.name, _LONGEST)
+        label = f"range of the {len(shown[0])} seeds of {name}"
+        band = axes.axvspan(
+            *_range(shown[0]), color="0.9", zorder=0, label=label
+        )
+        legend.append(band)
+    axes.set_yticks(rows, labels)
     axes.set_ylim(heights.sum(), 0)
-    axes.set_xlabel("validation top-1 error; dots: seeds, bars: their mean")
-    _scale_to_errors(axes.xaxis, np.concatenate(shown))
+    axes.set_xlabel("validation images misclassified, best epoch [%]")
+    scale_to_errors(axes, "x", np.concatenate(shown))
     make_plain(axes)
+    _finish(figure, axes.get_yticklabels(), legend, caption)
     return figure
 
 
-def draw_curves(variants: Sequence[Variant]) -> Figure:
+def _range(values):
+    return min(values), max(values)
+
+
+def draw_curves(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
     """Draws validation errors by epoch, in a panel per variant.
 
     Each panel has a curve per seed, over those of the first variant.
@@ -166,8 +247,10 @@ def draw_curves(variants: Sequence[Variant]) -> Figure:
     others = others or [first]
     columns = min(4, len(others))
     rows = math.ceil(len(others) / columns)
-    title = f"Validation top-1 error by epoch; gray: {first.name}"
-    figure = make_figure((max(5, 2.5 * columns), 0.8 + 2.1 * rows), title)
+    width = max(5.6, 2.6 * columns)
+    caption = _caption(lines, int(20 * width))
+    size = (width, 1.3 + 2.2 * rows + 0.18 * caption.count("\n"))
+    figure = make_figure(size, "Top-1 error")
     panels = figure.subplots(
         rows, columns, sharex=True, sharey=True, squeeze=False
     ).ravel()
@@ -175,36 +258,41 @@ def draw_curves(variants: Sequence[Variant]) -> Figure:
     for index, (axes, variant) in enumerate(zip(panels, others, strict=False)):
         for drawn, color in ((first, _FIRST), (variant, _OTHER)):
             for history in drawn.histories:
-                errors = 100 * np.array(history["val_top1_error"])
-                errors = np.maximum(errors, _TICKS[0])
+                errors = drawn_errors(history["val_top1_error"])
                 epochs = range(1, len(errors) + 1)
                 axes.plot(epochs, errors, color=color, linewidth=1)
                 shown.extend(errors)
-        axes.set_title(_wrapped(variant.name), fontsize="small")
+        axes.set_title(variant.label, fontsize="small")
+        scale_to_epochs(axes)
         # In the row before the last, some panels have none below them.
         axes.tick_params(labelbottom=index >= len(others) - columns)
+        axes.set_xlabel("epoch" if index >= len(others) - columns else "")
         make_plain(axes)
     for axes in panels[len(others) :]:
         axes.set_visible(False)
-    ticks = MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
-    panels[0].xaxis.set_major_locator(ticks)
-    _scale_to_errors(panels[0].yaxis, shown)
+    label = "validation images misclassified [%]"
+    figure.supylabel(label, fontsize="medium")
+    scale_to_errors(panels[0], "y", shown)
+    name = f"seeds of {shortened(first.name, _LONGEST // 2)}"
+    legend = [Line2D([], [], color=_FIRST, label=name)]
+    if others != [first]:
+        legend.append(Line2D([], [], color=_OTHER, label="as above a panel"))
+    _finish(figure, [axes.title for axes in panels], legend, caption)
     return figure
 
 
-def _scale_to_errors(axis, errors):
-    """Makes an axis logarithmic, with ticks on both sides of errors [%]."""
-    known = [error for error in errors if math.isfinite(error)] or [100]
-    below = max(tick for tick in _TICKS if tick <= min(known))
-    above = min(tick for tick in _TICKS if tick >= max(known))
-    limits = (0.93 * below, 1.07 * above)
-    name = axis.axis_name
-    axis.axes.set(**{f"{name}scale": "log", f"{name}lim": limits})
-    axis.set_major_locator(FixedLocator(_TICKS))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter("{x:g}%")
+def _caption(lines, width):
+    return "\n".join(
+        part for line in lines for part in textwrap.wrap(line, width)
+    )
 
 
-def _wrapped(name):
-    """Returns a name with a line for each flag."""
-    return name.replace(" --", "\n--")
+def _finish(figure, labels, legend, caption):
+    """Adds a legend at the top and a caption at the bottom."""
+    place = {"loc": "outside upper right", "ncols": len(legend)}
+    drawn = figure.legend(handles=legend, frameon=False, **place)
+    if caption:
+        style = {"fontsize": "x-small", "x": 0.005, "ha": "left"}
+        labels = [*labels, figure.supxlabel(caption, **style)]
+    for text in (*labels, *drawn.get_texts()):
+        text.set_parse_math(False)  # A "$" in a name is a "$".

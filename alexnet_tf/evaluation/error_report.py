@@ -3,12 +3,12 @@
 Logits are (n, classes) arrays, as `measure` takes them, labels (n,) integers.
 """
 
-import collections
 from collections.abc import Mapping
 
 import numpy as np
 
-from alexnet_tf.evaluation.predictor import measure, top_k_errors
+from alexnet_tf.evaluation.confusion import most_confused
+from alexnet_tf.evaluation.predictor import measure
 from alexnet_tf.evaluation.tables import format_table
 
 # Validation errors of ILSVRC-2012, ten crops (Table 2). Networks with a star
@@ -36,34 +36,40 @@ def class_errors(
     return sorted(rows, key=lambda row: -row["top1_error"])
 
 
-def confused_pairs(
-    logits: np.ndarray, labels: np.ndarray, names: list[str]
-) -> list[dict]:
-    """Returns how often a class was taken for another, most frequent first."""
-    wrong = np.flatnonzero(top_k_errors(labels, logits, 1))
-    labels, others = labels[wrong], logits[wrong]
-    # Of a tie, the other class.
-    others[range(len(wrong)), labels] = -np.inf
-    pairs = zip(labels.tolist(), others.argmax(axis=1).tolist(), strict=True)
-    counts = collections.Counter(sorted(pairs))
+def confused_pairs(counts: np.ndarray, names: list[str]) -> list[dict]:
+    """Returns how often a class was taken for another, most frequent first.
+
+    `counts` is the confusion matrix.
+    """
     return [
-        {"class": names[label], "taken_for": names[other], "times": times}
-        for (label, other), times in counts.most_common()
+        {
+            "class": names[label],
+            "taken_for": names[other],
+            "times": int(counts[label, other]),
+        }
+        for label, other in most_confused(counts)
     ]
 
 
-def format_errors(errors: Mapping[str, Mapping[str, float]]) -> str:
+def format_errors(
+    errors: Mapping[str, Mapping[str, float]], *, num_classes: int
+) -> str:
     """Returns a table of `top1_error` and `top5_error` by the rows' titles."""
     # "center crop" has 11 characters; all tables have equal columns.
-    rows = [(f"{title:11}", *_cells(row)) for title, row in errors.items()]
-    return format_table(("", "top-1 error", "top-5 error"), rows)
-
-
-def format_details(classes: list[dict], pairs: list[dict]) -> str:
-    """Returns the worst classes and the most frequent pairs as tables."""
-    header = ("class", "images", "top-1 error", "top-5 error")
     rows = [
-        (row["class"], f"{row['num_examples']:,}", *_cells(row))
+        (f"{title:11}", *_cells(row, num_classes))
+        for title, row in errors.items()
+    ]
+    return format_table(("", *_titles(num_classes)), rows)
+
+
+def format_details(
+    classes: list[dict], pairs: list[dict], *, num_classes: int
+) -> str:
+    """Returns the worst classes and the most frequent pairs as tables."""
+    header = ("class", "images", *_titles(num_classes))
+    rows = [
+        (row["class"], f"{row['num_examples']:,}", *_cells(row, num_classes))
         for row in classes[:_ROWS]
     ]
     text = format_table(header, rows)
@@ -79,5 +85,14 @@ def format_details(classes: list[dict], pairs: list[dict]) -> str:
     return text
 
 
-def _cells(errors):
-    return f"{errors['top1_error']:.4f}", f"{errors['top5_error']:.4f}"
+def _ranks(num_classes):
+    """Returns the k of the top-k errors that are shown."""
+    return (1, 5) if num_classes > 5 else (1,)
+
+
+def _titles(num_classes):
+    return [f"top-{k} error" for k in _ranks(num_classes)]
+
+
+def _cells(errors, num_classes):
+    return [f"{errors[f'top{k}_error']:.1%}" for k in _ranks(num_classes)]

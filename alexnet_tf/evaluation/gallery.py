@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
-from alexnet_tf.data.labels import run_labels
+from alexnet_tf.data.labels import run_labels, without_ids
 from alexnet_tf.data.pipeline import training_batches
-from alexnet_tf.evaluation.inference import feature_outputs
-from alexnet_tf.evaluation.plots import COLORS, make_figure
+from alexnet_tf.evaluation.inference import Signatures, feature_outputs
+from alexnet_tf.evaluation.plots import COLORS, make_figure, shortened
 from alexnet_tf.evaluation.predictor import (
     bar_verbosity,
     log_probabilities,
@@ -32,28 +32,54 @@ _QUERIES, _NEIGHBORS = 5, 6
 # Validation images; training images among which neighbors are sought; batch.
 _TESTED, _POOL, _BATCH = 500, 2000, 50
 _CORRECT, _OTHER = COLORS[1], COLORS[4]
+_OTHER_CLASS = {"style": "italic", "color": COLORS[1]}
+_CAPTION = {"x": 0.005, "ha": "left", "fontsize": "medium"}
 _GAP = 1  # Between kernels [pixels].
-_LONGEST = 28  # No title is wider than its picture [characters].
+# No title is wider than its picture, and no name of a bar than the space
+# beside it [characters].
+_LONGEST, _LONGEST_OF_BAR = 28, 20
 
 
 def draw_run(config: Config) -> dict[str, Figure]:
     """Draws `kernels` (Figure 3), `answers` and `neighbors` (Figure 4)."""
     run_dir = open_run(config.run_dir)
-    names = run_labels(config, run_dir)
+    names = without_ids(run_labels(config, run_dir))
     model, _ = load_best(config, run_dir)
-    outputs = {"logits": model.output, "features": feature_outputs(model)}
-    network = keras.Model(model.input, outputs)
-    tested = _predict(network, config, config.validation_split, _TESTED)
-    pool = _predict(network, config, config.train_split, _POOL)
+    tested = _predict(model, config, config.validation_split, _TESTED)
+    pool = _predict(model, config, config.train_split, _POOL)
     return {
-        "kernels": _draw_kernels(kernel_sheets(model)),
+        "kernels": _draw_kernels(model),
         "answers": draw_answers(tested, names),
         "neighbors": draw_neighbors(tested, pool, names),
     }
 
 
-def _predict(network, config, split, count):
+def draw_wrong_answers(config: Config, signatures: Signatures) -> Figure | None:
+    """Draws validation images that a network misclassifies, if any."""
+    tested = _read(config, config.validation_split, _BATCH)
+    answer = signatures["probabilities"](images=tested["images"])
+    probabilities = answer["probabilities"].numpy().astype(float)
+    logits = np.log(np.maximum(probabilities, 1e-45))
+    wrong = np.array(top_k_errors(tested["labels"], logits, 1))
+    if not wrong.any():
+        return None
+    tested |= {"logits": logits}
+    tested = {name: values[wrong] for name, values in tested.items()}
+    names = without_ids(run_labels(config, open_run(config.run_dir)))
+    return draw_answers(tested, names)
+
+
+def _predict(model, config, split, count):
     """Returns the predictions for center patches of shuffled images."""
+    outputs = {"logits": model.output, "features": feature_outputs(model)}
+    network = keras.Model(model.input, outputs)
+    tested = _read(config, split, count)
+    verbose = bar_verbosity()
+    return tested | network.predict(tested["images"], _BATCH, verbose=verbose)
+
+
+def _read(config, split, count):
+    """Returns center patches of shuffled images and their labels."""
     run_dir = open_run(config.run_dir)
     examples = splits.open_split(config, split)
     splits.check_run_classes(run_dir, examples)
@@ -67,17 +93,16 @@ def _predict(network, config, split, count):
     )
     parts = zip(*batches.as_numpy_iterator(), strict=True)
     images, labels = map(np.concatenate, parts)
-    outputs = network.predict(images, size, verbose=bar_verbosity())
-    return {"images": images, "labels": labels, **outputs}
+    return {"images": images, "labels": labels}
 
 
 def kernel_sheets(model: keras.Model) -> list[np.ndarray]:
     """Returns an image of conv1's kernels for each tower, see `sheet`."""
-    return [
-        sheet(layer.kernel.numpy())
-        for layer in model.layers
-        if layer.name.startswith("conv1_tower")
-    ]
+    return [sheet(layer.kernel.numpy()) for layer in _first_layers(model)]
+
+
+def _first_layers(model):
+    return [x for x in model.layers if x.name.startswith("conv1_tower")]
 
 
 def sheet(kernels: np.ndarray) -> np.ndarray:
@@ -88,7 +113,9 @@ def sheet(kernels: np.ndarray) -> np.ndarray:
             to the full range of colors, with zero in the middle.
     """
     size, _, _, count = kernels.shape
-    columns = min(count, 16)
+    # The longest full rows, if they are not too short.
+    full = max(n for n in range(1, 17) if count % n == 0)
+    columns = full if full > 5 else min(count, 16)
     rows = -(-count // columns)
     step = size + _GAP
     image = np.ones((rows * step - _GAP, columns * step - _GAP, 3))
@@ -100,38 +127,47 @@ def sheet(kernels: np.ndarray) -> np.ndarray:
     return image
 
 
-def _draw_kernels(sheets):
-    """Draws the sheets of the towers one above the other (Figure 3)."""
+def _draw_kernels(model):
+    """Draws the kernels of the towers one above the other (Figure 3)."""
+    sheets = kernel_sheets(model)
+    kernels = [layer.kernel for layer in _first_layers(model)]
     height, width = sum(map(len, sheets)), sheets[0].shape[1]
     inches = (10, 10 * height / width + 0.25 * len(sheets) + 0.4)
-    figure, grid = _make_grid("Kernels of conv1", inches, len(sheets), 1)
+    size = kernels[0].shape[0]
+    title = f"Kernels of conv1, {size} x {size} pixels; gray: weights of zero"
+    figure, grid = _make_grid(title, inches, len(sheets), 1)
     for tower, (axes, image) in enumerate(zip(grid[:, 0], sheets, strict=True)):
         axes.imshow(image, interpolation="nearest")
-        axes.set_title(f"tower {tower}", loc="left", fontsize="medium")
+        name = f"tower {tower}: {kernels[tower].shape[-1]} kernels"
+        axes.set_title(name, loc="left", fontsize="medium")
     return figure
 
 
 def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
     """Draws images with their most probable classes as bars (Figure 4, left).
 
-    Correct predictions come first; up to half are wrong ones.
+    Correct predictions come first; if there are some, at most half are wrong.
     """
     wrong = np.array(top_k_errors(tested["labels"], tested["logits"], 1))
-    last = np.flatnonzero(wrong)[: _SHOWN // 2]
-    chosen = [*np.flatnonzero(~wrong)[: _SHOWN - len(last)], *last]
+    right = np.flatnonzero(~wrong)
+    last = np.flatnonzero(wrong)[: _SHOWN // 2 if len(right) else _SHOWN]
+    chosen = [*right[: _SHOWN - len(last)], *last]
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
-    title = "Images and their five most probable classes; "
-    title += "the correct one in orange"
+    title = "Validation images and their most probable classes"
     inches = (2.6 * columns, 3.9 * rows + 0.5)
     heights = [2.4, 1.2] * rows
     figure, grid = _make_grid(
         title, inches, 2 * rows, columns, height_ratios=heights
     )
+    figure.supxlabel(
+        "✓ right, ✗ wrong; above the image and in orange: its class",
+        **_CAPTION,
+    )
     for place, index in enumerate(chosen):
         row, column = divmod(place, columns)
         label = tested["labels"][index]
-        mark = "\N{BALLOT X}" if wrong[index] else "\N{CHECK MARK}"
+        mark = "✗" if wrong[index] else "✓"
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
         _show(picture, tested["images"][index], f"{mark} {names[label]}")
         _draw_bars(bars, tested["logits"][index], label, names)
@@ -139,13 +175,23 @@ def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
 
 
 def _draw_bars(axes, logits, label, names):
+    """Draws bars between the names of the classes and percentages."""
     probabilities = np.exp(log_probabilities(logits))
     for place, best in enumerate(np.argsort(-logits)[:_BEST]):
+        probability = probabilities[best]
         color = _CORRECT if best == label else _OTHER
-        axes.barh(place, probabilities[best], color=color, height=0.9)
-        text = axes.text(0.02, place, names[best], verticalalignment="center")
-        text.set(fontsize="small", parse_math=False)
-    axes.set(xlim=(0, 1), ylim=(_BEST - 0.5, -0.5))
+        axes.barh(place, probability, color=color, height=0.7)
+        for x, side, text in (
+            (-0.05, "right", shortened(names[best], _LONGEST_OF_BAR)),
+            (probability + 0.04, "left", f"{probability:.0%}"),
+        ):
+            style = {"ha": side, "va": "center_baseline", "fontsize": 8}
+            axes.text(x, place, text, parse_math=False, **style)
+    # Bars begin at 0 and are up to 1 long; the names take part of the panel.
+    longest = min(max(map(len, names)), _LONGEST_OF_BAR)
+    part = 0.04 + 0.026 * longest
+    left = 1.5 * part / (1 - part)
+    axes.set(xlim=(-left, 1.5), ylim=(_BEST - 0.5, -0.5))
 
 
 def draw_neighbors(
@@ -155,11 +201,16 @@ def draw_neighbors(
     _, first = np.unique(tested["labels"], return_index=True)
     queries = np.sort(first)[:_QUERIES]
     count = min(_NEIGHBORS, len(pool["labels"]))
-    title = "Validation images, and the training images of nearest features"
+    title = "Validation images (left), and the training images nearest to them"
     inches = (1.7 * (count + 1), 1.95 * len(queries) + 0.5)
     ratios = [1, 0.08] + [1] * count
     figure, grid = _make_grid(
         title, inches, len(queries), count + 2, width_ratios=ratios
+    )
+    figure.supxlabel(
+        "Nearest by the outputs of the last hidden layer. In orange italics: "
+        "another class than the image on the left.",
+        **_CAPTION,
     )
     for row, query in zip(grid, queries, strict=True):
         label = tested["labels"][query]
@@ -168,8 +219,8 @@ def draw_neighbors(
         distances = np.linalg.norm(offsets, axis=1)
         for axes, found in zip(row[2:], np.argsort(distances), strict=False):
             other = pool["labels"][found]
-            style = "normal" if other == label else "italic"
-            _show(axes, pool["images"][found], names[other], style)
+            style = {} if other == label else _OTHER_CLASS
+            _show(axes, pool["images"][found], names[other], **style)
     return figure
 
 
@@ -182,8 +233,7 @@ def _make_grid(title, inches, rows, columns, **ratios):
     return figure, grid
 
 
-def _show(axes, image, name, style="normal"):
+def _show(axes, image, name, **style):
     axes.imshow(image)
-    if len(name) > _LONGEST:
-        name = name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    axes.set_title(name, fontsize=8, style=style, parse_math=False)
+    name = shortened(name, _LONGEST)
+    axes.set_title(name, fontsize=9, parse_math=False, **style)

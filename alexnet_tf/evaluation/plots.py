@@ -6,16 +6,17 @@ all figures open and may need a screen.
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWN
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from alexnet_tf.storage.files import write_whole
 
@@ -31,6 +32,8 @@ _DROP = {"linestyle": "none", "marker": CARETDOWN, "markersize": 8}
 # Curves at the edge of a panel are not clipped, and take no part in the
 # layout, which would reserve room for them outside the panel.
 _WHOLE = {"clip_on": False, "in_layout": False}
+# Ticks of a logarithmic axis of errors; lower errors are drawn at 0.1 [%].
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def make_figure(inches: tuple[float, float], title: str = "") -> Figure:
@@ -45,6 +48,12 @@ def make_plain(axes: Axes) -> None:
     """Gives a panel a light grid, and no frame."""
     axes.grid(color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Returns a name of at most `longest` characters."""
+    ellipsis = "\N{HORIZONTAL ELLIPSIS}"
+    return name if len(name) <= longest else name[: longest - 1] + ellipsis
 
 
 def save(figure: Figure, directory: Path | str, *, name: str) -> None:
@@ -63,53 +72,110 @@ def save(figure: Figure, directory: Path | str, *, name: str) -> None:
             print(file, flush=True)
 
 
+def pixels(figure: Figure) -> np.ndarray:
+    """Returns a figure as an image, (height, width, 3) uint8."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def drawn_errors(fractions: Sequence[float]) -> np.ndarray:
+    """Returns errors [%], the lowest of which the axis of errors can show."""
+    return np.maximum(100 * np.array(fractions, float), _TICKS[0])
+
+
+def scale_to_errors(axes: Axes, name: str, errors: Iterable[float]) -> None:
+    """Makes the axis "x" or "y" logarithmic, with ticks around errors [%]."""
+    known = [error for error in errors if math.isfinite(error)] or [100]
+    below = max(tick for tick in _TICKS if tick <= min(known))
+    above = min(tick for tick in _TICKS if tick >= max(known))
+    limits = (0.93 * below, 1.07 * above)
+    axes.set(**{f"{name}scale": "log", f"{name}lim": limits})
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(_TICKS))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(
+        lambda tick, _: f"{tick:g}" if tick > _TICKS[0] else f"≤ {tick:g}"
+    )
+
+
+def scale_to_epochs(axes: Axes) -> None:
+    """Makes the x axis one of epochs."""
+    axes.set_xlabel("epoch")
+    ticks = MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
+    axes.xaxis.set_major_locator(ticks)
+
+
 def learning_curves(
     histories: Mapping[str, Mapping[str, Sequence[float]]],
-    num_classes: int | None = None,
+    class_counts: Iterable[int] = (),
 ) -> Figure:
-    """Plots loss and top-1 error of runs against the training step.
+    """Plots loss and errors of runs by epoch.
 
     Args:
-        histories: Columns of history.csv by name of the run: `step`,
-            `learning_rate`, `loss`, `val_loss`, and as fractions `top1_error`
-            and `val_top1_error`. NaN is a gap.
-        num_classes: Adds the loss of guessing among that many classes.
+        histories: Columns of history.csv by name of the run:
+            `learning_rate`, `loss`, `val_loss`, and as fractions `top1_error`,
+            `val_top1_error`, `top5_error` and `val_top5_error`. NaN is a gap.
+        class_counts: Numbers of classes of the runs. If it is the same for
+            all, the loss of a guess is drawn; if it is at most five for all,
+            the top-5 error is not.
 
     Returns:
         The figure, 1400 x 560 pixels, higher with many runs; the lines of its
-        two panels are labeled RUN COLUMN, and the drops RUN drops.
+        panels are labeled RUN COLUMN, and the drops RUN drops.
     """
+    counts = set(class_counts)
     figure = make_figure((11.2, 4.48), "Learning curves")
-    panels = loss, error = figure.subplots(1, 2)
+    ranks = [1] if counts and max(counts) <= 5 else [1, 5]
+    loss, *errors = figure.subplots(1, 1 + len(ranks))
     loss.set(title="Loss", ylabel="cross-entropy [nats]")
-    error.set(title="Top-1 error", ylabel="images misclassified [%]")
-    for axes in panels:
-        axes.set_xlabel("training step [batches]")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.update_datalim([(0, 0)])  # Both axes begin at zero.
-        make_plain(axes)
-    if num_classes is not None:
-        _plot_guess(loss, num_classes)
-    for index, (name, history) in enumerate(histories.items()):
-        look = _look(index)
-        _plot_run(loss, name, history, "loss", scale=1, look=look)
-        _plot_run(error, name, history, "top1_error", scale=100, look=look)
-    for axes in panels:
+    if len(counts) == 1:
+        _plot_guess(loss, *counts)
+    _plot_runs(loss, histories, "loss", np.array)
+    loss.set_ylim(bottom=0)
+    for axes, rank in zip(errors, ranks, strict=True):
+        axes.set(title=f"Top-{rank} error", ylabel="images misclassified [%]")
+        quantity = f"top{rank}_error"
+        shown = _plot_runs(axes, histories, quantity, drawn_errors)
+        scale_to_errors(axes, "y", shown)
+    for axes in (loss, *errors):
+        scale_to_epochs(axes)
         axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        make_plain(axes)
     _add_legends(figure, list(histories))
     return figure
 
 
 def _plot_guess(axes, num_classes):
-    """Plots the loss of a guess; its label, in the margin, hides no curve."""
+    """Plots the loss of a guess."""
     loss = math.log(num_classes)
-    label = f"ln {num_classes:,} = {loss:.2f}, a guess"
+    label = f"a guess: ln {num_classes:,} = {loss:.2f}"
     axes.axhline(loss, label=label, **_GUESS)
-    text = axes.text(1.01, loss, label.replace(", a", ",\na"))
-    text.set(transform=axes.get_yaxis_transform(), verticalalignment="center")
+    text = axes.text(0.99, loss, label, verticalalignment="bottom")
+    text.set(transform=axes.get_yaxis_transform(), horizontalalignment="right")
     text.set(fontsize="small", color=_GUESS["color"])
+
+
+def _plot_runs(axes, histories, quantity, convert):
+    """Plots a quantity of all runs; returns the values drawn."""
+    shown: list[float] = []
+    for index, (name, history) in enumerate(histories.items()):
+        look = _look(index)
+        styles = {quantity: _TRAINING, f"val_{quantity}": _VALIDATION}
+        for column, style in styles.items():
+            values = convert(history[column])
+            epochs = np.arange(1, len(values) + 1)
+            shown.extend(values)
+            # Lines do not show a value without neighbors.
+            points = {"marker": "o", "markevery": _isolated(values)}
+            style = {**points, **look, **style, **_WHOLE}
+            axes.plot(epochs, values, label=f"{name} {column}", **style)
+        # After these epochs.
+        drops = np.flatnonzero(np.diff(_filled(history["learning_rate"])) < 0)
+        style = {"color": look["color"], **_WHOLE, **_DROP}
+        points = epochs[drops], _filled(values)[drops]
+        axes.plot(*points, label=f"{name} drops", **style)
+    return shown
 
 
 def _look(index):
@@ -121,30 +187,11 @@ def _look(index):
     return look
 
 
-def _plot_run(axes, name, history, quantity, *, scale, look):
-    styles = {quantity: _TRAINING, f"val_{quantity}": _VALIDATION}
-    for column, style in styles.items():
-        values = scale * np.array(history[column])
-        # Lines do not show a value without neighbors.
-        points = {"marker": "o", "markevery": _isolated(values)}
-        style = {**points, **look, **style, **_WHOLE}
-        axes.plot(history["step"], values, label=f"{name} {column}", **style)
-    drops = _drops(history["step"], history["learning_rate"], values)
-    style = {"color": look["color"], **_WHOLE, **_DROP}
-    axes.plot(*drops, label=f"{name} drops", **style)
-
-
 def _isolated(values):
     """Returns the indices of values between gaps."""
     known = np.isfinite(values)
     padded = np.pad(known, 1)
     return np.flatnonzero(known & ~padded[:-2] & ~padded[2:]).tolist()
-
-
-def _drops(steps, learning_rates, values):
-    """Returns the points after which the rate dropped, as steps and values."""
-    before = np.flatnonzero(np.diff(_filled(learning_rates)) < 0)
-    return np.array(steps)[before], _filled(values)[before]
 
 
 def _filled(values):

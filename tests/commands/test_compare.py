@@ -48,25 +48,49 @@ def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
     report = tmp_path / "compared.json"
     flags = [f"--figures_dir={tmp_path / 'figures'}", f"--json={report}"]
     assert main(["compare", *runs, runs[1], *flags]) == 0  # One twice.
+    printed = capsys.readouterr().out
     *_, header, line, first, second = [
-        row for row in capsys.readouterr().out.splitlines() if row[0] == "|"
+        row for row in printed.splitlines() if row.startswith("|")
     ]
+    common, _ = printed.split("\n", 1)
+    assert common.startswith("All runs: --dataset=shapes/tiny --image_size=72 ")
+    assert "--seed" not in common and "dir" not in common
     assert "epochs to 25% training error" in header and set(line) == set("| -")
     assert first == (
-        "| as it is | 2 | 15.0 (10.0 to 20.0) | 1.5 (1.0 to 2.0) "
+        "| a |  | 2 | 15.0 (10.0 to 20.0) | 1.5 (1.0 to 2.0) "
         "| 1.5 (1 to 2) | 1.00 |"
     )
     assert second == (
-        "| `--norandom_crop --lrn=off` | 1 | 35.0 | 3.5 | not reached by 1 "
-        "| 1.25 |"
+        "| b-1 | `--norandom_crop --lrn=off` | 1 | 35.0 | 3.5 "
+        "| not reached by 1 | 1.25 |"
     )
     content = json.loads(report.read_text())
-    assert content["as it is"]["epochs"] == [2, 1]
-    assert content["as it is"]["top1_error"] == [0.1, 0.2]
-    assert content["--norandom_crop --lrn=off"]["epochs"] == [None]
+    assert content["a"]["epochs"] == [2, 1]
+    assert content["a"]["top1_error"] == [0.1, 0.2]
+    assert content["b-1"]["epochs"] == [None]
+    assert content["b-1"]["settings"] == ["--norandom_crop", "--lrn=off"]
     for name in ("compared_errors", "compared_curves"):
         for suffix in (".png", ".svg"):
             assert (tmp_path / "figures" / f"{name}{suffix}").stat().st_size
+
+
+def test_what_all_others_have_is_stated_once(make_run, tmp_path, capsys):
+    """And runs of equal names have those of their parents, too."""
+    error = {"top1": 0.1, "training_errors": [0.5]}
+    runs = [
+        make_run("x/run", **error),
+        make_run("y/run", "--lrn=off", "--width=0.2", **error),
+        make_run("z/run", "--lrn=off", "--crop_size=67", **error),
+    ]
+    assert main(["compare", *runs, f"--figures_dir={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    assert "\nAll but x/run: --lrn=off\n" in printed
+    assert "| x/run |  |" in printed
+    assert "| y/run | `--width=0.2` |" in printed
+    assert "| z/run | `--crop_size=67` |" in printed
+    runs += [make_run(f"{n}/z/run", f"--width=0.{n}", **error) for n in "34"]
+    assert main(["compare", *runs, f"--figures_dir={tmp_path}"]) == 0
+    assert "| z/run (5) | `--width=0.4`" in capsys.readouterr().out
 
 
 def test_another_training_error(make_run, tmp_path, capsys):

@@ -55,14 +55,18 @@ def test_evaluate_measures_what_training_measured(
     finished_run, tmp_path, capsys
 ):
     file = tmp_path / "evaluation.json"
-    assert main(["evaluate", str(finished_run), f"--json={file}"]) == 0
+    flags = [f"--json={file}", f"--figures_dir={tmp_path}"]
+    assert main(["evaluate", str(finished_run), *flags]) == 0
     center = json.loads(file.read_text())["center"]
     result = json.loads((finished_run / "result.json").read_text())
     for name in ("top1_error", "top5_error", "num_examples"):
         assert center[name] == pytest.approx(result[name])
     printed = capsys.readouterr().out
-    assert f"{center['top1_error']:.4f}" in printed
-    assert "published" in printed and "0.4070" in printed
+    assert f"{center['top1_error']:.1%}" in printed
+    assert "published" not in printed
+    for suffix in (".png", ".svg"):
+        assert f"{tmp_path}/confusion{suffix}\n" in printed
+        assert (tmp_path / f"confusion{suffix}").stat().st_size > 1000
     evaluation = json.loads(file.read_text())
     wrong = sum(pair["times"] for pair in evaluation["confused"])
     assert wrong / 60 == pytest.approx(evaluation["ten_crop"]["top1_error"])
@@ -116,6 +120,7 @@ def test_evaluate_agrees_with_a_count_in_numpy(
 ):
     file = tmp_path / "evaluation.json"
     flags = ["--split=train[:50]", "--batch_size=7", "--virtual_devices=1"]
+    flags.append(f"--figures_dir={tmp_path}")
     assert main(["evaluate", str(finished_run), f"--json={file}", *flags]) == 0
     center = json.loads(file.read_text())["center"]
     signatures = load_signatures(finished_run / "saved_model")

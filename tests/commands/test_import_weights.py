@@ -166,6 +166,7 @@ def imported(tmp_path_factory, data_dir):
 def test_an_imported_run_is_evaluated(imported, tmp_path, data_dir, capsys):
     file = tmp_path / "errors.json"
     flags = ["--virtual_devices=2", f"--json={file}"]
+    flags.append(f"--figures_dir={tmp_path}")
     assert main(["evaluate", str(imported), *flags]) == 0
     assert f"{imported}, imported, 60 images" in capsys.readouterr().out
     model, config = open_run(imported)

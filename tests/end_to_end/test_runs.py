@@ -36,6 +36,7 @@ def read_scalars(directory):
             for event in events.Tensors(tag)
         }
         for tag in events.Tags()["tensors"]
+        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"
     }
 
 
@@ -79,38 +80,57 @@ def test_history_and_tensorboard_agree(finished_run):
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
     assert {row["learning_rate"] for row in rows} == {"0.01"}
     assert tuple(rows[0]) == HISTORY_COLUMNS
+    shown = read_scalars(finished_run / "tensorboard")
     tags = {
-        "loss": "loss",
-        "errors/top1": "top1_error",
-        "errors/top5": "top5_error",
-    }
-    more = {
+        "loss/training": "loss",
+        "loss/validation": "val_loss",
+        "error_percent/top1_training": "top1_error",
+        "error_percent/top1_validation": "val_top1_error",
+        "error_percent/top5_training": "top5_error",
+        "error_percent/top5_validation": "val_top5_error",
         "training/learning_rate": "learning_rate",
         "training/gradient_norm": "gradient_norm",
         "speed/images_per_second": "images_per_second",
         "speed/input_wait": "input_wait",
     }
-    for part, columns in (
-        ("train", tags | more),
-        ("validation", {tag: f"val_{name}" for tag, name in tags.items()}),
+    for tag, column in tags.items():
+        scale = 100 if "error" in tag else 1
+        expected = [scale * float(row[column]) for row in rows]
+        assert list(shown[tag]) == [1, 2, 3]
+        assert list(shown[tag].values()) == pytest.approx(expected)
+    errors = shown["error_percent/top1_validation"].values()
+    best = np.minimum.accumulate(list(errors))
+    assert list(shown["best/top1_error_percent"].values()) == pytest.approx(
+        best
+    )
+    # Five steps a point, three points an epoch.
+    for name, column, scale in (
+        ("loss", "loss", 1),
+        ("top1_error_percent", "top1_error", 100),
+        ("top5_error_percent", "top5_error", 100),
     ):
-        shown = read_scalars(finished_run / "tensorboard" / part)
-        assert set(shown) == set(columns)
-        for tag, column in columns.items():
-            expected = [float(row[column]) for row in rows]
-            assert list(shown[tag]) == [0, 1, 2]
-            assert list(shown[tag].values()) == pytest.approx(expected)
+        points = shown[f"within_epochs/{name}"]
+        assert list(points) == list(range(5, 46, 5))
+        means = np.reshape(list(points.values()), (3, 3)).mean(axis=1)
+        expected = [scale * float(row[column]) for row in rows]
+        assert means == pytest.approx(expected, rel=1e-4)
+    others = {"learning_rate", "gradient_norm", "images_per_second"}
+    for name in others:
+        assert list(shown[f"within_epochs/{name}"]) == list(range(5, 46, 5))
     assert all(0 <= float(row["input_wait"]) <= 1 for row in rows)
 
 
-def test_tensorboard_has_images_the_graph_and_settings(finished_run):
+def test_tensorboard_has_images_text_the_graph_and_settings(finished_run):
+    runs = {path.parent for path in finished_run.rglob("events.*")}
+    assert runs == {finished_run / "tensorboard"}
     events = event_accumulator.EventAccumulator(
         str(finished_run / "tensorboard"), size_guidance={"tensors": 0}
     )
     events.Reload()
     tags = events.Tags()["tensors"]
     sizes = {}
-    for tag in ("training_images", "conv1_kernels/tower0"):
+    pictures = ("training_images", "conv1_kernels/tower0")
+    for tag in (*pictures, "validation/confusion", "validation/wrong_answers"):
         assert tag in tags
         *_, last = events.Tensors(tag)
         _, _, encoded = tensor_util.make_ndarray(last.tensor_proto)
@@ -120,10 +140,24 @@ def test_tensorboard_has_images_the_graph_and_settings(finished_run):
     # Six by six patches but for the places of those that 16 leave empty.
     assert sizes["training_images"] == (6 * 64, 6 * 64, 3)
     assert sizes["conv1_kernels/tower0"][0] == 4 * 11
+    assert min(sizes["validation/confusion"][:2]) > 800
+
+    def text_of(tag):
+        (event,) = events.Tensors(tag)
+        return tensor_util.make_ndarray(event.tensor_proto).item().decode()
+
+    flags = (finished_run / "flags.cfg").read_text().splitlines()
+    assert "| classes | 12 |" in text_of("run/settings")
+    assert f"\n    {flags[0]}\n    {flags[1]}\n" in text_of("run/settings")
+    result = json.loads((finished_run / "result.json").read_text())
+    assert f"| top1 error | {result['top1_error']:.1%} |" in text_of(
+        "run/result"
+    )
     nodes = {node.name for node in events.Graph().node}
     assert any("conv3_tower1/" in name for name in nodes)
     plugins = events.summary_metadata.values()
-    assert "hparams" in {data.plugin_data.plugin_name for data in plugins}
+    names = {data.plugin_data.plugin_name for data in plugins}
+    assert {"hparams", "custom_scalars", "text", "scalars"} <= names
     (profile,) = finished_run.glob("tensorboard/plugins/profile/*/*.xplane.pb")
     assert b"conv3_tower1" in profile.read_bytes()
 

@@ -27,6 +27,7 @@ FLAGS = (
     "--epochs=2",
     "--checkpoint_every_steps=5",
     "--learning_rate=.02",
+    "--summary_steps=4",
 )
 LAYOUTS = {"1 x 1": "--virtual_devices=1", "2 x 2": "--virtual_devices=4"}
 
@@ -89,7 +90,7 @@ def outcome(run_dir):
 
 
 def scalars(run_dir):
-    """Returns the last value of each tag and step in the event files."""
+    """Returns the values of each tag and step in the event files."""
     found = {}
     for file in sorted(Path(run_dir).glob("tensorboard/**/events.*")):
         for event in tf.compat.v1.train.summary_iterator(str(file)):
@@ -99,7 +100,8 @@ def scalars(run_dir):
                 if value.HasField("tensor"):
                     number = tf.make_ndarray(value.tensor)
                     if number.shape == () and number.dtype != object:
-                        found[value.tag, event.step] = float(number)
+                        key = value.tag, event.step
+                        found.setdefault(key, set()).add(float(number))
     return found
 
 
@@ -113,7 +115,9 @@ def whole(request, tmp_path_factory, data_dir):
     _, errors = end(start(run_dir, data_dir, LAYOUTS[request.param]))
     assert errors == ""  # None of TensorFlow's start-up rows.
     result = outcome(run_dir)
-    assert result[2]["step"] == 30 and ("loss", 1) in result[3]
+    assert result[2]["step"] == 30 and ("loss/training", 1) in result[3]
+    steps = {n for tag, n in result[3] if tag == "within_epochs/loss"}
+    assert steps == {4, 8, 12, 16, 20, 24, 28}
     return result, LAYOUTS[request.param]
 
 

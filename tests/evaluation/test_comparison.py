@@ -5,23 +5,23 @@ import pytest
 from alexnet_tf.evaluation.comparison import Variant, draw_curves, draw_errors
 
 
-def variant(name, *errors):
-    history = {"val_top1_error": errors}
-    return Variant(name, [history], [{"top1_error": errors[-1]}])
+def variant(name, *errors, flags=(), seeds=1):
+    history, result = {"val_top1_error": errors}, {"top1_error": errors[-1]}
+    return Variant(name, list(flags), seeds * [history], seeds * [result])
 
 
 @pytest.mark.parametrize(
     ("errors", "labels"),
     [
-        ((0.917, 0.905), ["50%", "100%"]),
-        ((0.6, 0.004), ["0.2%", "0.5%", "1%", "2%", "5%", "10%", "20%", "50%"]),
-        ((0.0, 0.0), ["0.1%"]),
-        ((float("nan"), 0.2), ["20%"]),
+        ((0.917, 0.905), ["50", "100"]),
+        ((0.6, 0.004), ["0.2", "0.5", "1", "2", "5", "10", "20", "50"]),
+        ((0.0, 0.0), ["≤ 0.1"]),
+        ((float("nan"), 0.2), ["20"]),
     ],
 )
 def test_errors_of_any_size_have_ticks(errors, labels):
-    variants = [variant("as it is", *errors), variant("--lrn=off", *errors)]
-    figure = draw_curves(variants)
+    variants = [variant("base", *errors), variant("no_lrn", *errors)]
+    figure = draw_curves(variants, [])
     figure.draw_without_rendering()
     (axes,) = figure.axes
     shown = [
@@ -32,11 +32,36 @@ def test_errors_of_any_size_have_ticks(errors, labels):
         if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]
     ]
     assert shown[: len(labels)] == labels
-    draw_errors(variants).draw_without_rendering()
+    draw_errors(variants, []).draw_without_rendering()
 
 
-def test_the_title_fits_above_a_single_panel():
-    figure = draw_curves([variant("as it is", 0.5, 0.4)])
+@pytest.mark.parametrize("draw", [draw_curves, draw_errors])
+@pytest.mark.parametrize(
+    "name", ["base", "a/name_of_$medium$_length", 60 * "n"]
+)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_the_title_and_the_legend_fit(draw, name, count):
+    names = [name, *map(str, range(count - 1))]
+    variants = [variant(n, 0.5, 0.4, seeds=3) for n in names]
+    figure = draw(variants, ["All runs: " + 20 * "--flag=value "])
     figure.draw_without_rendering()
     title = figure._suptitle.get_window_extent()
-    assert title.x1 < figure.bbox.x1
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert title.x1 < box.x0 and box.x1 < figure.bbox.x1 + 1
+    caption = figure._supxlabel.get_window_extent()
+    assert 0 <= caption.x0 and caption.x1 < figure.bbox.x1
+    assert (
+        "seeds of" in legend.get_texts()[draw is draw_errors and -1].get_text()
+    )
+
+
+def test_a_label_has_few_flags():
+    flags = ["--lrn=off", "--dropout_rate=0.0", "--width=0.5"]
+    labels = [variant("a", 0.1, flags=flags[:n]).label for n in range(4)]
+    assert labels == [
+        "a",
+        "a\n--lrn=off",
+        "a\n--lrn=off\n--dropout_rate=0.0",
+        "a",
+    ]

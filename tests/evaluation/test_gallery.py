@@ -1,6 +1,7 @@
 """Pictures of made-up predictions and kernels."""
 
 import numpy as np
+import pytest
 
 from alexnet_tf.evaluation import gallery
 
@@ -16,11 +17,20 @@ def test_a_kernel_is_stretched_about_zero():
     kernels[..., 0] = 0.5
     kernels[0, 0, 0, 1] = -4.0
     sheet = gallery.sheet(kernels)
-    assert sheet.shape == (5, 16 * 3 - 1, 3)  # Two rows, a pixel between.
+    assert sheet.shape == (5, 10 * 3 - 1, 3)  # Two rows, a pixel between.
     assert (sheet[:2, :2] == 1).all()
     assert sheet[0, 3, 0] == 0
     assert (sheet[0, 3, 1:] == 0.5).all() and (sheet[1, 3:5] == 0.5).all()
     assert (sheet[2] == 1).all()  # The gap is white.
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "rows"),
+    [(48, 16, 3), (18, 9, 2), (24, 12, 2), (5, 5, 1), (3, 3, 1), (38, 16, 3)],
+)
+def test_rows_of_kernels_are_full_if_possible(count, columns, rows):
+    sheet = gallery.sheet(np.zeros((2, 2, 3, count)))
+    assert sheet.shape == (3 * rows - 1, 3 * columns - 1, 3)
 
 
 def test_answers_show_the_probabilities():
@@ -36,9 +46,26 @@ def test_answers_show_the_probabilities():
     np.testing.assert_allclose(widths, [[0.7, 0.3], [0.6, 0.4]])
     colors = [[bar.get_facecolor() for bar in axes.patches] for axes in bars]
     assert colors[0][0] == colors[1][1] != colors[0][1]
-    names = [[text.get_text() for text in axes.texts] for axes in bars]
-    assert names == [["cat", "dog"], ["dog", "cat"]]
+    texts = [[text.get_text() for text in axes.texts] for axes in bars]
+    assert texts == [["cat", "70%", "dog", "30%"], ["dog", "60%", "cat", "40%"]]
     assert titles_of(figure) == ["\N{CHECK MARK} cat", "\N{BALLOT X} cat"]
+
+
+def test_names_and_percentages_are_beside_the_bars():
+    names = ["a name that is longer than its place", *"bcdefg", "$^$"]
+    tested = {
+        "images": np.zeros((8, 8, 8, 3), np.uint8),
+        "labels": np.arange(8),
+        "logits": 9.0 * np.eye(8) + np.arange(8) / 5,
+    }
+    figure = gallery.draw_answers(tested, names)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        bars = [bar.get_window_extent() for bar in axes.patches]
+        for place, text in enumerate(axes.texts):
+            box, bar = text.get_window_extent(), bars[place // 2]
+            assert axes.bbox.x0 - 2 < box.x0 and box.x1 < axes.bbox.x1 + 2
+            assert box.x1 < bar.x0 or bar.x1 < box.x0
 
 
 def test_neighbors_come_by_their_distance():
@@ -60,3 +87,4 @@ def test_neighbors_come_by_their_distance():
     ]
     wrong = [axes.title.get_style() == "italic" for axes in figure.axes]
     assert sum(wrong) == 3
+    assert "italics: another class" in figure.get_supxlabel()

@@ -1,5 +1,6 @@
 """Files that are written completely or stay as they were."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -13,11 +14,13 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.flags import parse
 from alexnet_tf.evaluation import formats, plots
 from alexnet_tf.evaluation.inference import save_signatures
 from alexnet_tf.main import main
 from alexnet_tf.storage import dataset_info, files
 from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
+from alexnet_tf.training.checkpointing import Progress
 from alexnet_tf.training.tensorboard import TensorBoard
 from tests.support import INFO, full_disk
 
@@ -145,14 +148,18 @@ def test_folders_and_devices_are_not_replaced_by_files(tmp_path):
 
 def test_a_full_disk_at_tensorboards_files(tmp_path):
     run_dir = RunDir(tmp_path)
-    settings = dict.fromkeys(
-        "activation batch_size dataset dropout_rate learning_rate lrn momentum "
-        "precision seed towers weight_decay width".split(),
-        1,
-    )
-    # A resumed run has written the graph.
+    config, _ = parse([])
+    run_dir.flags.touch()
     writer = TensorBoard(
-        run_dir, [], settings=settings, profile_steps=0, is_new=False
+        run_dir,
+        Progress(15, step=15),  # A resumed run has written the graph.
+        [],
+        settings=dataclasses.asdict(config),
+        summary_steps=0,
+        profile_steps=0,
+    )
+    writer.set_model(
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(9)])
     )
     writer.on_train_begin()
     row = dict.fromkeys(HISTORY_COLUMNS, 0.5)
