@@ -169,28 +169,55 @@ def test_tensorboards_pages_come_after_a_kill_before_them(tmp_path, data_dir):
     assert any("hparams" in tag for tag in tags)
 
 
+def kill_twenty_times(launch, check, seconds):
+    """Kills a command that takes `seconds` at random moments, and repeats it.
+
+    After 0.4 of that time, when the work has begun.
+
+    Args:
+        launch: Starts the command with a name of what it makes.
+        check: Is given that name, and whether the command has ended by itself.
+        seconds: How long it takes.
+    """
+    seed = random.randrange(1000)
+    moments, kills, name = random.Random(seed), 0, 0
+    while kills < 20:
+        process = launch(str(name))
+        try:
+            process.wait(timeout=moments.uniform(0.4, 1.1) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            check(str(name), False)
+        else:
+            end(process)
+            check(str(name), True)
+            name += 1
+    end(launch(str(name)))
+    check(str(name), True)
+    print(f"seed {seed}: {kills} kills, {name + 1} times to the end")
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(whole, tmp_path, data_dir):
     expected, layout = whole
-    moments = random.Random(1)
-    kills, rounds = [], 0
-    while len(kills) < 20:
-        run_dir = tmp_path / str(rounds)
-        process = start(run_dir, data_dir, layout)
-        try:
-            process.wait(timeout=moments.uniform(4, 16))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            newest = [c.name for c in run_dir.glob("checkpoints/step-*")]
-            kills.append(max(newest, default="no checkpoint"))
-            process.communicate()
-            continue
-        end(process)
-        assert outcome(run_dir) == expected
-        rounds += 1
-    end(start(run_dir, data_dir, layout))
-    assert outcome(run_dir) == expected
-    print(f"{layout}: 20 kills in {rounds + 1} runs, newest:", *kills)
+    newest = []
+
+    def check(name, is_done):
+        found = (tmp_path / name / "checkpoints").glob("step-*")
+        newest.append(max((c.name for c in found), default="no checkpoint"))
+        if is_done:
+            assert outcome(tmp_path / name) == expected
+
+    started = time.monotonic()
+    end(start(tmp_path / "timed", data_dir, layout))
+    kill_twenty_times(
+        lambda name: start(tmp_path / name, data_dir, layout),
+        check,
+        time.monotonic() - started,
+    )
+    print(f"{layout}, newest:", *newest)
     print(f"digest {expected[0]} each time")
 
 
