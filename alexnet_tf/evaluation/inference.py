@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf.config.data import Geometry
+from alexnet_tf.config.errors import UserError
 from alexnet_tf.data.bad_examples import decode_rows
 from alexnet_tf.data.decoding import decode_patch
 from alexnet_tf.storage.files import written_aside
@@ -125,7 +126,13 @@ def _clear_devices(file):
 
 def load_signatures(path: Path) -> Signatures:
     """Returns the signatures of a SavedModel."""
-    loaded = tf.saved_model.load(str(path))
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # Of any kind, also TypeError and IndexError.
+        raise UserError(
+            f"{path} is damaged, or not a SavedModel that TensorFlow "
+            f"{tf.__version__} reads: {error}"
+        ) from error
     for signature in loaded.signatures.values():
         # The loaded object owns the weights and must live as long.
         signature.owner = loaded

@@ -187,6 +187,15 @@ class RunDir:
                 f"{self.history} has {len(rows)} rows, but {least} epochs are "
                 "done. The command that trains the run writes it anew."
             )
+        # Checkpoints of 0.1 have no rows.
+        kept = states[-1]["parts"].get("history", []) if states else []
+        for column in HISTORY_COLUMNS:
+            known = [row.get(column, "") for row in kept]
+            if known != [row.get(column, "") for row in rows[: len(kept)]]:
+                raise UserError(
+                    f"{self.history} has other rows than the checkpoints. The "
+                    "command that trains the run writes it anew."
+                )
         if not rows:
             raise UserError(
                 f"{self.history} has no rows yet; the first one is written "
