@@ -19,6 +19,7 @@ from alexnet_tf.storage.files import (
     read_csv,
     read_json,
     read_text,
+    reporting_failed_writes,
     write_whole,
 )
 
@@ -144,9 +145,10 @@ class RunDir:
                     f"{self.path}; wait for it, stop it, or give another "
                     "--run_dir."
                 ) from error
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {platform.node()}\n")
-            file.flush()
+            with reporting_failed_writes(self.lock):
+                file.truncate(0)
+                file.write(f"{os.getpid()} on {platform.node()}\n")
+                file.flush()
             yield
 
     def read_history(self) -> list[dict[str, str]]:

@@ -20,6 +20,11 @@ DAMAGES = {
     "foreign": lambda file: file.write_bytes(b'{"a": [1]}\n'),
     "latin-1": lambda file: file.write_bytes(b"\xff" + file.read_bytes()),
     "directory": lambda file: (file.unlink(), file.mkdir()),
+    # A failing disk: reading it is an error, EIO.
+    "unreadable": lambda file: (
+        file.unlink(),
+        file.symlink_to("/proc/self/mem"),
+    ),
 }
 IMAGE = "tests/golden/images/validation/plain_star_grey/00.jpg"
 TRAIN = [*golden_runs.FLAGS, golden_runs.LAYOUTS["1x1"]]

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import random
 import resource
 import shutil
@@ -15,8 +16,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.config.commands import EXPORT_FORMATS
+from alexnet_tf.config.flags import parse_run
+from alexnet_tf.evaluation.reload import OPENERS
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.files import checksum
+from tests.data.image_files import GOOD, NO_IMAGE, write_folder
 from tests.support import TINY
 
 # 15 steps an epoch, with dropout, noise and decay; the checkpoint of step 15
@@ -219,6 +225,138 @@ def test_killed_at_twenty_random_moments(whole, tmp_path, data_dir):
     )
     print(f"{layout}, newest:", *newest)
     print(f"digest {expected[0]} each time")
+
+
+def start_python(*arguments):
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def contents(directory):
+    """Returns the bytes of files by name; bad_examples.csv has any order."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {
+        path.relative_to(directory).as_posix(): (
+            sorted(path.read_text().splitlines())
+            if path.name == "bad_examples.csv"
+            else path.read_bytes()
+        )
+        for path in files
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_prepare_killed_at_twenty_random_moments(tmp_path, encoding):
+    images = {"rgb": GOOD["rgb"], "text": NO_IMAGE["text"]}
+    root = write_folder(tmp_path / "files", images, copies=1500)
+    write_folder(root, {"x": GOOD["rgb"]}, split="validation", copies=600)
+    flags = [f"--dataset=folder:{root}", f"--prepared_format={encoding}"]
+    flags += ["--image_size=72", "--max_bad_fraction=1"]
+    shards = []
+
+    def launch(name):
+        command = ["-m", "alexnet_tf.main", "prepare", *flags]
+        return start_python(*command, f"--prepared_dir={tmp_path / name}")
+
+    def check(name, is_done):
+        directory = tmp_path / name
+        if is_done:
+            assert contents(directory) == expected
+            return
+        file = directory / "manifest.json"
+        manifest = json.loads(file.read_text()) if file.exists() else {}
+        if manifest.get("finished"):
+            assert contents(directory) == expected
+        listed = [
+            s for found in manifest.get("splits", {}).values() for s in found
+        ]
+        for shard in listed:
+            for name, sha256 in shard["sha256"].items():
+                assert checksum(directory / name) == sha256
+        shards.append(len(listed))
+
+    started = time.monotonic()
+    end(launch("whole"))
+    expected = contents(tmp_path / "whole")
+    kill_twenty_times(launch, check, time.monotonic() - started)
+    print(f"{encoding}, shards after a kill:", *shards)
+
+
+@pytest.mark.slow
+def test_export_killed_at_twenty_random_moments(exported_run, tmp_path):
+    """Every file is whole at all times: the former one or the new one."""
+    run = shutil.copytree(exported_run[0], tmp_path / "run")
+    formats = ["safetensors", "tflite", "keras", "saved_model"]
+    config = parse_run(run / "flags.cfg")
+    patches = np.random.default_rng(0).integers(
+        0, 256, (4, *config.geometry.patch_shape), np.uint8
+    )
+    files = {name: run / EXPORT_FORMATS[name][0] for name in formats}
+    replaced = []
+
+    def read():
+        return {
+            name: OPENERS[name](str(file))(patches)
+            for name, file in files.items()
+        }
+
+    def launch(name):
+        command = ["-m", "alexnet_tf.main", "export", f"--run_dir={run}"]
+        return start_python(*command, f"--format={','.join(formats)}")
+
+    def check(name, is_done):
+        # Killed between two renamings, the former folder is aside.
+        found = read()
+        for name, arrays in expected.items():
+            for key, array in arrays.items():
+                np.testing.assert_allclose(found[name][key], array, atol=1e-6)
+        times = {name: file.stat().st_mtime_ns for name, file in files.items()}
+        replaced.append(sum(times[name] != before[name] for name in files))
+        before.update(times)
+        if is_done:
+            assert not list(run.glob(".writing-*")) + list(
+                run.glob(".former-*")
+            )
+
+    expected, before = read(), {name: 0 for name in files}
+    started = time.monotonic()
+    end(launch("whole"))
+    check("", True)
+    kill_twenty_times(launch, check, time.monotonic() - started)
+    print("files replaced before a kill:", *replaced)
+
+
+@pytest.mark.slow
+def test_generation_killed_at_twenty_random_moments(tmp_path):
+    code = (
+        "import sys; from alexnet_tf.data.tfds_source import open_split\n"
+        "open_split('shapes', 'train', data_dir=sys.argv[1])"
+    )
+    leftovers = []
+
+    def launch(name):
+        return start_python("-c", code, tmp_path / name)
+
+    def check(name, is_done):
+        found = tmp_path / name / "shapes" / "full"
+        whole = [
+            path for path in found.glob("*") if "incomplete" not in path.name
+        ]
+        assert len(whole) == 1 if is_done else len(whole) <= 1
+        for path in whole:
+            assert contents(path) == expected
+        leftovers.append(len(list(found.glob("*incomplete*"))))
+
+    started = time.monotonic()
+    end(launch("whole"))
+    expected = contents(tmp_path / "whole" / "shapes" / "full" / "1.0.0")
+    kill_twenty_times(launch, check, time.monotonic() - started)
+    print("incomplete folders:", *leftovers)
 
 
 def test_a_signal_while_data_are_generated(tmp_path):
