@@ -256,7 +256,7 @@ def test_prepare_killed_at_twenty_random_moments(tmp_path, encoding):
     root = write_folder(tmp_path / "files", images, copies=1500)
     write_folder(root, {"x": GOOD["rgb"]}, split="validation", copies=600)
     flags = [f"--dataset=folder:{root}", f"--prepared_format={encoding}"]
-    flags += ["--image_size=72", "--max_bad_fraction=1"]
+    flags += ["--image_size=72", "--crop_size=64"]
     shards = []
 
     def launch(name):
@@ -368,7 +368,7 @@ def test_a_signal_while_data_are_generated(tmp_path):
     output, _ = end(process, 143)
     print(f"{time.monotonic() - sent:.1f} s from SIGTERM to the end")
     assert "Stopped by SIGTERM" in output
-    assert not list((tmp_path / "data" / "shapes").glob("default/*"))
+    assert not list((tmp_path / "data" / "shapes").glob("full/*"))
 
 
 def test_one_process_at_a_time(tmp_path, data_dir, capsys):

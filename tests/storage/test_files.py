@@ -217,13 +217,26 @@ def test_a_profile_that_cannot_be_written(tmp_path):
     check_line(caught, writer.run_dir.tensorboard)
 
 
-@pytest.mark.parametrize("limit", [0, 1000])
-def test_a_full_disk_for_generated_data(tmp_path, limit):
+@pytest.mark.parametrize("limit", [0, 50_000])
+def test_a_full_disk_for_generated_data(tmp_path, limit, capsys):
     """Nothing is left, and the next start generates it again."""
     with full_disk(limit), pytest.raises(UserError) as caught:
         tfds_source.open_split("shapes/tiny", "train", data_dir=str(tmp_path))
     check_line(caught, tmp_path / "shapes" / "tiny" / "1.0.0")
     assert not list(tmp_path.glob("shapes/tiny/*"))
+
+
+def test_a_full_disk_for_the_logs_of_workers(tmp_path, capsys):
+    """They are appended to."""
+    log = tmp_path / "worker-1.log"
+    log.write_text("older\n")
+    command = ["launch", *golden_runs.FLAGS, f"--run_dir={tmp_path}"]
+    with full_disk(log.stat().st_size + 5):
+        assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {log} cannot be written: File too large")
+    assert len(error.splitlines()) == 1
+    assert os.listdir(tmp_path) == [log.name] and log.read_text() == "older\n"
 
 
 # Root may write anywhere; /sys, where it may make no folder, stands for a place
