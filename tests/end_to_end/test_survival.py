@@ -17,12 +17,12 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf.config.commands import EXPORT_FORMATS
-from alexnet_tf.config.flags import parse_run
 from alexnet_tf.evaluation.reload import OPENERS
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.files import checksum
 from tests.data.image_files import GOOD, NO_IMAGE, write_folder
+from tests.end_to_end import golden_runs
 from tests.support import TINY
 
 # 15 steps an epoch, with dropout, noise and decay; the checkpoint of step 15
@@ -288,45 +288,41 @@ def test_prepare_killed_at_twenty_random_moments(tmp_path, encoding):
 
 
 @pytest.mark.slow
-def test_export_killed_at_twenty_random_moments(exported_run, tmp_path):
+def test_export_killed_at_twenty_random_moments(tmp_path):
     """Every file is whole at all times: the former one or the new one."""
-    run = shutil.copytree(exported_run[0], tmp_path / "run")
-    formats = ["safetensors", "tflite", "keras", "saved_model"]
-    config = parse_run(run / "flags.cfg")
-    patches = np.random.default_rng(0).integers(
-        0, 256, (4, *config.geometry.patch_shape), np.uint8
-    )
-    files = {name: run / EXPORT_FORMATS[name][0] for name in formats}
+    release = golden_runs.RELEASES["0.2.0"]
+    run = shutil.copytree(release / "run", tmp_path / "run")
+    formats = ["safetensors", "tflite", "saved_model"]
+    names = {name: EXPORT_FORMATS[name][0] for name in formats}
     replaced = []
 
     def read():
-        return {
-            name: OPENERS[name](str(file))(patches)
-            for name, file in files.items()
-        }
+        found = {}
+        for kind, name in names.items():
+            file = run / name
+            if not file.exists():  # Killed between the two renamings.
+                file = run / f".former-{name}"
+            times[kind] = file.stat().st_mtime_ns
+            found[kind] = OPENERS[kind](str(file))(golden_runs.images())
+        return found
 
     def launch(name):
         command = ["-m", "alexnet_tf.main", "export", f"--run_dir={run}"]
         return start_python(*command, f"--format={','.join(formats)}")
 
     def check(name, is_done):
-        # Killed between two renamings, the former folder is aside.
-        found = read()
-        for name, arrays in expected.items():
+        before = dict(times)
+        for kind, arrays in read().items():
             for key, array in arrays.items():
-                np.testing.assert_allclose(found[name][key], array, atol=1e-6)
-        times = {name: file.stat().st_mtime_ns for name, file in files.items()}
-        replaced.append(sum(times[name] != before[name] for name in files))
-        before.update(times)
-        if is_done:
-            assert not list(run.glob(".writing-*")) + list(
-                run.glob(".former-*")
-            )
+                np.testing.assert_array_equal(array, expected[kind][key])
+        replaced.append(sum(times[kind] != before[kind] for kind in formats))
+        assert not (is_done and list(run.glob(".[wf]*-*")))
 
-    expected, before = read(), {name: 0 for name in files}
+    times: dict[str, int] = {}
+    end(launch("first"))
+    expected = read()
     started = time.monotonic()
-    end(launch("whole"))
-    check("", True)
+    end(launch("second"))
     kill_twenty_times(launch, check, time.monotonic() - started)
     print("files replaced before a kill:", *replaced)
 
