@@ -157,7 +157,7 @@ def _prepare(builder):
         try:
             builder.download_and_prepare()
         except RuntimeError as error:  # TFDS's about one of TensorFlow.
-            raise error.__cause__ or error from error
+            raise (error.__cause__ or error) from None
 
 
 def _validation_split(splits):

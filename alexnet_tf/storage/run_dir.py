@@ -190,7 +190,8 @@ class RunDir:
                 "done. The command that trains the run writes it anew."
             )
         # Checkpoints of 0.1 have no rows.
-        kept = states[-1]["parts"].get("history", []) if states else []
+        parts = states[-1].get("parts", {}) if states else {}
+        kept = parts.get("history") or []
         for column in HISTORY_COLUMNS:
             known = [row.get(column, "") for row in kept]
             if known != [row.get(column, "") for row in rows[: len(kept)]]:
