@@ -11,6 +11,7 @@ import time
 
 from alexnet_tf.config.errors import LostWorkerError, UserError, printable
 from alexnet_tf.config.flags import Config, to_arguments
+from alexnet_tf.storage.files import append
 from alexnet_tf.storage.run_dir import open_run
 
 # Seconds for which workers may run on after one has ended, and after SIGTERM.
@@ -52,6 +53,9 @@ def run(config: Config) -> int:
 def _run_workers(config, run_dir):
     """Returns index and exit code of the worker that failed first, or zeros."""
     addresses = _free_addresses(config.workers)
+    for index in range(1, config.workers):
+        # A worker could not report that the disk is full.
+        append(run_dir.worker_log(index), f"Worker {index} starts.\n")
     processes = []
     try:
         for index in range(config.workers):

@@ -147,8 +147,17 @@ def _prepare(builder):
             "Download them there from https://image-net.org, which needs an "
             "account, or give the --data_dir whose downloads/manual has them."
         )
-    with reporting_failed_writes(builder.data_path):
-        builder.download_and_prepare()
+    path = builder.data_path
+    for left in sorted(path.parent.glob(f"incomplete.*_{path.name}")):
+        print(
+            f"{left} is of a generation that was killed, unless another "
+            "process writes it now; remove it."
+        )
+    with reporting_failed_writes(path):
+        try:
+            builder.download_and_prepare()
+        except RuntimeError as error:  # TFDS's about one of TensorFlow.
+            raise (error.__cause__ or error) from None
 
 
 def _validation_split(splits):

@@ -84,7 +84,14 @@ def _read(file):
 
 def load_signatures(path: Path) -> Signatures:
     """Returns the signatures of a SavedModel."""
-    loaded = tf.saved_model.load(str(path))
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # Of any kind, also TypeError and IndexError.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{path} is damaged, or not a SavedModel that TensorFlow "
+            f"{tf.__version__} reads: {reason}\nExport the run again."
+        ) from error
     for signature in loaded.signatures.values():
         # The loaded object owns the weights and must live as long.
         signature.owner = loaded

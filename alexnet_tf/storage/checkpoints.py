@@ -15,6 +15,7 @@ number of replicas.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -94,6 +95,18 @@ def damage(checkpoint: Path, files: Sequence[str] = _FILES) -> str:
     return ""
 
 
+# A long run reads a checkpoint once, not at each save.
+@functools.lru_cache(maxsize=100)
+def _damage_at(checkpoint, *times):
+    return damage(checkpoint)
+
+
+def _times(checkpoint):
+    """Returns when each file was changed, and its size."""
+    found = [file.lstat() for file in sorted(checkpoint.glob("*"))]
+    return [(status.st_mtime_ns, status.st_size) for status in found]
+
+
 def newest(directory: Path) -> Path | None:
     """Returns the newest checkpoint, None if there is none.
 
@@ -135,7 +148,7 @@ def prune(directory: Path, *, keep: int) -> None:
 
     Damaged ones do not count, and stay.
     """
-    whole = [c for c in _all(directory) if not damage(c)]
+    whole = [c for c in _all(directory) if not _damage_at(c, *_times(c))]
     last_of_step = {_order(c)[0]: c for c in whole}
     kept = _best_first(whole)[:1] + list(last_of_step.values())[-keep:]
     for checkpoint in whole:

@@ -183,7 +183,10 @@ def _refuse(path: Path, found: str, fix: str) -> NoReturn:
 def _read(path, fix):
     if not path.is_file():
         _refuse(path, "is not a file" if path.exists() else "is missing", fix)
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:  # Of a failing disk, for example.
+        _refuse(path, f"cannot be read: {error.strerror}", fix)
     if not content.strip(b"\0"):
         _refuse(path, "has only NUL bytes" if content else "is empty", fix)
     return content

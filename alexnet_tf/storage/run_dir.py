@@ -20,6 +20,7 @@ from alexnet_tf.storage.files import (
     read_csv,
     read_json,
     read_text,
+    reporting_failed_writes,
     write_whole,
 )
 
@@ -149,9 +150,10 @@ class RunDir:
                     f"{self.path}; wait for it, stop it, or give another "
                     "--run_dir."
                 ) from error
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {platform.node()}\n")
-            file.flush()
+            with reporting_failed_writes(self.lock):
+                file.truncate(0)
+                file.write(f"{os.getpid()} on {platform.node()}\n")
+                file.flush()
             yield
 
     def read_history(self) -> list[dict[str, str]]:
@@ -197,6 +199,16 @@ class RunDir:
                 f"{self.history} has {len(rows)} rows, but {least} epochs are "
                 "done. The command that trains the run writes it anew."
             )
+        # Checkpoints of 0.1 have no rows.
+        parts = states[-1].get("parts", {}) if states else {}
+        kept = parts.get("history") or []
+        for column in HISTORY_COLUMNS:
+            known = [row.get(column, "") for row in kept]
+            if known != [row.get(column, "") for row in rows[: len(kept)]]:
+                raise UserError(
+                    f"{self.history} has other rows than the checkpoints. The "
+                    "command that trains the run writes it anew."
+                )
         if not rows:
             raise UserError(
                 f"{self.history} has no rows yet; the first one is written "

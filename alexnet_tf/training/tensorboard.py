@@ -171,7 +171,8 @@ class TensorBoard(keras.callbacks.Callback):
         """Starts and stops the profiler."""
         self._steps += 1
         if self.profile_steps and self._steps == _FIRST_PROFILED:
-            tf.profiler.experimental.start(str(self.run_dir.tensorboard))
+            with reporting_failed_writes(self.run_dir.tensorboard):
+                tf.profiler.experimental.start(str(self.run_dir.tensorboard))
         if self._steps == _FIRST_PROFILED + self.profile_steps:
             self._end_profile()
 

@@ -9,14 +9,15 @@ from alexnet_tf.config.flags import parse
 from alexnet_tf.data import splits
 from alexnet_tf.main import main
 from tests.data.image_files import GOOD, write_folder
+from tests.end_to_end import golden_runs
 from tests.support import TINY
 
 
 @pytest.mark.parametrize("now", [3, 5])
 def test_a_run_on_other_classes_is_an_error(tmp_path, capsys, now):
     images, run = tmp_path / "images", tmp_path / "run"
-    shutil.copytree("tests/golden/images", images)
-    shutil.copytree("tests/golden/run", run)
+    shutil.copytree(golden_runs.GOLDEN / "images", images)
+    shutil.copytree(golden_runs.OLD_RUN, run)
     (run / "result.json").unlink()
     flags = (run / "flags.cfg").read_text()
     (run / "flags.cfg").write_text(

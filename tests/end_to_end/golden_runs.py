@@ -1,12 +1,18 @@
 """Golden runs: the bit-exact result of a tiny training.
 
-    python -m tests.end_to_end.golden_runs [--old_run]
+    python -m tests.end_to_end.golden_runs [--release]
 
 records them again in tests/golden/, after a change that alters the numbers on
-purpose; the commit says why. With --old_run it first replaces golden/run, a
-finished run as an earlier version left it, which every later version must
-resume, evaluate and export, and golden/alexnet.keras, which it must load. How
-that run ends when it is resumed is recorded, too ("resumed").
+purpose; the commit says why. With --release it first adds or replaces the run
+of this version, tests/golden/releases/VERSION/:
+
+    run/               as this version leaves it after three of five epochs;
+                       every later version resumes, evaluates, exports, predicts
+                       with and compares it
+    resumed.*          how it ends when it is resumed, recorded again like the
+                       golden runs
+    alexnet.keras      exported; every later version loads it
+    probabilities.npy  of `images`
 """
 
 import csv
@@ -22,8 +28,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import __version__
+
 GOLDEN = Path("tests/golden")
-OLD_RUN = GOLDEN / "run"
+RELEASES = {path.name: path for path in sorted(GOLDEN.glob("releases/*"))}
+OLD_RUN = RELEASES["0.1.0"] / "run"
 LAYOUTS = {"1x1": "--virtual_devices=1", "2x2": "--virtual_devices=4"}
 # 20 steps in five epochs, with dropout, colour noise, decay and a plateau.
 FLAGS = (
@@ -37,8 +46,8 @@ FLAGS = (
     "--plateau_patience=2",
     "--epochs=5",
 )
-# Of the old run, which stopped after three of the five epochs.
-OLD_FLAGS = (*FLAGS, LAYOUTS["1x1"], "--epochs=3", "--keep_checkpoints=1")
+# Of a release's run, which stopped after three of the five epochs.
+RELEASE_FLAGS = (*FLAGS, LAYOUTS["1x1"], "--epochs=3", "--keep_checkpoints=1")
 _SPEEDS = ("images_per_second", "input_wait")
 
 
@@ -51,9 +60,9 @@ def commands(run_dir, layout):
     )
 
 
-def reopen_old_run(copy):
-    """Copies the old run and returns the command line that resumes it."""
-    shutil.copytree(OLD_RUN, copy)
+def reopen(release, copy):
+    """Copies a release's run; returns the command line that resumes it."""
+    shutil.copytree(RELEASES[release] / "run", copy)
     (copy / "result.json").unlink()
     return commands(copy, "1x1")[0]
 
@@ -88,11 +97,11 @@ def outcome(run_dir):
     return found, variables
 
 
-def recorded(name):
+def recorded(name, directory=GOLDEN):
     """Returns what was recorded of a layout or "resumed", as `outcome` does."""
-    with np.load(GOLDEN / f"{name}.npz") as file:
+    with np.load(directory / f"{name}.npz") as file:
         variables = {path: file[path] for path in file}
-    return json.loads((GOLDEN / f"{name}.json").read_text()), variables
+    return json.loads((directory / f"{name}.json").read_text()), variables
 
 
 def images():
@@ -107,24 +116,31 @@ def probabilities(saved_model):
     return answer["probabilities"].numpy()
 
 
-def _record(name, run_dir):
+def _record(name, run_dir, directory=GOLDEN):
     found, variables = outcome(run_dir)
     text = json.dumps(found, indent=1)
-    (GOLDEN / f"{name}.json").write_text(text + "\n")
-    np.savez_compressed(GOLDEN / f"{name}.npz", **variables)
-    print(name, found["digest"])
+    (directory / f"{name}.json").write_text(text + "\n")
+    np.savez_compressed(directory / f"{name}.npz", **variables)
+    print(directory / name, found["digest"])
 
 
-def _record_old_run():
-    shutil.rmtree(OLD_RUN, ignore_errors=True)
-    _call([*OLD_FLAGS, f"--run_dir={OLD_RUN}"])
-    file = GOLDEN / "alexnet.keras"
-    _call(["export", f"--run_dir={OLD_RUN}", f"--keras_file={file}"])
+def _record_release():
+    release = RELEASES[__version__] = GOLDEN / "releases" / __version__
+    shutil.rmtree(release, ignore_errors=True)
+    run_dir, file = release / "run", release / "alexnet.keras"
+    _call([*RELEASE_FLAGS, f"--run_dir={run_dir}"])
+    _call(["export", f"--run_dir={run_dir}", f"--keras_file={file}"])
     _compress(file)
-    np.save(
-        GOLDEN / "probabilities.npy", probabilities(OLD_RUN / "saved_model")
-    )
-    shutil.rmtree(OLD_RUN / "saved_model")  # Large, and can be made again.
+    found = probabilities(run_dir / "saved_model")
+    np.save(release / "probabilities.npy", found)
+    # What export wrote; what no command reads.
+    for name in ("saved_model", "tensorboard"):
+        shutil.rmtree(run_dir / name)
+    for name in (".lock", "labels.txt", "model_card.md"):
+        (run_dir / name).unlink()
+    for name in ("flags.cfg", "environment.json"):
+        text = (run_dir / name).read_text()
+        (run_dir / name).write_text(text.replace(f"{Path.cwd()}/", ""))
 
 
 def _compress(file):
@@ -141,18 +157,19 @@ def _call(arguments):
 
 
 def main():
-    """Records the golden runs, and the old run with --old_run."""
-    if "--old_run" in sys.argv:
-        _record_old_run()
+    """Records the golden runs, and this version's run with --release."""
+    if "--release" in sys.argv:
+        _record_release()
     with tempfile.TemporaryDirectory() as directory:
         for layout in LAYOUTS:
             run_dir = Path(directory) / layout
             for arguments in commands(run_dir, layout):
                 _call(arguments)
             _record(layout, run_dir)
-        run_dir = Path(directory) / "resumed"
-        _call(reopen_old_run(run_dir))
-        _record("resumed", run_dir)
+        for release, path in RELEASES.items():
+            run_dir = Path(directory) / release
+            _call(reopen(release, run_dir))
+            _record("resumed", run_dir, path)
 
 
 if __name__ == "__main__":

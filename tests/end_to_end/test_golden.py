@@ -1,6 +1,5 @@
 """Golden runs reproduce the recorded bits; runs of earlier versions work."""
 
-import csv
 import json
 import shutil
 
@@ -13,19 +12,27 @@ import alexnet_tf.models.alexnet  # noqa: F401 Registers its layers.
 from alexnet_tf.config.flags import parse_run
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.run_dir import RunDir
 from tests.end_to_end import golden_runs
 
 # On another processor sums round differently.
 TOLERANCE = 1e-6
-# The old run was trained, and its results were measured, when JPEG files were
-# decoded by TensorFlow's default method, up to a few gray levels away from
-# today's pixels.
-OLD_PIXELS = 2e-3
+# Of the loss in result.json. Version 0.1 decoded JPEG files by TensorFlow's
+# default method, up to a few gray levels away from today's pixels.
+LOSS_TOLERANCE = {"0.1.0": 2e-3}
+# What is printed when the run of a release resumes.
+ANNOUNCED = {
+    "0.1.0": (
+        "continues with --exif_orientation=False",
+        "in another order. It continues in the new one.\n",
+    )
+}
+IMAGE = next(golden_runs.GOLDEN.glob("images/validation/*/00.jpg"))
 
 
-def check(found, variables, name, capsys):
+def check(found, variables, name, capsys, directory=golden_runs.GOLDEN):
     """Compares a run with a golden one: bits, or values within 1e-6."""
-    expected, expected_variables = golden_runs.recorded(name)
+    expected, expected_variables = golden_runs.recorded(name, directory)
     if found["digest"] == expected["digest"]:
         assert found["history"] == expected["history"]
         return
@@ -57,44 +64,83 @@ def test_a_golden_run(layout, tmp_path, capsys):
     assert found["layers"] == expected["layers"]
 
 
-@pytest.fixture
-def old_run(tmp_path):
-    """A run of three epochs as an earlier version left it."""
-    return shutil.copytree(golden_runs.OLD_RUN, tmp_path / "run")
+@pytest.mark.parametrize(
+    "release",
+    [
+        # The oldest is the most different.
+        oldest := min(golden_runs.RELEASES),
+        *(
+            pytest.param(release, marks=pytest.mark.slow)
+            for release in golden_runs.RELEASES.keys() - {oldest}
+        ),
+    ],
+)
+def test_a_run_of_a_release(release, tmp_path, capsys):
+    """It is evaluated, predicts, is exported, compared and resumed."""
+    directory, run_dir = golden_runs.RELEASES[release], tmp_path / "run"
+    resume = golden_runs.reopen(release, run_dir)
+    shutil.copy(directory / "run" / "result.json", run_dir)
+    file = tmp_path / "results.json"
+    shared = [f"--run_dir={run_dir}", f"--json={file}"]
 
+    def results_of(command, *arguments):
+        assert main([command, *arguments]) == 0
+        return json.loads(file.read_text())
 
-def test_an_old_run_resumes_to_the_same_bits(tmp_path, capsys):
-    """In the new order: not to the bits of a run that began with it.
+    before = json.loads((run_dir / "result.json").read_text())
+    measured = results_of("evaluate", str(run_dir), shared[1])["center"]
+    tolerance = LOSS_TOLERANCE.get(release, TOLERANCE)
+    assert measured["loss"] == pytest.approx(before["loss"], abs=tolerance)
+    for name in ("top1_error", "top5_error", "num_examples"):
+        assert measured[name] == before[name], name
 
-    Without EXIF orientation, which did not exist.
-    """
-    run_dir = tmp_path / "run"
-    before = (golden_runs.OLD_RUN / "history.csv").read_text().splitlines()
-    assert main(golden_runs.reopen_old_run(run_dir)) == 0
+    assert main(["export", shared[0]]) == 0
+    saved_model = run_dir / "saved_model"
+    np.testing.assert_allclose(
+        golden_runs.probabilities(saved_model),
+        np.load(directory / "probabilities.npy"),
+        atol=TOLERANCE,
+    )
+    (predicted,) = results_of("predict", str(IMAGE), *shared).values()
+    model = f"--saved_model={saved_model}"
+    (exported,) = results_of("predict", str(IMAGE), model, shared[1]).values()
+    assert [label for label, _ in predicted] == [label for label, _ in exported]
+    classes = {path.parent.name for path in IMAGE.parents[1].glob("*/*")}
+    assert {label for label, _ in predicted} == classes
+    for (_, score), (_, other) in zip(predicted, exported, strict=True):
+        assert score == pytest.approx(other, abs=TOLERANCE)
+
+    figures = f"--figures_dir={tmp_path}"
+    (compared,) = results_of(
+        "compare", str(run_dir), figures, shared[1]
+    ).values()
+    assert compared["top1_error"] == [before["top1_error"]]
+
+    capsys.readouterr()
+    assert main([f"--flagfile={run_dir}/flags.cfg", shared[0]]) == 0
     printed = capsys.readouterr().out
-    assert "with 3 epochs done" in printed
-    assert "continues with --exif_orientation=False" in printed
-    assert "exif_orientation" not in (run_dir / "flags.cfg").read_text()
-    # Its epochs were counted from 0; the rest is as it was.
-    after = (run_dir / "history.csv").read_text().splitlines()
-    for number, (row, former) in enumerate(zip(after, before, strict=False)):
-        if number:
-            former = former.replace(f"{number - 1},", f"{number},", 1)
-        assert row == former
-    result = json.loads((run_dir / "result.json").read_text())
-    errors = [
-        (float(row["val_top1_error"]), float(row["val_loss"]), row["epoch"])
-        for row in csv.DictReader(after)
-    ]
-    assert str(result["best_epoch"]) == min(errors)[2]
-    assert "in another order. It continues in the new one.\n" in printed
-    check(*golden_runs.outcome(run_dir), "resumed", capsys)
+    rows = RunDir(directory / "run").read_history()
+    best = min(rows, key=lambda row: float(row["val_top1_error"]))["epoch"]
+    assert "is finished" in printed and f"Best epoch {best} of 3: " in printed
+    (run_dir / "result.json").unlink()
+    assert main(resume) == 0
+    printed = capsys.readouterr().out
+    for text in ("with 3 epochs done", *ANNOUNCED.get(release, ())):
+        assert text in printed
+    # Settings that did not exist are not added.
+    settings = (directory / "run" / "flags.cfg").read_text()
+    has_exif = "--exif_orientation" in settings
+    assert parse_run(run_dir / "flags.cfg").exif_orientation == has_exif
+    # Version 0.1 counted epochs from 0.
+    assert RunDir(run_dir).read_history()[:3] == rows
+    assert (run_dir / "history.csv").read_text().splitlines()[1][:2] == "1,"
+    check(*golden_runs.outcome(run_dir), "resumed", capsys, directory)
 
 
 @pytest.mark.slow
 def test_an_old_run_continues_within_an_epoch(tmp_path, capsys):
     run_dir = tmp_path / "run"
-    arguments = golden_runs.reopen_old_run(run_dir)
+    arguments = golden_runs.reopen("0.1.0", run_dir)
     last = checkpoints.newest(run_dir / "checkpoints")
     state = checkpoints.read_state(last) | {"step": 14}
     with np.load(last / "variables.npz") as values:
@@ -110,39 +156,12 @@ def test_an_old_run_continues_within_an_epoch(tmp_path, capsys):
     assert "order" not in capsys.readouterr().out
 
 
-def test_an_old_run_is_evaluated(old_run, tmp_path):
-    """Without EXIF orientation; its validation set has no EXIF data."""
-    assert not parse_run(old_run / "flags.cfg").exif_orientation
-    file = tmp_path / "errors.json"
-    assert main(["evaluate", str(old_run), f"--json={file}"]) == 0
-    found = json.loads(file.read_text())["center"]
-    result = json.loads((old_run / "result.json").read_text())
-    assert found["loss"] == pytest.approx(result["loss"], abs=OLD_PIXELS)
-    for name in ("top1_error", "top5_error", "num_examples"):
-        assert found[name] == result[name], name
-
-
-def test_an_old_run_exports_the_same_model(old_run):
-    assert main(["export", f"--run_dir={old_run}"]) == 0
-    np.testing.assert_allclose(
-        golden_runs.probabilities(old_run / "saved_model"),
-        np.load(golden_runs.GOLDEN / "probabilities.npy"),
-        atol=TOLERANCE,
-    )
-
-
-def test_an_old_keras_file_is_loaded():
-    network = keras.saving.load_model(golden_runs.GOLDEN / "alexnet.keras")
+@pytest.mark.parametrize("release", golden_runs.RELEASES)
+def test_a_keras_file_of_a_release_is_loaded(release):
+    directory = golden_runs.RELEASES[release]
+    network = keras.saving.load_model(directory / "alexnet.keras")
     np.testing.assert_allclose(
         tf.nn.softmax(network(golden_runs.images())),
-        np.load(golden_runs.GOLDEN / "probabilities.npy"),
+        np.load(directory / "probabilities.npy"),
         atol=TOLERANCE,
     )
-
-
-def test_the_flags_of_an_old_run_are_read(capsys):
-    """They have former names, and its epochs were counted from 0."""
-    flags = [f"--flagfile={golden_runs.OLD_RUN}/flags.cfg"]
-    assert main([*flags, f"--run_dir={golden_runs.OLD_RUN}"]) == 0
-    printed = capsys.readouterr().out
-    assert "is finished" in printed and "Best epoch 1 of 3: " in printed

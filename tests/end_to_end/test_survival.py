@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import random
 import resource
 import shlex
@@ -16,8 +17,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.config.commands import EXPORT_FORMATS
+from alexnet_tf.evaluation.reload import OPENERS
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
+from alexnet_tf.storage.files import checksum
+from tests.data.image_files import GOOD, NO_IMAGE, write_folder
+from tests.end_to_end import golden_runs
 from tests.support import TINY
 
 # 15 steps an epoch, with dropout, noise and decay; the checkpoint of step 15
@@ -181,29 +187,184 @@ def test_tensorboards_pages_come_after_a_kill_before_them(tmp_path, data_dir):
     assert any("hparams" in tag for tag in tags)
 
 
+def kill_twenty_times(launch, check, seconds):
+    """Kills a command that takes `seconds` at random moments, and repeats it.
+
+    After 0.4 of that time, when the work has begun.
+
+    Args:
+        launch: Starts the command with a name of what it makes.
+        check: Is given that name, and whether the command has ended by itself.
+        seconds: How long it takes.
+    """
+    seed = random.randrange(1000)
+    moments, kills, name = random.Random(seed), 0, 0
+    while kills < 20:
+        process = launch(str(name))
+        try:
+            process.wait(timeout=moments.uniform(0.4, 1.1) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            check(str(name), False)
+        else:
+            end(process)
+            check(str(name), True)
+            name += 1
+    end(launch(str(name)))
+    check(str(name), True)
+    print(f"seed {seed}: {kills} kills, {name + 1} times to the end")
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(whole, tmp_path, data_dir):
     expected, layout = whole
-    moments = random.Random(1)
-    kills, rounds = [], 0
-    while len(kills) < 20:
-        run_dir = tmp_path / str(rounds)
-        process = start(run_dir, data_dir, layout)
-        try:
-            process.wait(timeout=moments.uniform(4, 16))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            newest = [c.name for c in run_dir.glob("checkpoints/step-*")]
-            kills.append(max(newest, default="no checkpoint"))
-            process.communicate()
-            continue
-        end(process)
-        assert outcome(run_dir) == expected
-        rounds += 1
-    end(start(run_dir, data_dir, layout))
-    assert outcome(run_dir) == expected
-    print(f"{layout}: 20 kills in {rounds + 1} runs, newest:", *kills)
+    newest = []
+
+    def check(name, is_done):
+        found = (tmp_path / name / "checkpoints").glob("step-*")
+        newest.append(max((c.name for c in found), default="no checkpoint"))
+        if is_done:
+            assert outcome(tmp_path / name) == expected
+
+    started = time.monotonic()
+    end(start(tmp_path / "timed", data_dir, layout))
+    kill_twenty_times(
+        lambda name: start(tmp_path / name, data_dir, layout),
+        check,
+        time.monotonic() - started,
+    )
+    print(f"{layout}, newest:", *newest)
     print(f"digest {expected[0]} each time")
+
+
+def start_python(*arguments):
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def contents(directory):
+    """Returns the bytes of files by name; bad_examples.csv has any order."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {
+        path.relative_to(directory).as_posix(): (
+            sorted(path.read_text().splitlines())
+            if path.name == "bad_examples.csv"
+            else path.read_bytes()
+        )
+        for path in files
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_prepare_killed_at_twenty_random_moments(tmp_path, encoding):
+    images = {"rgb": GOOD["rgb"], "text": NO_IMAGE["text"]}
+    root = write_folder(tmp_path / "files", images, copies=1500)
+    write_folder(root, {"x": GOOD["rgb"]}, split="validation", copies=600)
+    flags = [f"--dataset=folder:{root}", f"--prepared_format={encoding}"]
+    flags += ["--image_size=72", "--crop_size=64"]
+    shards = []
+
+    def launch(name):
+        command = ["-m", "alexnet_tf.main", "prepare", *flags]
+        return start_python(*command, f"--prepared_dir={tmp_path / name}")
+
+    def check(name, is_done):
+        directory = tmp_path / name
+        if is_done:
+            assert contents(directory) == expected
+            return
+        file = directory / "manifest.json"
+        manifest = json.loads(file.read_text()) if file.exists() else {}
+        if manifest.get("finished"):
+            assert contents(directory) == expected
+        listed = [
+            s for found in manifest.get("splits", {}).values() for s in found
+        ]
+        for shard in listed:
+            for name, sha256 in shard["sha256"].items():
+                assert checksum(directory / name) == sha256
+        shards.append(len(listed))
+
+    started = time.monotonic()
+    end(launch("whole"))
+    expected = contents(tmp_path / "whole")
+    kill_twenty_times(launch, check, time.monotonic() - started)
+    print(f"{encoding}, shards after a kill:", *shards)
+
+
+@pytest.mark.slow
+def test_export_killed_at_twenty_random_moments(tmp_path):
+    """Every file is whole at all times: the former one or the new one."""
+    release = golden_runs.RELEASES["0.2.0"]
+    run = shutil.copytree(release / "run", tmp_path / "run")
+    formats = ["safetensors", "tflite", "saved_model"]
+    names = {name: EXPORT_FORMATS[name][0] for name in formats}
+    replaced = []
+
+    def read():
+        found = {}
+        for kind, name in names.items():
+            file = run / name
+            if not file.exists():  # Killed between the two renamings.
+                file = run / f".former-{name}"
+            times[kind] = file.stat().st_mtime_ns
+            found[kind] = OPENERS[kind](str(file))(golden_runs.images())
+        return found
+
+    def launch(name):
+        command = ["-m", "alexnet_tf.main", "export", f"--run_dir={run}"]
+        return start_python(*command, f"--format={','.join(formats)}")
+
+    def check(name, is_done):
+        before = dict(times)
+        for kind, arrays in read().items():
+            for key, array in arrays.items():
+                np.testing.assert_array_equal(array, expected[kind][key])
+        replaced.append(sum(times[kind] != before[kind] for kind in formats))
+        assert not (is_done and list(run.glob(".[wf]*-*")))
+
+    times: dict[str, int] = {}
+    end(launch("first"))
+    expected = read()
+    started = time.monotonic()
+    end(launch("second"))
+    kill_twenty_times(launch, check, time.monotonic() - started)
+    print("files replaced before a kill:", *replaced)
+
+
+@pytest.mark.slow
+def test_generation_killed_at_twenty_random_moments(tmp_path):
+    code = (
+        "import sys; from alexnet_tf.data.tfds_source import open_split\n"
+        "open_split('shapes', 'train', data_dir=sys.argv[1])"
+    )
+    leftovers = []
+
+    def launch(name):
+        return start_python("-c", code, tmp_path / name)
+
+    def check(name, is_done):
+        found = tmp_path / name / "shapes" / "full"
+        whole = [
+            path for path in found.glob("*") if "incomplete" not in path.name
+        ]
+        assert len(whole) == 1 if is_done else len(whole) <= 1
+        for path in whole:
+            assert contents(path) == expected
+        leftovers.append(len(list(found.glob("*incomplete*"))))
+
+    started = time.monotonic()
+    end(launch("whole"))
+    expected = contents(tmp_path / "whole" / "shapes" / "full" / "1.0.0")
+    kill_twenty_times(launch, check, time.monotonic() - started)
+    print("incomplete folders:", *leftovers)
 
 
 def test_a_signal_while_data_are_generated(tmp_path):
@@ -215,7 +376,7 @@ def test_a_signal_while_data_are_generated(tmp_path):
     output, _ = end(process, 143)
     print(f"{time.monotonic() - sent:.1f} s from SIGTERM to the end")
     assert "Stopped by SIGTERM" in output
-    assert not list((tmp_path / "data" / "shapes").glob("default/*"))
+    assert not list((tmp_path / "data" / "shapes").glob("full/*"))
 
 
 def test_one_process_at_a_time(tmp_path, data_dir, capsys):

@@ -1,5 +1,7 @@
 """Checkpoints: complete, kept or removed, rejected where they do not fit."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -133,6 +135,24 @@ def test_the_newest_whole_checkpoint_is_never_removed(tmp_path, harm, count):
     checkpoints.prune(tmp_path, keep=1)
     assert checkpoints.newest(tmp_path).name == f"step-{3 - count:08d}"
     assert checkpoints.best(tmp_path).name == "step-00000000"
+
+
+def test_pruning_reads_a_checkpoint_once(tmp_path):
+    """It would keep a damaged one; a changed time reveals the damage."""
+    for step, is_seen in enumerate([False, True, False]):
+        save(tmp_path, step, 0.5 + step)
+        checkpoints.prune(tmp_path, keep=1)
+        file = tmp_path / f"step-{step:08d}" / "variables.npz"
+        times = file.stat()
+        flip_a_bit(file)
+        if not is_seen:
+            os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step-00000000", "step-00000001", "step-00000002"]
+    save(tmp_path, 3, 0.4)
+    checkpoints.prune(tmp_path, keep=1)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step-00000001", "step-00000003"]
 
 
 def test_other_names_are_no_checkpoints(tmp_path):

@@ -2,9 +2,13 @@
 
 import dataclasses
 import errno
+import io
+import itertools
 import json
 import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 import keras
@@ -15,6 +19,7 @@ from matplotlib.figure import Figure
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import parse
+from alexnet_tf.data import tfds_source
 from alexnet_tf.evaluation import formats, plots
 from alexnet_tf.evaluation.inference import save_signatures
 from alexnet_tf.main import main
@@ -22,7 +27,8 @@ from alexnet_tf.storage import dataset_info, files
 from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir
 from alexnet_tf.training.checkpointing import Progress
 from alexnet_tf.training.tensorboard import TensorBoard
-from tests.support import INFO, full_disk
+from tests.end_to_end import golden_runs
+from tests.support import INFO, ONE_TOWER, SMALL, full_disk, make_trainer
 
 PATCHES = tf.TensorSpec([None, 4], tf.float32, "images")
 
@@ -60,7 +66,14 @@ WRITERS = {
     "a.safetensors": lambda path, network: formats.write_safetensors(
         path, {"a": np.ones(9)}, ["a"]
     ),
+    "a.onnx": lambda path, network: formats.write_onnx(
+        path, signatures(network), ["a"]
+    ),
+    "a.tflite": lambda path, network: formats.write_tflite(
+        path, signatures(network)
+    ),
 }
+_SLOW = ("a.onnx", "a.tflite")
 
 
 def contents(path):
@@ -70,7 +83,13 @@ def contents(path):
     return {p: p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW))
+        for name in WRITERS
+    ],
+)
 def test_a_full_disk_is_one_line_and_the_older_file_whole(
     name, tmp_path, network, capsys
 ):
@@ -82,7 +101,9 @@ def test_a_full_disk_is_one_line_and_the_older_file_whole(
         with full_disk(limit), pytest.raises(UserError) as caught:
             write(path, network)
         message = str(caught.value)
-        assert message.startswith(f"{path} cannot be written: File too large.")
+        place = tempfile.gettempdir() if name == "a.tflite" else str(path)
+        assert message.startswith(place)
+        assert " cannot be written: File too large." in message
         assert len(message.splitlines()) == 1
         assert contents(path) == before
         assert not list(tmp_path.glob(".*"))  # The rest takes no room.
@@ -146,29 +167,148 @@ def test_folders_and_devices_are_not_replaced_by_files(tmp_path):
     assert (tmp_path / "folder" / "a").exists()
 
 
-def test_a_full_disk_at_tensorboards_files(tmp_path):
-    run_dir = RunDir(tmp_path)
-    config, _ = parse([])
+def tensorboard_of(tmp_path, batches=(), profile_steps=0, step=0):
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.path.mkdir()
     run_dir.flags.touch()
-    writer = TensorBoard(
+    return TensorBoard(
         run_dir,
-        Progress(15, step=15),  # A resumed run has written the graph.
-        [],
-        settings=dataclasses.asdict(config),
+        Progress(15, step=step),
+        batches,
+        settings=dataclasses.asdict(parse([])[0]),
         summary_steps=0,
-        profile_steps=0,
+        profile_steps=profile_steps,
     )
+
+
+def check_line(caught, path):
+    message = str(caught.value)
+    assert message.startswith(f"{path} cannot be written: ")
+    assert len(message.splitlines()) == 1
+
+
+def test_a_full_disk_at_tensorboards_files(tmp_path):
+    # A resumed run has written the graph.
+    writer = tensorboard_of(tmp_path, step=15)
     writer.set_model(
         keras.Sequential([keras.Input((4,)), keras.layers.Dense(9)])
     )
     writer.on_train_begin()
     row = dict.fromkeys(HISTORY_COLUMNS, 0.5)
-    run_dir.write_history([{**row, "epoch": 0, "step": 15}])
-    with full_disk(200), pytest.raises(UserError) as caught:
+    writer.run_dir.write_history([{**row, "epoch": 1, "step": 15}])
+    with full_disk(200), pytest.raises(UserError, match="File too") as caught:
         writer.on_epoch_end(0)
-    message = str(caught.value)
-    assert message.startswith(f"{run_dir.tensorboard} cannot be written: File")
-    assert len(message.splitlines()) == 1
+    check_line(caught, writer.run_dir.tensorboard)
+
+
+@pytest.mark.parametrize("limit", [0, 100, 5000])
+def test_a_full_disk_at_tensorboards_first_pages(tmp_path, limit):
+    """Nothing is found, the settings, or the images are cut."""
+    _, model = make_trainer((1, 1), *SMALL)
+    batch = np.zeros((4, 67, 67, 3), np.uint8), np.zeros(4)
+    writer = tensorboard_of(tmp_path, [batch])
+    writer.set_model(model)
+    with full_disk(limit), pytest.raises(UserError, match="File too") as caught:
+        writer.on_train_begin()
+    check_line(caught, writer.run_dir.tensorboard)
+
+
+def test_a_profile_that_cannot_be_written(tmp_path):
+    writer = tensorboard_of(tmp_path, profile_steps=1)
+    for _ in range(10):
+        writer.on_train_batch_begin(0)
+    (tmp_path / "run" / "tensorboard").mkdir(parents=True)
+    (tmp_path / "run" / "tensorboard" / "plugins").write_text("in the way")
+    with pytest.raises(UserError) as caught:
+        writer.on_train_batch_begin(0)
+    check_line(caught, writer.run_dir.tensorboard)
+
+
+@pytest.mark.parametrize("limit", [0, 50_000])
+def test_a_full_disk_for_generated_data(tmp_path, limit, capsys):
+    """Nothing is left, and the next start generates it again."""
+    with full_disk(limit), pytest.raises(UserError) as caught:
+        tfds_source.open_split("shapes/tiny", "train", data_dir=str(tmp_path))
+    check_line(caught, tmp_path / "shapes" / "tiny" / "1.0.0")
+    assert not list(tmp_path.glob("shapes/tiny/*"))
+
+
+def test_a_full_disk_for_the_logs_of_workers(tmp_path, capsys):
+    """They are appended to."""
+    log = tmp_path / "worker-1.log"
+    log.write_text("older\n")
+    command = ["launch", *golden_runs.FLAGS, f"--run_dir={tmp_path}"]
+    with full_disk(log.stat().st_size + 5):
+        assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {log} cannot be written: File too large")
+    assert len(error.splitlines()) == 1
+    assert os.listdir(tmp_path) == [log.name] and log.read_text() == "older\n"
+
+
+# Root may write anywhere; /sys, where it may make no folder, stands for a place
+# without permission, and a file in the path for one that cannot be made.
+@pytest.mark.parametrize("place", ["/sys", "FILE"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*golden_runs.FLAGS, "--run_dir=PLACE/new"],
+        ["launch", *golden_runs.FLAGS, "--run_dir=PLACE/new"],
+        [*ONE_TOWER, "--data_dir=PLACE/new", "--run_dir=RUN/new"],
+        ["prepare", golden_runs.FLAGS[0], "--prepared_dir=PLACE/new"],
+        ["compare", "RUN", "--figures_dir=PLACE/new"],
+        ["compare", "RUN", "--figures_dir=RUN/f", "--json=PLACE/new.json"],
+        ["figures", "RUN", "--curves_only", "--figures_dir=PLACE/new"],
+    ],
+)
+def test_a_place_without_permission(tmp_path, capsys, command, place):
+    release = golden_runs.RELEASES["0.2.0"]
+    run = str(shutil.copytree(release / "run", tmp_path / "run"))
+    (tmp_path / "file").touch()
+    place = place.replace("FILE", str(tmp_path / "file"))
+    words = [w.replace("RUN", run).replace("PLACE", place) for w in command]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and f"{place}" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_full_disk_at_each_file_of_a_training(tmp_path, monkeypatch, capsys):
+    """One line each time; the same command then ends as if nothing were."""
+    opened: list = []
+    failing = 0
+    real_open = io.open
+
+    def open_or_fail(file, mode="r", *arguments, **options):
+        if set(mode) & set("wax") and str(file).startswith(str(tmp_path)):
+            opened.append(Path(file))
+            if len(opened) == failing:
+                number = errno.ENOSPC
+                raise OSError(number, os.strerror(number), str(file))
+        return real_open(file, mode, *arguments, **options)
+
+    flags = [*golden_runs.FLAGS, golden_runs.LAYOUTS["1x1"], "--epochs=2"]
+    assert main([*flags, f"--run_dir={tmp_path}/whole"]) == 0
+    expected = golden_runs.outcome(tmp_path / "whole")[0]
+    monkeypatch.setattr(io, "open", open_or_fail)
+    for failing in itertools.count(1):
+        opened.clear()
+        run = tmp_path / str(failing)
+        capsys.readouterr()
+        if main([*flags, f"--run_dir={run}"]) == 0:
+            break
+        error = capsys.readouterr().err
+        named = opened[failing - 1].name.removeprefix(".writing-")
+        with capsys.disabled():
+            print(f"\n{named}: {error}", end="")
+        assert error.startswith(f"error: {run}") or named in error
+        assert "No space left on device" in error
+        assert len(error.splitlines()) <= 2
+        opened += [None] * failing  # From here on nothing fails.
+        assert main([*flags, f"--run_dir={run}"]) == 0
+        assert golden_runs.outcome(run)[0] == expected
+    assert failing > 10
 
 
 def test_a_full_disk_for_the_output(monkeypatch, capsys):
