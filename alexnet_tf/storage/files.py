@@ -124,6 +124,8 @@ def append(path: Path, text: str) -> None:
 
 def shortest(number: float) -> str:
     """Returns a number as text: of a float32, the shortest that is equal."""
+    import numpy as np
+
     with np.errstate(over="ignore"):
         rounded = np.float32(number)
     is_float32 = isinstance(number, float) and float(rounded) == number
