@@ -51,8 +51,8 @@ def _listen(cluster):
     except OSError as error:
         raise UserError(
             f"worker {cluster.index} cannot listen on {host}:{port}, its "
-            f"address in TF_CONFIG: {error.strerror or error}.\nUse an address "
-            "of this machine and a free port."
+            f"address by {cluster.source}: {error.strerror or error}.\nUse an "
+            "address of this machine and a free port."
         ) from error
 
 
@@ -182,8 +182,9 @@ def _connect(cluster, deadline):
             if time.monotonic() > deadline:
                 raise UserError(
                     f"the chief at {cluster.addresses[0]} cannot be reached: "
-                    f"{error.strerror or error}. Start it, correct TF_CONFIG, "
-                    "or wait longer with --startup_timeout."
+                    f"{error.strerror or error}. Start it, correct its address "
+                    f"({cluster.source}), or wait longer with "
+                    "--startup_timeout."
                 ) from error
         time.sleep(_RETRY_SECONDS)
 

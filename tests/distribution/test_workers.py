@@ -65,7 +65,7 @@ def directory_flags(run_dir, data_dir):
 
 def start_workers(run_dir, data_dir, count, *flags):
     arguments = [*FLAGS, *flags, *directory_flags(run_dir, data_dir)]
-    arguments += ["--distribution=multi_worker"]
+    arguments += ["--cluster=tf_config"]
     addresses = free_addresses(count)
     return [
         start_process(
