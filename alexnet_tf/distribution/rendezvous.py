@@ -36,24 +36,30 @@ def wait_for_workers(
     deadline = time.monotonic() + timeout
     # Every worker listens: an address that fails now would fail in TensorFlow,
     # later and with a worse message.
-    with _listen(cluster) as server:
+    with _listen(cluster, deadline) as server:
         if cluster.index:
             _join(cluster, directory, digest, deadline)
         else:
             _admit_all(cluster.addresses, directory, digest, deadline, server)
 
 
-def _listen(cluster):
+def _listen(cluster, deadline):
     host, port = cluster.host_and_port(cluster.index)
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise UserError(
-            f"worker {cluster.index} cannot listen on {host}:{port}, its "
-            f"address by {cluster.source}: {error.strerror or error}.\nUse an "
-            "address of this machine and a free port."
-        ) from error
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        try:
+            return socket.create_server((host, port), family=family)
+        except OSError as error:
+            # Kubernetes knows a pod's name only a few seconds after its start.
+            is_unknown = isinstance(error, socket.gaierror)
+            if not is_unknown or time.monotonic() > deadline:
+                raise UserError(
+                    f"worker {cluster.index} cannot listen on {host}:{port}, "
+                    f"its address by {cluster.source}: "
+                    f"{error.strerror or error}.\nUse an address of this "
+                    "machine and a free port."
+                ) from error
+        time.sleep(_RETRY_SECONDS)
 
 
 def _admit_all(addresses, directory, digest, deadline, server):

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.config.errors import LostWorkerError
+from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.distribution.cluster import Cluster
 
 _Result = TypeVar("_Result")
@@ -99,10 +99,19 @@ class Workers:
         self.total(0)
 
     def chief_first(self, function: Callable[[], _Result]) -> _Result:
-        """Calls a function on the chief first; it leaves its result on disk."""
+        """Calls a function on the chief first; it leaves its result on disk.
+
+        A mistake of the user that the chief finds ends all workers alike, not
+        as if they had lost it.
+        """
+        mistake = None
         if self.is_chief:
-            result = function()
-        self.wait()
+            try:
+                result = function()
+            except UserError as error:
+                mistake = error
+        if self.total(mistake is not None):
+            raise mistake or UserError("the chief found a mistake; see there.")
         return result if self.is_chief else function()
 
     def distribute(
