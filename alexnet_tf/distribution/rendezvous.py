@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.distribution.cluster import Cluster
 
 _MOST_BYTES = 2**16  # Of a message.
@@ -78,8 +78,9 @@ def _admit_all(addresses, directory, digest, deadline, server):
                 )
             _check_shared(directory, peers)
         except UserError as error:
+            lost = isinstance(error, LostWorkerError)
             for peer in peers.values():
-                _send(peer, error=str(error))
+                _send(peer, error=str(error), lost=lost)
             raise
         for peer in peers.values():
             _send(peer, ready=True)
@@ -155,7 +156,7 @@ def _check_shared(directory, peers):
         }
     for index, reply in sorted(replies.items()):
         if "seen" not in reply:
-            raise UserError(
+            raise LostWorkerError(
                 f"worker {index} ended before all workers were present; check "
                 "its output and restart all workers."
             )
@@ -198,9 +199,10 @@ def _connect(cluster, deadline):
 def _reply(chief, key, cluster, seconds):
     message = _receive(chief, seconds)
     if "error" in message:
-        raise UserError(message["error"])
+        kind = LostWorkerError if message.get("lost") else UserError
+        raise kind(message["error"])
     if key not in message:
-        raise UserError(
+        raise LostWorkerError(
             f"the chief at {cluster.addresses[0]} ended before all workers "
             "were present; check its output."
         )
