@@ -17,9 +17,8 @@
 # 300 seconds before the time is over, all tasks stop with a checkpoint.
 #SBATCH --signal=TERM@300
 
-# Not --kill-on-bad-exit: without a lost task the others end by themselves, with
-# their own codes, of which srun returns the highest. --wait is for one that
-# hangs.
+# Not --kill-on-bad-exit: the others end by themselves, and srun returns the
+# highest of all codes. --wait is for a task that hangs.
 srun --kill-on-bad-exit=0 --wait=120 \
   "${PYTHON:-.venv/bin/python}" -m alexnet_tf.main "$@" --cluster=slurm
 code=$?

@@ -8,6 +8,7 @@ import sys
 
 from alexnet_tf.config.errors import UserError
 
+RAY = "Ray Train"  # The source of its clusters.
 _EXAMPLE = (
     '{"cluster": {"worker": ["host0:9000", "host1:9000"]}, '
     '"task": {"type": "worker", "index": 0}}'
@@ -191,4 +192,4 @@ def _read_ray():
         )
     # Ray's trainer sets it for Keras 2.
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
-    return dataclasses.replace(_read_tf_config(), source="Ray Train")
+    return dataclasses.replace(_read_tf_config(), source=RAY)

@@ -38,7 +38,7 @@ PIECES = [
 ]
 # Flags of other programs than ours.
 FOREIGN_FLAGS = {
-    *("logdir", "ignore", "check", "kill-on-bad-exit"),
+    *("logdir", "ignore", "check", "kill-on-bad-exit", "wait"),
     *("require-hashes", "no-deps", "upgrade", "upgrade-package"),
     *("from", "pyproject", "rm", "build-arg"),
 }
@@ -73,7 +73,10 @@ def on_small_data(piece, data_dir):
 def test_all_python_code_is_executed_here():
     assert len(PIECES) == 8
     scripts = [path.name for path in EXAMPLES if path.suffix == ".py"]
-    assert scripts == ["inference_speed.py", "sort_by_outline.py"]
+    # test_ray.py runs ray_train.py.
+    assert scripts == [
+        *("inference_speed.py", "ray_train.py", "sort_by_outline.py")
+    ]
 
 
 def test_a_folder_sorted_by_outline(at_home, data_dir):
