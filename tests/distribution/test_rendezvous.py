@@ -210,6 +210,14 @@ def test_silent_strangers(start, addresses, count):
         assert results([chief, start(1), start(2)]) == ["connected"] * 3
 
 
+def test_strangers_at_the_address_of_another_worker(start, addresses):
+    worker = start(1)
+    with connect(addresses[1]) as silent, connect(addresses[1]) as early:
+        silent.sendall(bytes(100_000))
+        early.close()
+        assert results([start(0), worker, start(2)]) == ["connected"] * 3
+
+
 @pytest.mark.parametrize("silence", [0.0, 0.3])
 def test_strangers_that_send_byte_by_byte(start, addresses, silence):
     """They neither stop the workers nor the report that one is missing."""
