@@ -40,35 +40,37 @@ def find_cluster(name: str) -> Cluster | None:
     `name` is a value of --cluster. With "auto", a cluster of one worker, or a
     Slurm job whose srun did not start this process, is none.
     """
-    if name == "none":
+    read = {
+        "auto": _read_what_shows,
+        "tf_config": _read_tf_config,
+        "slurm": _read_slurm,
+        "ray": _read_ray,
+        "none": lambda: None,
+    }
+    cluster = read[name]()
+    if cluster is None:
         return None
-    if name == "auto":
-        cluster = _seen_cluster()
-        if cluster and len(cluster.addresses) == 1:
-            print(f"{cluster.source} names one worker: training alone.")
-            return None
-    else:
-        read = {"tf_config": _read_tf_config, "slurm": _read_slurm}
-        cluster = read.get(name, _read_ray)()
-    if cluster:
-        print(
-            f"{cluster.source} names {len(cluster.addresses)} workers; this is "
-            f"worker {cluster.index} at {cluster.addresses[cluster.index]}.",
-            flush=True,
-        )
+    count, index = len(cluster.addresses), cluster.index
+    if name == "auto" and count == 1:
+        print(f"{cluster.source} names one worker, which trains alone.")
+        return None
+    print(
+        f"{cluster.source} names {count} workers; this is worker {index} at "
+        f"{cluster.addresses[index]}.",
+        flush=True,
+    )
     return cluster
 
 
-def _seen_cluster():
-    """Returns what the environment shows; Ray Train sets TF_CONFIG, too."""
-    if _in_ray_train():
+def _read_what_shows():
+    """Returns the cluster that the environment shows, if any."""
+    if _in_ray_train():  # It sets TF_CONFIG, too.
         return _read_ray()
     if os.environ.get("TF_CONFIG"):
         return _read_tf_config()
     if job := os.environ.get("SLURM_JOB_ID"):
-        # Only srun sets it, and an interactive shell's has one task.
-        tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "0")
-        if tasks not in ("0", "1"):
+        # Only srun sets it, to 1 in an interactive shell.
+        if int(os.environ.get("SLURM_STEP_NUM_TASKS") or 0) > 1:
             return _read_slurm()
         print(
             f"Slurm job {job}: srun did not start several tasks of this "
