@@ -17,6 +17,8 @@
 # 300 seconds before the time is over, all tasks stop with a checkpoint.
 #SBATCH --signal=TERM@300
 
+# Since Slurm 22.05, srun does not take it from sbatch.
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 # Not --kill-on-bad-exit: the others end by themselves, and srun returns the
 # highest of all codes. --wait is for a task that hangs.
 srun --kill-on-bad-exit=0 --wait=120 \
