@@ -35,6 +35,7 @@ from alexnet_tf.config.flags import (
     run_name,
 )
 from alexnet_tf.data.class_folders import class_names
+from alexnet_tf.distribution.cluster import find_cluster
 from alexnet_tf.distribution.startup import import_quietly
 from alexnet_tf.storage.files import check_writable
 from alexnet_tf.storage.run_dir import RunDir, new_run, newest_run
@@ -161,7 +162,7 @@ def _with_newest_run(config):
 def _with_run_dir(config, given):
     """Yields the settings, with a new run in runs/ if they name none."""
     # Workers would name different ones.
-    if config.run_dir or config.distribution == "multi_worker":
+    if config.run_dir or find_cluster(config.cluster):
         yield config
         return
     with new_run(run_name(given, config)) as path:

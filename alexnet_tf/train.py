@@ -208,6 +208,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                     totals,
                     ProgressTracker(progress),
                     checkpointer,
+                    *([callbacks.RayReport(run_dir)] if workers.in_ray else []),
                     stop_on_request,
                 ],
                 epochs=config.epochs,

@@ -1,7 +1,9 @@
 """Settings and helpers shared by the tests of several packages."""
 
 import contextlib
+import csv
 import dataclasses
+import hashlib
 import ipaddress
 import json
 import os
@@ -13,10 +15,12 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import tensorflow as tf
 
 from alexnet_tf.config.flags import parse, to_flagfile
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.models.tower_builder import TowerBuilder
+from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import (
     DatasetInfo,
     placeholder_info,
@@ -193,4 +197,43 @@ def listening(pid):
             words = struct.iter_unpack("!I", bytes.fromhex(host))
             packed = b"".join(struct.pack("=I", word) for (word,) in words)
             found.append((str(ipaddress.ip_address(packed)), int(port, 16)))
+    return found
+
+
+def outcome(run_dir):
+    """Returns all that a disturbed run must have in common with a whole one.
+
+    The first is a digest of all variables.
+    """
+    newest = checkpoints.newest(Path(run_dir) / "checkpoints")
+    with np.load(newest / "variables.npz") as saved:
+        digest = hashlib.sha256()
+        for name in sorted(saved):
+            digest.update(name.encode() + saved[name].tobytes())
+    with (Path(run_dir) / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    state = checkpoints.read_state(newest)
+    for row in [*rows, *state["parts"]["history"]]:
+        del row["images_per_second"], row["input_wait"]
+    return (
+        digest.hexdigest(),
+        rows,
+        state,
+        _scalars(run_dir),
+    )
+
+
+def _scalars(run_dir):
+    """Returns the values of each tag and step in the event files."""
+    found = {}
+    for file in sorted(Path(run_dir).glob("tensorboard/**/events.*")):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                if "second" in value.tag or "wait" in value.tag:
+                    continue
+                if value.HasField("tensor"):
+                    number = tf.make_ndarray(value.tensor)
+                    if number.shape == () and number.dtype != object:
+                        key = value.tag, event.step
+                        found.setdefault(key, set()).add(float(number))
     return found

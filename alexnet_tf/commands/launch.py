@@ -84,7 +84,7 @@ def _start(config, run_dir, addresses, index):
     task = {"type": "worker", "index": index}
     cluster = {"cluster": {"worker": addresses}, "task": task}
     command = [sys.executable, "-m", "alexnet_tf.main", "train"]
-    command += [*to_arguments(config, "train"), "--distribution=multi_worker"]
+    command += [*to_arguments(config, "train"), "--cluster=tf_config"]
     env = os.environ | {"TF_CONFIG": json.dumps(cluster)}
     shown = contextlib.nullcontext()
     with run_dir.worker_log(index).open("a") if index else shown as log:

@@ -38,11 +38,12 @@ class CommandOptions:
     """Any command."""
 
     # These are not saved with a run. `Command.flags` lists who takes them.
-    distribution: str = setting(
-        "mirrored",
-        "mirrored: all devices of this process; multi_worker: the devices of "
-        "several processes, usually one per machine, listed in TF_CONFIG.",
-        choices=("mirrored", "multi_worker"),
+    cluster: str = setting(
+        "auto",
+        "Workers that train together, usually one per machine: those of "
+        "TF_CONFIG, of a Slurm step (srun) or of Ray Train; auto: those that "
+        "the environment shows; none: this process alone.",
+        choices=("auto", "tf_config", "slurm", "ray", "none"),
     )
     startup_timeout: float = setting(
         300.0, "Wait for other workers [seconds].", lower=0.0, upper=1e6
@@ -212,7 +213,7 @@ COMMANDS = {
             "--flagfile=flags/paper.cfg --run_dir=runs/paper",
         ),
         flags=(
-            *("distribution", "startup_timeout", "override_learning_rate"),
+            *("cluster", "startup_timeout", "override_learning_rate"),
             "labels",
         ),
         groups=_TRAINING_GROUPS,
@@ -225,7 +226,7 @@ COMMANDS = {
         "machines; restarts all of them if one is lost",
         "Shows the output of the first worker; worker 1 writes to "
         "worker-1.log in the run directory, and so on. Takes the flags of "
-        "train except --distribution; --virtual_devices and --gpus (auto, all "
+        "train except --cluster; --virtual_devices and --gpus (auto, all "
         "or none) are per worker.",
         ("launch --workers=2 --flagfile=flags/quickstart.cfg",),
         flags=(

@@ -57,6 +57,7 @@ FORMER_NAMES = {
     "link": "network_gbps",
     "device_link": "device_gbps",
     "what": "target",
+    "distribution": "cluster",
 }
 # Names of flags in other programs, which an error message translates.
 _SYNONYMS = {
@@ -103,6 +104,8 @@ _FORMER_VALUES = {
     ("mean", "colour"): "color",
     ("tower_communication", "True"): Network.tower_communication,
     ("tower_communication", "False"): "",
+    ("cluster", "mirrored"): "none",
+    ("cluster", "multi_worker"): "tf_config",
 }
 _FLAG_FILE = re.compile("--?flagfile(?:=(.*))?", re.DOTALL)
 # Limits of the flag files of a command line, which are far smaller.
@@ -522,7 +525,12 @@ def _define_flag(field, flag_values, *, title):
     common = {"flag_values": flag_values, "module_name": title}
     bounds = {"lower_bound": declared.lower, "upper_bound": declared.upper}
     if declared.choices:
+        former = [old for setting, old in _FORMER_VALUES if setting == name]
         flags.DEFINE_enum(name, default, declared.choices, text, **common)
+        # `parse` replaces the former values; --help does not show them.
+        flag_values[name].parser = flags.EnumParser(
+            [*declared.choices, *former]
+        )
     elif field.type is bool:
         flags.DEFINE_boolean(name, default, text, **common)
     elif field.type is int:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config, to_arguments
-from alexnet_tf.distribution.cluster import read_cluster
+from alexnet_tf.distribution.cluster import find_cluster
 from alexnet_tf.distribution.placement import DeviceLayout, find_devices, place
 from alexnet_tf.distribution.rendezvous import wait_for_workers
 from alexnet_tf.distribution.workers import KerasMultiWorkerStrategy, Workers
@@ -27,10 +27,10 @@ def connect(config: Config, run_dir: Path | None = None) -> Devices:
     """Returns the devices of a run, after all its workers have connected.
 
     Must be called before TensorFlow computes anything; with the run directory
-    if --distribution applies.
+    if --cluster applies.
     """
-    if run_dir and config.distribution == "multi_worker":
-        devices = _connect_workers(config, run_dir)
+    if run_dir and (cluster := find_cluster(config.cluster)):
+        devices = _connect_workers(cluster, config, run_dir)
     else:
         devices = local(_place(config))
     replicas = devices.strategy.num_replicas_in_sync
@@ -54,8 +54,7 @@ def local(layout: DeviceLayout) -> Devices:
     return Devices(layout, strategy, Workers(strategy))
 
 
-def _connect_workers(config, run_dir):
-    cluster = read_cluster()
+def _connect_workers(cluster, config, run_dir):
     if config.gpus not in ("auto", "all", "none"):
         raise UserError(
             f"--gpus={config.gpus} with several workers; use auto, all or "

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from alexnet_tf.config.errors import UserError
+from alexnet_tf.config.errors import LostWorkerError, UserError
 from alexnet_tf.distribution.cluster import Cluster
 
 _MOST_BYTES = 2**16  # Of a message.
@@ -36,24 +36,30 @@ def wait_for_workers(
     deadline = time.monotonic() + timeout
     # Every worker listens: an address that fails now would fail in TensorFlow,
     # later and with a worse message.
-    with _listen(cluster) as server:
+    with _listen(cluster, deadline) as server:
         if cluster.index:
             _join(cluster, directory, digest, deadline)
         else:
             _admit_all(cluster.addresses, directory, digest, deadline, server)
 
 
-def _listen(cluster):
+def _listen(cluster, deadline):
     host, port = cluster.host_and_port(cluster.index)
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise UserError(
-            f"worker {cluster.index} cannot listen on {host}:{port}, its "
-            f"address in TF_CONFIG: {error.strerror or error}.\nUse an address "
-            "of this machine and a free port."
-        ) from error
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        try:
+            return socket.create_server((host, port), family=family)
+        except OSError as error:
+            # Kubernetes knows a pod's name only a few seconds after its start.
+            is_unknown = isinstance(error, socket.gaierror)
+            if not is_unknown or time.monotonic() > deadline:
+                raise UserError(
+                    f"worker {cluster.index} cannot listen on {host}:{port}, "
+                    f"its address by {cluster.source}: "
+                    f"{error.strerror or error}.\nUse an address of this "
+                    "machine and a free port."
+                ) from error
+        time.sleep(_RETRY_SECONDS)
 
 
 def _admit_all(addresses, directory, digest, deadline, server):
@@ -72,8 +78,9 @@ def _admit_all(addresses, directory, digest, deadline, server):
                 )
             _check_shared(directory, peers)
         except UserError as error:
+            lost = isinstance(error, LostWorkerError)
             for peer in peers.values():
-                _send(peer, error=str(error))
+                _send(peer, error=str(error), lost=lost)
             raise
         for peer in peers.values():
             _send(peer, ready=True)
@@ -149,7 +156,7 @@ def _check_shared(directory, peers):
         }
     for index, reply in sorted(replies.items()):
         if "seen" not in reply:
-            raise UserError(
+            raise LostWorkerError(
                 f"worker {index} ended before all workers were present; check "
                 "its output and restart all workers."
             )
@@ -182,8 +189,9 @@ def _connect(cluster, deadline):
             if time.monotonic() > deadline:
                 raise UserError(
                     f"the chief at {cluster.addresses[0]} cannot be reached: "
-                    f"{error.strerror or error}. Start it, correct TF_CONFIG, "
-                    "or wait longer with --startup_timeout."
+                    f"{error.strerror or error}. Start it, correct its address "
+                    f"({cluster.source}), or wait longer with "
+                    "--startup_timeout."
                 ) from error
         time.sleep(_RETRY_SECONDS)
 
@@ -191,9 +199,10 @@ def _connect(cluster, deadline):
 def _reply(chief, key, cluster, seconds):
     message = _receive(chief, seconds)
     if "error" in message:
-        raise UserError(message["error"])
+        kind = LostWorkerError if message.get("lost") else UserError
+        raise kind(message["error"])
     if key not in message:
-        raise UserError(
+        raise LostWorkerError(
             f"the chief at {cluster.addresses[0]} ended before all workers "
             "were present; check its output."
         )

@@ -7,14 +7,14 @@ devices of all workers and sums their gradients. Here it is adapted to Keras's
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.config.errors import LostWorkerError
-from alexnet_tf.distribution.cluster import Cluster
+from alexnet_tf.config.errors import LostWorkerError, UserError
+from alexnet_tf.distribution.cluster import RAY, Cluster
 
 _Result = TypeVar("_Result")
 _LOST = (
@@ -24,6 +24,8 @@ _LOST = (
     tf.errors.InternalError,
     tf.errors.UnavailableError,
 )
+# TensorFlow numbers its own groups of devices from 1.
+_FIRST_GROUP = 1_000_000
 _REMOTE_TASK = r"remote target /job:worker/replica:\d+/task:(\d+)"
 
 
@@ -59,15 +61,39 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
             axis = None
         return super().reduce(reduce_op, value, axis)
 
+    def sum_where_they_are(
+        self, tensors: Sequence[tf.Tensor], group: int
+    ) -> list[tf.Tensor]:
+        """Sums tensors of one device over all replicas, on that device.
+
+        TensorFlow's own sums run on the primary devices. `group` is another
+        positive number for each of a replica's devices, one call a step each.
+        """
+        total = tf.raw_ops.CollectiveReduceV2(
+            input=tf.concat([tf.reshape(t, [-1]) for t in tensors], axis=0),
+            group_size=self.num_replicas_in_sync,
+            group_key=_FIRST_GROUP + group,
+            instance_key=1,
+            ordering_token=[],
+            merge_op="Add",
+            final_op="Id",
+        )
+        parts = tf.split(total, [tf.size(t) for t in tensors])
+        return [
+            tf.reshape(part, tensor.shape)
+            for part, tensor in zip(parts, tensors, strict=True)
+        ]
+
 
 class Workers:
     """The processes of a run, which must all call the same methods."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        self.index, self.count = 0, 1
+        self.index, self.count, self.in_ray = 0, 1, False
         if isinstance(strategy, KerasMultiWorkerStrategy):
             self.index = strategy.cluster.index
             self.count = len(strategy.cluster.addresses)
+            self.in_ray = strategy.cluster.source == RAY
         # The chief writes the files that the workers share.
         self.is_chief = self.index == 0
         # This worker's part of each batch, and the number of parts.
@@ -99,10 +125,19 @@ class Workers:
         self.total(0)
 
     def chief_first(self, function: Callable[[], _Result]) -> _Result:
-        """Calls a function on the chief first; it leaves its result on disk."""
+        """Calls a function on the chief first; it leaves its result on disk.
+
+        A mistake of the user that the chief finds ends all workers alike, not
+        as if they had lost it.
+        """
+        mistake = None
         if self.is_chief:
-            result = function()
-        self.wait()
+            try:
+                result = function()
+            except UserError as error:
+                mistake = error
+        if self.total(mistake is not None):
+            raise mistake or UserError("the chief found a mistake; see there.")
         return result if self.is_chief else function()
 
     def distribute(

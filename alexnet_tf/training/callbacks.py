@@ -12,6 +12,7 @@ from alexnet_tf.data.pipeline import InputClock
 from alexnet_tf.distribution import iterators
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
 from alexnet_tf.models.layers import InputNormalization
+from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.files import shortest
 from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir, count_from_one
 from alexnet_tf.training.checkpointing import Progress
@@ -132,6 +133,29 @@ class History(keras.callbacks.Callback):
     def set_state(self, state: list[dict]) -> None:
         """Restores what `get_state` returned."""
         self._rows = count_from_one(state)
+
+
+class RayReport(keras.callbacks.Callback):
+    """Reports each epoch's logs and checkpoint to Ray Train.
+
+    Ray copies the checkpoint to its own storage. The run goes on from that in
+    its run directory.
+    """
+
+    def __init__(self, run_dir: RunDir):
+        super().__init__()
+        self.run_dir = run_dir
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Reports on all workers, as Ray demands; the chief's report counts."""
+        import ray.train  # In requirements-ray.txt.
+
+        checkpoint = None
+        if not self.run_dir.worker:
+            newest = checkpoints.newest(self.run_dir.checkpoints)
+            checkpoint = ray.train.Checkpoint.from_directory(newest)
+        metrics = {name: float(value) for name, value in logs.items()}
+        ray.train.report({"epoch": epoch + 1, **metrics}, checkpoint)
 
 
 class ScheduleDates(keras.callbacks.Callback):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf.config.schedule import Schedule
+from alexnet_tf.distribution.workers import KerasMultiWorkerStrategy
 
 
 @keras.saving.register_keras_serializable("alexnet_tf")
@@ -209,11 +210,17 @@ class MomentumSGD(keras.optimizers.SGD):
         for index, (gradient, _) in enumerate(pairs):
             indices_on[gradient.device].append(index)
         summed = [None] * len(pairs)
-        for device, indices in indices_on.items():
+        strategy = tf.distribute.get_strategy()
+        for number, (device, indices) in enumerate(indices_on.items()):
             part = [pairs[index] for index in indices]
             with tf.device(device):
-                sums = super()._all_reduce_sum_gradients(part)
-            for index, pair in zip(indices, sums, strict=True):
+                if number and isinstance(strategy, KerasMultiWorkerStrategy):
+                    gradients, variables = zip(*part, strict=True)
+                    sums = strategy.sum_where_they_are(gradients, number)
+                    part = list(zip(sums, variables, strict=True))
+                else:
+                    part = super()._all_reduce_sum_gradients(part)
+            for index, pair in zip(indices, part, strict=True):
                 summed[index] = pair
         return summed
 

@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -72,6 +73,12 @@ def _code(number):
 
 @contextlib.contextmanager
 def _handling(handler):
+    # Python handles signals in the main thread only; Ray Train and notebooks
+    # may train in another one.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
     def handle(number, frame):
         if number == signal.SIGHUP:
             _leave_terminal()

@@ -93,6 +93,9 @@ def test_former_values_are_read():
     ]:
         config, _ = parse([f"--tower_communication={former}"])
         assert config.tower_communication == now
+    for former, now in [("mirrored", "none"), ("multi_worker", "tf_config")]:
+        assert parse([f"--distribution={former}"])[0].cluster == now
+        assert parse(["--distribution", former])[0].cluster == now
 
 
 def test_former_names_of_other_commands_flags_are_refused():

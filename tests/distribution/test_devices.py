@@ -22,7 +22,7 @@ def test_multi_worker_errors_come_before_any_work(
     if workers:
         monkeypatch.setenv("TF_CONFIG", tf_config(free_addresses(workers), 0))
     run_dir = tmp_path / "run"
-    arguments = [*TINY, "--distribution=multi_worker", f"--run_dir={run_dir}"]
+    arguments = [*TINY, "--cluster=tf_config", f"--run_dir={run_dir}"]
     assert main([*arguments, *flags]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ") and message in errors

@@ -23,13 +23,20 @@ def addresses():
 
 
 @pytest.fixture
-def start(addresses, tmp_path):
+def codes():
+    """The exit codes with which workers would end."""
+    return []
+
+
+@pytest.fixture
+def start(addresses, tmp_path, codes):
     """Starts a worker's handshake in a thread; returns a future."""
 
     def handshake(cluster, directory, settings, timeout):
         try:
             wait_for_workers(cluster, directory, settings, timeout)
         except UserError as error:
+            codes.append(error.exit_code)
             return str(error)
         return "connected"
 
@@ -102,7 +109,7 @@ def test_different_numbers_of_workers(start, addresses):
     assert errors[1] in errors[0]
 
 
-def test_missing_worker_is_named(start, addresses):
+def test_missing_worker_is_named(start, addresses, codes):
     errors = results([start(0, timeout=1.0), start(1, timeout=1.0)])
     assert errors[0] == errors[1]
     assert (
@@ -110,6 +117,7 @@ def test_missing_worker_is_named(start, addresses):
         in (errors[0])
     )
     assert "--startup_timeout" in errors[0]
+    assert codes == [2, 2]
 
 
 def test_missing_chief_is_named(start, addresses):
@@ -129,7 +137,9 @@ def test_run_directory_that_is_not_shared(start, tmp_path, monkeypatch):
     assert errors[0] == errors[1] == errors[2]
 
 
-def test_worker_that_ends_before_all_are_present(start, addresses, tmp_path):
+def test_worker_that_ends_before_all_are_present(
+    start, addresses, tmp_path, codes
+):
     chief = start(0)
     digest = hashlib.sha256(b"3 workers\nsame").hexdigest()
     with connect(addresses[0]) as early:
@@ -137,6 +147,7 @@ def test_worker_that_ends_before_all_are_present(start, addresses, tmp_path):
     errors = results([chief, start(2)])
     assert "worker 1 ended before all workers were present" in errors[0]
     assert errors[0] == errors[1]
+    assert codes == 2 * [os.EX_TEMPFAIL]  # A restart may help.
     assert not list(tmp_path.iterdir())
 
 
@@ -197,6 +208,14 @@ def test_silent_strangers(start, addresses, count):
         for _ in range(count):
             strangers.enter_context(connect(addresses[0]))
         assert results([chief, start(1), start(2)]) == ["connected"] * 3
+
+
+def test_strangers_at_the_address_of_another_worker(start, addresses):
+    worker = start(1)
+    with connect(addresses[1]) as silent, connect(addresses[1]) as early:
+        silent.sendall(bytes(100_000))
+        early.close()
+        assert results([start(0), worker, start(2)]) == ["connected"] * 3
 
 
 @pytest.mark.parametrize("silence", [0.0, 0.3])

@@ -65,7 +65,7 @@ def directory_flags(run_dir, data_dir):
 
 def start_workers(run_dir, data_dir, count, *flags):
     arguments = [*FLAGS, *flags, *directory_flags(run_dir, data_dir)]
-    arguments += ["--distribution=multi_worker"]
+    arguments += ["--cluster=tf_config"]
     addresses = free_addresses(count)
     return [
         start_process(
@@ -169,12 +169,54 @@ def test_workers_give_the_results_of_replicas(finished):
 
 @pytest.mark.slow
 def test_two_workers_with_two_towers_each(tmp_path, data_dir):
-    workers = start_workers(
-        tmp_path / "workers", data_dir, 2, "--virtual_devices=2"
-    )
+    """One is killed: the sums of tower 1, too, must end without it."""
+    run_dir = tmp_path / "workers"
+    workers = start_workers(run_dir, data_dir, 2, "--virtual_devices=2")
+    wait_for_checkpoint(run_dir, 5, workers)
+    workers[1].kill()
+    workers[1].communicate()
+    finish(workers[:1], os.EX_TEMPFAIL)
+    workers = start_workers(run_dir, data_dir, 2, "--virtual_devices=2")
     run_replicas(tmp_path / "replicas", data_dir, 2, devices=2)
     finish(workers)
-    assert_same_results(tmp_path / "workers", tmp_path / "replicas")
+    assert_same_results(run_dir, tmp_path / "replicas")
+
+
+# Prints the bytes that cross between the two devices of a worker in a step.
+TRAFFIC = """
+import pathlib
+import sys
+from alexnet_tf.benchmarks.traffic import find_transfers, trace_training_step
+from alexnet_tf.config.flags import parse
+from alexnet_tf.distribution.devices import connect
+from alexnet_tf.storage.dataset_info import placeholder_info
+from alexnet_tf.training.trainer import build_trainer
+
+config, _ = parse(sys.argv[1:])
+devices = connect(config, pathlib.Path(config.run_dir))
+info = placeholder_info([str(number) for number in range(1000)])
+model = build_trainer(config, info, devices, steps_per_epoch=1)
+found = find_transfers(trace_training_step(model, 2))
+for source in "CPU:0", "CPU:1":
+    print(source, sum(t.bytes for t in found if t.source == source))
+devices.workers.wait()
+"""
+
+
+@pytest.mark.slow
+def test_gradients_of_tower_1_stay_on_its_device(tmp_path):
+    """Two images a replica, at full size: 230,304 bytes each, both ways."""
+    flags = ["--flagfile=flags/paper.cfg", f"--run_dir={tmp_path}"]
+    flags += ["--cluster=tf_config", "--virtual_devices=2", "--batch_size=4"]
+    addresses = free_addresses(2)
+    workers = [
+        start_process(
+            "-c", TRAFFIC, *flags, TF_CONFIG=tf_config(addresses, index)
+        )
+        for index in range(2)
+    ]
+    for output in finish(workers):
+        assert "CPU:0 460608\nCPU:1 460608\n" in output
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 """Killed and stopped runs end like uninterrupted ones."""
 
-import csv
-import hashlib
 import json
 import random
 import resource
@@ -20,11 +18,10 @@ import tensorflow as tf
 from alexnet_tf.config.commands import EXPORT_FORMATS
 from alexnet_tf.evaluation.reload import OPENERS
 from alexnet_tf.main import main
-from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.files import checksum
 from tests.data.image_files import GOOD, NO_IMAGE, write_folder
 from tests.end_to_end import golden_runs
-from tests.support import TINY
+from tests.support import TINY, outcome
 
 # 15 steps an epoch, with dropout, noise and decay; the checkpoint of step 15
 # comes before validation, another one after it.
@@ -73,42 +70,6 @@ def wait_until(found, process):
 def saved(run_dir, step):
     """Returns a function that checks for the checkpoint of a step."""
     return (run_dir / "checkpoints" / f"step-{step:08d}").exists
-
-
-def outcome(run_dir):
-    """Returns all that must be the same: weights, history, scalars."""
-    newest = checkpoints.newest(Path(run_dir) / "checkpoints")
-    with np.load(newest / "variables.npz") as saved:
-        digest = hashlib.sha256()
-        for name in sorted(saved):
-            digest.update(name.encode() + saved[name].tobytes())
-    with (Path(run_dir) / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    state = checkpoints.read_state(newest)
-    for row in [*rows, *state["parts"]["history"]]:
-        del row["images_per_second"], row["input_wait"]
-    return (
-        digest.hexdigest(),
-        rows,
-        state,
-        scalars(run_dir),
-    )
-
-
-def scalars(run_dir):
-    """Returns the values of each tag and step in the event files."""
-    found = {}
-    for file in sorted(Path(run_dir).glob("tensorboard/**/events.*")):
-        for event in tf.compat.v1.train.summary_iterator(str(file)):
-            for value in event.summary.value:
-                if "second" in value.tag or "wait" in value.tag:
-                    continue
-                if value.HasField("tensor"):
-                    number = tf.make_ndarray(value.tensor)
-                    if number.shape == () and number.dtype != object:
-                        key = value.tag, event.step
-                        found.setdefault(key, set()).add(float(number))
-    return found
 
 
 @pytest.fixture(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import pytest
 
@@ -32,3 +33,18 @@ def test_nohup_ignores_sighup():
             assert not stop.is_made()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_another_thread_leaves_signals_alone():
+    """As those in which Ray Train and some notebooks train."""
+    before = signal.getsignal(signal.SIGTERM)
+    found = []
+
+    def listen():
+        with StopRequest().listening():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert found == [before]
