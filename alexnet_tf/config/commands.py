@@ -401,11 +401,10 @@ def find_command(name: str, words: list[str]) -> Command:
 
 def call(*words: object) -> str:
     """Returns a command line to copy, with the program as it was called."""
-    script = Path(sys.argv[0])
-    if script.name == "alexnet":
-        program = ["alexnet" if shutil.which("alexnet") else str(script)]
-    else:
-        program = [sys.orig_argv[0], "-m", "alexnet_tf.main"]
+    program = [sys.orig_argv[0], "-m", "alexnet_tf.main"]
+    if Path(sys.argv[0]).name == "alexnet":
+        is_found = shutil.which("alexnet") == sys.argv[0]
+        program = ["alexnet" if is_found else sys.argv[0]]
     return shlex.join([*program, *map(str, words)])
 
 

@@ -174,8 +174,11 @@ def from_csv_cell(cell: str) -> str:
 
 def checksum(path: Path) -> str:
     """Returns the SHA-256 of a file."""
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    try:
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:  # One in reading does not name the file.
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _refuse(path: Path, found: str, fix: str) -> NoReturn:

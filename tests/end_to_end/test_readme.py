@@ -108,7 +108,7 @@ def test_the_notebook(at_home, data_dir, capsys):
     assert names["model"].optimizer.iterations == 12
     assert names["features"].output_shape == (None, 29, 29, 32)
     assert len(names["figure"].axes) == 2
-    assert "Learning rate 0.01 -> 0.001" in capsys.readouterr().out
+    assert "val_top1_error" in capsys.readouterr().out
 
 
 def test_a_saved_model(at_home, capsys):

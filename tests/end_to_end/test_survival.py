@@ -48,7 +48,7 @@ def start(run_dir, data_dir, *flags, settings=FLAGS, **options):
 
 def end(process, code=0):
     """Waits for a process; returns its output and errors."""
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=900)
     assert process.returncode == code, output + errors
     assert "Traceback" not in errors
     return output, errors
