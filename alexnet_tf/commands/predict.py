@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from alexnet_tf.config.errors import UserError, printable
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data.class_folders import find_files, report_left_out
+from alexnet_tf.distribution.startup import import_quietly
 from alexnet_tf.storage.files import write_report
 
 # A rule of thumb for answers that are reported as uncertain: lower scores, and
@@ -74,7 +74,9 @@ def _expand(word):
 def _open_classifier(config):
     """Returns what classifies, after the imports that it needs."""
     if not config.saved_model:
-        inference = importlib.import_module("alexnet_tf.evaluation.inference")
+        inference = import_quietly(
+            "alexnet_tf.evaluation.inference", debug=config.debug
+        )
         return inference.load_run(config.run_dir, config)
     if not Path(config.saved_model, "saved_model.pb").exists():
         raise UserError(
@@ -82,7 +84,9 @@ def _open_classifier(config):
             "the directory that contains saved_model.pb."
         )
     with _without_keras():
-        module = importlib.import_module("alexnet_tf.evaluation.classifier")
+        module = import_quietly(
+            "alexnet_tf.evaluation.classifier", debug=config.debug
+        )
     signatures = module.load_signatures(Path(config.saved_model))
     if "classify" not in signatures:
         raise UserError(

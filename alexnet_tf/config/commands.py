@@ -254,7 +254,7 @@ COMMANDS = {
         groups=(Data, Hardware),
         settings="each run",
         reads_data=True,
-        writes=("data_dir", "json"),
+        writes=("data_dir", "figures_dir", "json"),
         newest=True,
     ),
     "predict": Command(

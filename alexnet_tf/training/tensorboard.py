@@ -1,8 +1,10 @@
 """TensorBoard: curves, images, the graph, settings and a profile."""
 
 import contextlib
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -129,6 +131,8 @@ class TensorBoard(keras.callbacks.Callback):
         self.profile_steps = profile_steps
         self._steps = 0  # In this process.
         self._has_begun = False
+        self._file: Path | None = None  # Of events.
+        self._size = 0  # Bytes of it that have arrived.
         self._start_epoch()
 
     def _start_epoch(self):
@@ -296,6 +300,26 @@ class TensorBoard(keras.callbacks.Callback):
         ):
             yield
             self.writer.flush()
+            self._check_file()
+
+    def _check_file(self):
+        """Checks that what was written has arrived; TensorFlow does not."""
+        file = max(
+            self.run_dir.tensorboard.glob(f"events.*.{os.getpid()}.*"),
+            key=lambda path: path.stat().st_mtime_ns,
+        )
+        size = file.stat().st_size
+        if file != self._file:
+            self._file, self._size = file, 0
+        elif size == self._size:
+            raise OSError(f"{file.name} does not grow")
+        with file.open("rb") as events:
+            while self._size < size:
+                # A record: its length, a checksum of that, content, checksum.
+                events.seek(self._size)
+                self._size += 16 + int.from_bytes(events.read(8), "little")
+        if self._size > size:
+            raise OSError(f"{file.name} was cut at {size} bytes")
 
     def _end_profile(self):
         if self.profile_steps and self._steps >= _FIRST_PROFILED:

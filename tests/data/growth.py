@@ -1,6 +1,6 @@
 """Cost of starting and resuming a run against the size of its data set.
 
-    python -m tests.data.growth [--prepared] [FILES...]
+    python -m tests.data.growth files|prepared [NUMBER...]
 
 prints a row for each number of training files, which are hard links to a few
 images, in 1,000 classes. Each is measured in a process of its own, with two
@@ -138,8 +138,8 @@ def costs_of(root: Path, *flags: str) -> dict[str, float]:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--prepared", action="store_true")
     parser.add_argument("--measure", type=Path)
+    parser.add_argument("kind", nargs="?", choices=["files", "prepared"])
     parser.add_argument("files", nargs="*", type=int, default=_SIZES)
     given, flags = parser.parse_known_args()
     if given.measure:
@@ -149,8 +149,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             root, flags = Path(directory) / "files", []
             with contextlib.redirect_stdout(io.StringIO()):
-                write_links(root, 10_000 if given.prepared else files)
-                if given.prepared:
+                write_links(root, 10_000 if given.kind == "prepared" else files)
+                if given.kind == "prepared":
                     prepared = Path(directory) / "prepared"
                     write_prepared(root, prepared, files)
                     flags = [f"--prepared_dir={prepared}"]

@@ -1,9 +1,9 @@
 """Golden runs: the bit-exact result of a tiny training.
 
-    python -m tests.end_to_end.golden_runs [--release]
+    python -m tests.end_to_end.golden_runs [release]
 
 records them again in tests/golden/, after a change that alters the numbers on
-purpose; the commit says why. With --release it first adds or replaces the run
+purpose; the commit says why. With `release` it first adds or replaces the run
 of this version, tests/golden/releases/VERSION/:
 
     run/               as this version leaves it after three of five epochs;
@@ -157,8 +157,8 @@ def _call(arguments):
 
 
 def main():
-    """Records the golden runs, and this version's run with --release."""
-    if "--release" in sys.argv:
+    """Records the golden runs, and this version's run with `release`."""
+    if "release" in sys.argv[1:]:
         _record_release()
     with tempfile.TemporaryDirectory() as directory:
         for layout in LAYOUTS:
