@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
-import os
+import re
 import statistics
 import textwrap
 from collections.abc import Sequence
+from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,12 @@ def _names(groups):
     names = []
     for depth in (1, 2):
         parts = [["/".join(r.path.parts[-depth:]) for r in g] for g in groups]
-        names = [os.path.commonprefix(p).rstrip("-_./") or p[0] for p in parts]
+        # Without what is left of numbers, such as seeds.
+        starts = [re.sub(r"[-_./]?\d*$", "", commonprefix(p)) for p in parts]
+        names = [
+            start if start and len(p) > 1 else p[0]
+            for start, p in zip(starts, parts, strict=True)
+        ]
         if len(set(names)) == len(names):
             return names
     return [f"{name} ({n})" for n, name in enumerate(names, start=1)]

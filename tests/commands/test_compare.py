@@ -34,8 +34,8 @@ def make_run(tmp_path):
 
 def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
     runs = [
-        make_run("a-1", top1=0.1, training_errors=[0.5, 0.25, 0.1]),
-        make_run("a-2", "--seed=2", top1=0.2, training_errors=[0.2]),
+        make_run("a-10", top1=0.1, training_errors=[0.5, 0.25, 0.1]),
+        make_run("a-11", "--seed=2", top1=0.2, training_errors=[0.2]),
         make_run(
             "b-1",
             "--lrn=off",
