@@ -309,7 +309,7 @@ def test_launch_restarts_all_when_one_is_lost(finished, tmp_path, data_dir):
 
 @pytest.mark.slow
 def test_launch_does_not_restart_after_a_user_error(tmp_path, data_dir):
-    launched = launch(tmp_path, data_dir, 1, "--dataset=shaps")
+    launched = launch(tmp_path, data_dir, 2, "--dataset=shaps")
     output, errors = launched.communicate(timeout=300)
     assert launched.returncode == 2, output + errors
     assert "Traceback" not in errors
