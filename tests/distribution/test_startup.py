@@ -35,6 +35,9 @@ import os, signal, subprocess, sys
 if {text!r}: os.write(2, {text!r})
 {end}
 """
+# Processes in the background ignore it unless they change that.
+CTRL_C = "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+CTRL_C += "os.kill(0, signal.SIGINT)"
 START = """\
 import sys
 from alexnet_tf.distribution.startup import import_quietly
@@ -79,7 +82,7 @@ def test_debug_leaves_none_out(start):
         ("os.abort()", -signal.SIGABRT, ""),
         ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, ""),
         ("import ctypes; ctypes.string_at(0)", -signal.SIGSEGV, ""),
-        ("os.kill(0, signal.SIGINT)", -signal.SIGINT, "KeyboardInterrupt\n"),
+        (CTRL_C, -signal.SIGINT, "KeyboardInterrupt\n"),
         ("os._exit(3)", 3, ""),
         ("sys.exit('Goodbye.')", 1, "Goodbye.\n"),
         ("1 / 0", 1, "ZeroDivisionError: division by zero\n"),
