@@ -336,19 +336,15 @@ def test_generation_killed_at_twenty_random_moments(tmp_path):
     )
     leftovers = []
 
+    def read_one(file):
+        if "tfrecord" not in file.name:
+            return file.read_bytes()
+        records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+        examples = map(tf.train.Example.FromString, records)
+        return [dict(example.features.feature) for example in examples]
+
     def read(path):
-        files = sorted(path.iterdir())
-        return {
-            file.name: [
-                dict(tf.train.Example.FromString(record).features.feature)
-                for record in tf.data.TFRecordDataset(
-                    str(file)
-                ).as_numpy_iterator()
-            ]
-            if "tfrecord" in file.name
-            else file.read_bytes()
-            for file in files
-        }
+        return {file.name: read_one(file) for file in path.iterdir()}
 
     def launch(name):
         return start_python("-c", code, tmp_path / name)
