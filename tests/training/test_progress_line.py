@@ -167,7 +167,7 @@ def test_the_first_step_is_announced(terminal, tmp_path):
 
 def test_a_resumed_run_counts_to_the_end_of_the_run(terminal, tmp_path):
     """Within the second of three epochs, with the error of the first."""
-    shutil.copytree("tests/golden/run", tmp_path / "run")
+    shutil.copytree(golden_runs.OLD_RUN, tmp_path / "run")
     run_dir = RunDir(tmp_path / "run")
     rows = run_dir.read_history()
     run_dir.write_history([rows[0] | {"val_top1_error": "0.5"}])
