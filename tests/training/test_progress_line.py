@@ -22,6 +22,7 @@ from alexnet_tf.training.checkpointing import (
 )
 from alexnet_tf.training.loop import fit_to_end
 from alexnet_tf.training.progress_line import ProgressLine, show_duration
+from tests.end_to_end import golden_runs
 
 STEPS = 4
 
