@@ -132,7 +132,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
         tensorboard = TensorBoard(
             run_dir,
             progress,
-            make_batches(range(1)),
+            make_batches,
             settings=dataclasses.asdict(config),
             summary_steps=config.summary_steps,
             profile_steps=config.profile_steps,

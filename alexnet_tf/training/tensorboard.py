@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import keras
@@ -108,15 +108,16 @@ class TensorBoard(keras.callbacks.Callback):
     conv1's kernels. (Keras's callback makes a run of training and another one
     of validation, and writes none of the rest.)
 
-    Images of the first of `batches` are shown as the network sees them, after
-    cropping, mirroring and color noise. The profiler traces `profile_steps`.
+    Images that `make_batches` returns for the first step are shown as the
+    network sees them, after cropping, mirroring and color noise. The profiler
+    traces `profile_steps`.
     """
 
     def __init__(
         self,
         run_dir: RunDir,
         progress: Progress,
-        batches,
+        make_batches: Callable[[range], Iterable],
         *,
         settings: dict,
         summary_steps: int,
@@ -125,7 +126,7 @@ class TensorBoard(keras.callbacks.Callback):
         super().__init__()
         self.run_dir = run_dir
         self.progress = progress
-        self.batches = batches
+        self.make_batches = make_batches
         self.settings = {name: settings[name] for name in _COMPARED}
         self.summary_steps = summary_steps
         self.profile_steps = profile_steps
@@ -344,7 +345,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _training_images(self):
         """Returns a grid of images in 0..1, with noise."""
-        images, _ = next(iter(self.batches))
+        images, _ = next(iter(self.make_batches(range(1))))
         layer = self.model.get_layer("pixels_tower0")
         # A copy: the state of the network's random draws must not change.
         layer = type(layer).from_config(layer.get_config())

@@ -175,7 +175,7 @@ def tensorboard_of(tmp_path, batches=(), profile_steps=0, step=0):
     return TensorBoard(
         run_dir,
         Progress(15, step=step),
-        batches,
+        lambda steps: batches,
         settings=dataclasses.asdict(parse([])[0]),
         summary_steps=0,
         profile_steps=profile_steps,

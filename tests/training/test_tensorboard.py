@@ -21,7 +21,7 @@ def resume(path, classes=9):
     callback = TensorBoard(
         run_dir,
         Progress(10, step=10 * epochs, epochs_done=epochs),
-        [],
+        lambda steps: [],
         settings=dataclasses.asdict(config),
         summary_steps=10,
         profile_steps=0,
