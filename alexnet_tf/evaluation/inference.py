@@ -1,8 +1,8 @@
 """Serving signatures: from image files to labels, with or without a run."""
 
 import itertools
+import os
 from collections.abc import Sequence
-from os import PathLike
 from pathlib import Path
 
 import keras
@@ -26,14 +26,16 @@ _FEATURES = ("fc7_tower", "flat3_tower", "flat4_tower")
 _BEST = 5
 
 
-def load_run(path: str | PathLike, config: Config | None = None) -> Classifier:
+def load_run(
+    path: str | os.PathLike, config: Config | None = None
+) -> Classifier:
     """Returns the network of a run's best checkpoint, for image files.
 
     Args:
         path: The run directory.
         config: Settings in place of those in its flags.cfg.
     """
-    run_dir = open_run(str(Path(path).expanduser()))
+    run_dir = open_run(os.path.expanduser(path))
     if config is None:
         saved = run_dir.has_settings()
         config = parse_run(run_dir.flags) if saved else Config()

@@ -91,6 +91,8 @@ def check_writable(flag: str, path: Path) -> None:
             del folders[0]
             if path.exists() and not path.is_file():
                 raise OSError("it is not a regular file")
+        elif path.exists() and not path.is_dir():
+            raise OSError("it is a file")
         existing = next(folder for folder in folders if folder.exists())
         tempfile.TemporaryFile(dir=existing).close()
 

@@ -157,7 +157,7 @@ def test_runs_have_names_that_differ(tmp_path, monkeypatch):
         (["good", "alien"], "alien/history.csv has no column epoch"),
         (
             ["good", "--figures_dir=young/dataset.json"],
-            "curves.png cannot be written: File exists",
+            "young/dataset.json cannot be written: it is a file",
         ),
     ],
 )

@@ -246,7 +246,7 @@ def test_training_starts_from_an_imported_run(imported, data_dir, capsys):
 
 def test_an_imported_run_is_finished(imported, capsys):
     assert main([f"--flagfile={imported}/flags.cfg"]) == 0
-    assert "imported_from" in capsys.readouterr().out
+    assert "Its weights are imported" in capsys.readouterr().out
 
 
 def test_labels_may_be_longer_than_the_class_names(

@@ -404,7 +404,7 @@ def test_a_run_on_a_prepared_set(prepared_sets, tmp_path, capsys):
     flags += [f"--prepared_dir={prepared_sets}/raw", "--data_dir=/nowhere"]
     assert main(flags) == 0
     output = capsys.readouterr().out
-    assert "on 60 images" in output
+    assert "(60 validation images)" in output
     assert "Measuring" not in output  # The manifest has the statistics.
     facts = json.loads((run_dir / "dataset.json").read_text())
     manifest = json.loads((prepared_sets / "raw/manifest.json").read_text())

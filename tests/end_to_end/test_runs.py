@@ -16,7 +16,7 @@ from tensorboard.util import tensor_util
 from alexnet_tf.main import main
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.run_dir import HISTORY_COLUMNS
-from tests.support import TINY
+from tests.support import TINY, tf_config
 
 
 def read_history(run_dir):
@@ -289,7 +289,7 @@ def test_a_place_where_nothing_can_be_written_is_told(
     (tmp_path / "file").touch()
     assert train(tmp_path / "file" / "run", data_dir) == 2
     told = capsys.readouterr().err
-    assert f"error: {tmp_path}/file/run: Not a directory." in told
+    assert f"{tmp_path}/file/run cannot be written: Not a dir" in told
     assert len(told.splitlines()) <= 3
 
 
@@ -372,7 +372,7 @@ def test_a_start_from_nothing_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--distribution=multi_worker"], "give --run_dir"),
+        (["train", "--cluster=tf_config"], "TF_CONFIG='' does not name"),
         (["train", "--dataset=folder:/nowhere"], "no such folder"),
         (["train", f"--run_dir={__file__}"], "is a file"),
         (["evaluate", "/nowhere"], "/nowhere is not a run directory"),
@@ -400,6 +400,14 @@ def test_what_cannot_be_done_is_said_in_three_lines(
     assert told.startswith("error: ") and message in told
     assert len(told.splitlines()) <= 3
     assert not list(tmp_path.iterdir())
+
+
+def test_workers_are_given_their_run_directory(monkeypatch, capsys):
+    """Each would make another one."""
+    addresses = ["localhost:9000", "localhost:9001"]
+    monkeypatch.setenv("TF_CONFIG", tf_config(addresses, 1))
+    assert main(list(TINY)) == 2
+    assert "give --run_dir" in capsys.readouterr().err
 
 
 def test_the_paper_names_the_files_it_misses(tmp_path, capsys):
