@@ -312,9 +312,12 @@ def _finish(
         "parameters": model.count_params(),
     }
     counts = confusion.count_answers(predicted["center"], predicted["labels"])
+    names = without_ids(labels)
     figures = {
-        "confusion": confusion.draw_confusion(counts, without_ids(labels)),
-        "wrong_answers": gallery.draw_wrong_answers(config, signatures),
+        "confusion": confusion.draw_confusion(counts, names),
+        "wrong_answers": gallery.draw_wrong_answers(
+            validator, signatures, names
+        ),
     }
     tensorboard.write_result(result, figures)
     write_json(run_dir.result, result)

@@ -14,6 +14,7 @@ from alexnet_tf.data.pipeline import training_batches
 from alexnet_tf.evaluation.inference import Signatures, feature_outputs
 from alexnet_tf.evaluation.plots import COLORS, make_figure, shortened
 from alexnet_tf.evaluation.predictor import (
+    SplitPredictor,
     bar_verbosity,
     log_probabilities,
     top_k_errors,
@@ -54,9 +55,13 @@ def draw_run(config: Config) -> dict[str, Figure]:
     }
 
 
-def draw_wrong_answers(config: Config, signatures: Signatures) -> Figure | None:
-    """Draws validation images that a network misclassifies, if any."""
-    tested = _read(config, config.validation_split, _BATCH)
+def draw_wrong_answers(
+    validator: SplitPredictor, signatures: Signatures, names: Sequence[str]
+) -> Figure | None:
+    """Draws those of some validation images that a network misclassifies."""
+    tested = validator.read(_BATCH)
+    if not len(tested["labels"]):
+        return None
     answer = signatures["probabilities"](images=tested["images"])
     probabilities = answer["probabilities"].numpy().astype(float)
     logits = np.log(np.maximum(probabilities, 1e-45))
@@ -65,7 +70,6 @@ def draw_wrong_answers(config: Config, signatures: Signatures) -> Figure | None:
         return None
     tested |= {"logits": logits}
     tested = {name: values[wrong] for name, values in tested.items()}
-    names = without_ids(run_labels(config, open_run(config.run_dir)))
     return draw_answers(tested, names)
 
 

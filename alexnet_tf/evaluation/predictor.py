@@ -41,7 +41,7 @@ class SplitPredictor:
         replicas = strategy.num_replicas_in_sync
         per_replica = max(1, config.batch_size // views // replicas)
         self._num_examples = examples.count
-        batches = evaluation_batches(
+        self._dataset = batches = evaluation_batches(
             examples,
             batch_size=per_replica * replicas,
             geometry=config.geometry,
@@ -57,6 +57,20 @@ class SplitPredictor:
             predictor = _make_predictor(model, views)
         predictor.make_predict_function()
         self._predict_batches = predictor.predict_function
+
+    def read(self, count: int) -> dict[str, np.ndarray]:
+        """Returns the first `images` and `labels` of the split that are usable.
+
+        They are `count` or fewer, and on several workers of this one's part.
+        """
+        found: dict[str, list] = {"images": [], "labels": []}
+        for batch in self._dataset.as_numpy_iterator():
+            usable = batch["labels"] >= 0
+            for name, values in batch.items():
+                found[name] += list(values[usable])
+            if len(found["labels"]) >= count:
+                break
+        return {name: np.array(found[name][:count]) for name in found}
 
     def predict(
         self, after_batch: Callable[[], None] = lambda: None

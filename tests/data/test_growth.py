@@ -17,19 +17,16 @@ def graph_bytes(examples):
 
 
 def test_graphs_do_not_grow_with_the_files(tmp_path):
-    sizes = {}
-    # TensorFlow copies up to 128 values into a graph.
-    for files in (300, 600):
-        folder, prepared = tmp_path / str(files), tmp_path / f"p{files}"
-        growth.write_links(folder, files, classes=2)
-        dataset = f"folder:{folder}"
-        assert prepare(prepared, dataset) == 0
-        sizes[files] = (
-            graph_bytes(tfds_source.open_split(dataset, "train")),
-            graph_bytes(open_prepared(prepared, dataset, "train")),
-        )
-    for small, large in zip(*sizes.values(), strict=True):
-        assert abs(large - small) < 1000
+    """The names alone have 6,000 bytes."""
+    folder, prepared = tmp_path / "files", tmp_path / "prepared"
+    growth.write_links(folder, 300, classes=2)
+    dataset = f"folder:{folder}"
+    assert prepare(prepared, dataset) == 0
+    for examples in (
+        tfds_source.open_split(dataset, "train"),
+        open_prepared(prepared, dataset, "train"),
+    ):
+        assert graph_bytes(examples) < 3000
 
 
 @pytest.mark.slow

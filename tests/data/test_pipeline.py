@@ -53,7 +53,7 @@ def assert_equal(some, others):
 @pytest.mark.parametrize(
     ("batch_size", "num_shards", "rows"),
     [
-        (50, 2, 10),
+        pytest.param(50, 2, 10, marks=pytest.mark.slow),
         pytest.param(50, 2, 128, marks=pytest.mark.slow),
         pytest.param(90, 3, 10, marks=pytest.mark.slow),
         pytest.param(90, 3, 128, marks=pytest.mark.slow),
@@ -235,6 +235,11 @@ def test_evaluation_has_each_example_once(split, batch_size):
     assert not images[240:].any()
 
 
+@pytest.mark.parametrize(
+    "split",
+    ["in any order", pytest.param("in order", marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_ten_crops_are_stacked(split):
     images, labels = next(evaluation(split, batch_size=8, ten_crops=True))
     assert images.shape == (8, 10, 32, 32, 3) and labels.shape == (8,)

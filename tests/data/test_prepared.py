@@ -109,6 +109,7 @@ def test_both_formats_have_the_patches_of_the_data_set(
         assert np.abs(found - expected).mean() < 6
 
 
+@pytest.mark.slow
 def test_squashed_images_are_prepared_squashed(data_dir, tmp_path):
     flags = ("--resize=squash", "--prepared_format=raw")
     target, dataset, part = tmp_path / "set", "shapes/tiny", "train[:48]"
@@ -358,6 +359,7 @@ def test_a_foreign_table_is_named(
     assert str(table) in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_prepare_and_the_same_command_resumes(
     tmp_path, capsys
 ):

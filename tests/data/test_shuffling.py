@@ -75,7 +75,7 @@ def batches_of(split, batch_size, steps, seeds=(1,)):
 @pytest.mark.parametrize(
     ("count", "is_indexed"),
     [
-        (300, True),
+        pytest.param(300, True, marks=pytest.mark.slow),
         pytest.param(30, False, marks=pytest.mark.slow),
     ],
 )

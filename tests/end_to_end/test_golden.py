@@ -54,7 +54,9 @@ def check(found, variables, name, capsys, directory=golden_runs.GOLDEN):
             )
 
 
-@pytest.mark.parametrize("layout", golden_runs.LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", ["2x2", pytest.param("1x1", marks=pytest.mark.slow)]
+)
 def test_a_golden_run(layout, tmp_path, capsys):
     for arguments in golden_runs.commands(tmp_path, layout):
         assert main(arguments) == 0

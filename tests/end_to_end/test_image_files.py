@@ -127,7 +127,9 @@ def turned(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+@pytest.mark.parametrize(
+    "encoding", ["jpeg", pytest.param("raw", marks=pytest.mark.slow)]
+)
 def test_prepared_photographs_are_upright(turned, tmp_path, encoding):
     """And are not turned again when they are read."""
     flags = [f"--dataset=folder:{turned}", f"--prepared_format={encoding}"]

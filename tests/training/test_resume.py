@@ -317,6 +317,7 @@ def test_a_nonfinite_gradient_stops_the_run(resume, flags, rollbacks, advice):
     assert names[0] in error
 
 
+@pytest.mark.slow
 def test_a_run_from_before_schedules_goes_on_without(resume):
     text = resume.run.flags.read_text()
     resume.run.flags.write_text(text.replace("--schedule=\n", ""))
