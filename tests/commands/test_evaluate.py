@@ -15,7 +15,6 @@ from alexnet_tf.main import main
 from alexnet_tf.models.build import load_best
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.run_dir import RunDir
-from tests.support import TINY
 
 
 def probabilities_of(run_dir, split):
@@ -40,15 +39,6 @@ def errors_of(probabilities, labels):
     order = np.argsort(-probabilities, axis=1)
     hits = order == labels[:, None]
     return 1 - hits[:, 0].mean(), 1 - hits[:, :5].any(axis=1).mean()
-
-
-@pytest.fixture(scope="module")
-def other_run(tmp_path_factory, data_dir):
-    run_dir = tmp_path_factory.mktemp("runs") / "other"
-    flags = [f"--data_dir={data_dir}", f"--run_dir={run_dir}"]
-    flags += ["--epochs=1", "--seed=5", "--towers=1", "--crop_size=64"]
-    assert main([*TINY, *flags]) == 0
-    return run_dir
 
 
 def test_evaluate_measures_what_training_measured(
@@ -166,20 +156,31 @@ def test_weights_that_do_not_fit(finished_run, capsys, count, weights, message):
     assert message in output.err and not output.out
 
 
-@pytest.fixture
-def certain_run(finished_run, tmp_path):
-    """A run with logits so far apart that softmax is zero for most classes."""
-    copy = shutil.copytree(finished_run, tmp_path / "certain")
+def scaled_copy(run, copy, layer, factor):
+    """Returns a copy of a run with the weights of a layer times a factor."""
+    shutil.copytree(run, copy)
     newest = checkpoints.best(copy / "checkpoints")
     state = checkpoints.read_state(newest)
     with np.load(newest / "variables.npz") as file:
         values = {
-            name: file[name] * (5e3 if name.startswith("fc8") else 1)
+            name: file[name] * (factor if name.startswith(layer) else 1)
             for name in file
         }
     shutil.rmtree(copy / "checkpoints")
     checkpoints.save(copy / "checkpoints", values, state)
     return copy
+
+
+@pytest.fixture
+def certain_run(finished_run, tmp_path):
+    """A run with logits so far apart that softmax is zero for most classes."""
+    return scaled_copy(finished_run, tmp_path / "certain", "fc8", 5e3)
+
+
+@pytest.fixture
+def other_run(finished_run, tmp_path):
+    """A run that answers otherwise."""
+    return scaled_copy(finished_run, tmp_path / "other", "conv1", -3)
 
 
 def test_ten_crops_and_runs_are_averaged_by_their_probabilities(

@@ -327,8 +327,11 @@ def test_all_weights_are_in_a_safetensors_file(exported_run, network):
         ["--towers=1", "--lrn=off", "--padding=2,2,0,2,1", "--pool_size=2"]
         + ["--kernels=96,256,0,384,256", "--factorized_conv2"]
         + ["--pool_overhang", "--dropout_layers=conv4,fc6"],
-        ["--towers=4", "--lrn_across_towers", "--lrn=after_pool"]
-        + ["--precision=bfloat16", "--dropout_form=inverted"],
+        pytest.param(
+            ["--towers=4", "--lrn_across_towers", "--lrn=after_pool"]
+            + ["--precision=bfloat16", "--dropout_form=inverted"],
+            marks=pytest.mark.slow,
+        ),
         ["--activation=tanh", "--conv1_activation=after_pool", "--conv6"]
         + ["--link_precision=float16", "--conv2_activation=after_norm"]
         + ["--spatial_norm2", "--lrn_alpha=0.1", "--lrn_beta=0.6"],

@@ -86,7 +86,10 @@ def evaluation_images(split, tmp_path, **changed):
 
 @pytest.mark.parametrize(
     ("name", "count", "ten_crops"),
-    [("train", 240, False), ("validation", 60, True)],
+    [
+        ("train", 240, False),
+        pytest.param("validation", 60, True, marks=pytest.mark.slow),
+    ],
 )
 def test_both_formats_have_the_patches_of_the_data_set(
     prepared_sets, data_dir, tmp_path, name, count, ten_crops
@@ -439,8 +442,9 @@ def three_shards(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "after",
-    ["manifest.json", pytest.param("train-00001.npy", marks=pytest.mark.slow)],
+    ["manifest.json", "train-00001.npy"],
 )
+@pytest.mark.slow
 def test_killed_and_started_again_it_writes_the_same(
     three_shards, tmp_path, after
 ):

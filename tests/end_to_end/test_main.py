@@ -128,7 +128,10 @@ def test_a_closed_pipe_is_no_error():
         (["--run_dir=/proc/x"], "--run_dir=/proc/x cannot be written: No such"),
         (["--data_dir=/proc/x"], "--data_dir=/proc/x cannot be written"),
         (["prepare", "--prepared_dir={}/file/x"], "file/x cannot be written"),
-        (["launch", "--run_dir={}/file"], "file cannot be written: Not a dir"),
+        (
+            ["launch", "--run_dir={}/file"],
+            "file cannot be written: it is",
+        ),
         (["export", "--keras_file={}"], "it is not a regular file"),
         (["inspect", "--json={}"], "it is not a regular file"),
         (["predict", "a.jpg", "--json=/proc/x/y"], "--json=/proc/x/y cannot"),

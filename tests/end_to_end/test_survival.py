@@ -79,8 +79,8 @@ def saved(run_dir, step):
 def whole(request, tmp_path_factory, data_dir):
     """The outcome of an uninterrupted run, and its layout flag."""
     run_dir = tmp_path_factory.mktemp("whole")
-    _, errors = end(start(run_dir, data_dir, LAYOUTS[request.param]))
-    assert errors == ""  # None of TensorFlow's start-up rows.
+    places = [f"--run_dir={run_dir}", f"--data_dir={data_dir}"]
+    assert main([*FLAGS, LAYOUTS[request.param], *places]) == 0
     result = outcome(run_dir)
     assert result[2]["step"] == 30 and ("loss/training", 1) in result[3]
     steps = {n for tag, n in result[3] if tag == "within_epochs/loss"}
@@ -88,7 +88,10 @@ def whole(request, tmp_path_factory, data_dir):
     return result, LAYOUTS[request.param]
 
 
-def test_a_killed_and_stopped_run(whole, tmp_path, data_dir):
+@pytest.mark.parametrize(
+    "is_stopped", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_a_killed_and_stopped_run(is_stopped, whole, tmp_path, data_dir):
     """While writing a checkpoint within an epoch, and in validation."""
     expected, layout = whole
     writing = tmp_path / "checkpoints" / ".writing" / "variables.npz"
@@ -100,20 +103,24 @@ def test_a_killed_and_stopped_run(whole, tmp_path, data_dir):
         shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
         kill_when(is_writing_the_second, start(tmp_path, data_dir, layout))
 
-    process = start(tmp_path, data_dir, layout)
-    wait_until(saved(tmp_path, 15), process)
-    process.terminate()
-    output, _ = end(process, 143)
-    assert "Resuming after step 5" in output
-    python = shlex.quote(sys.executable)
-    assert (
-        f"Stopped after step 15. To resume: {python} -m alexnet_tf.main "
-        f"--run_dir={tmp_path}\n" in output
-    )
-    assert not (tmp_path / "history.csv").exists()
-    # The directory alone names the run.
-    _, _, *command = output.split("To resume: ")[1].splitlines()[0].split()
-    end(start(tmp_path, data_dir, settings=command[1:]))
+    resume: list = []  # The directory alone names the run.
+    if is_stopped:
+        process = start(tmp_path, data_dir, layout)
+        wait_until(saved(tmp_path, 15), process)
+        process.terminate()
+        output, _ = end(process, 143)
+        assert "Resuming after step 5" in output
+        python = shlex.quote(sys.executable)
+        assert (
+            f"Stopped after step 15. To resume: {python} -m alexnet_tf.main "
+            f"--run_dir={tmp_path}\n" in output
+        )
+        assert not (tmp_path / "history.csv").exists()
+        _, _, *command = output.split("To resume: ")[1].splitlines()[0].split()
+        resume = command[1:]
+    output, errors = end(start(tmp_path, data_dir, settings=resume))
+    assert is_stopped or "Resuming after step 5" in output
+    assert errors == ""  # None of TensorFlow's start-up rows.
     assert outcome(tmp_path) == expected
 
 
