@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alexnet_tf.config.errors import UserError, printable
 
-# {split: (home of its classes, part of their images)}, see `find_splits`.
+# {split: (folder of its class folders, part of their images)}.
 Splits = dict[str, tuple[Path, str]]
 _SUFFIXES = {*".jpg .jpeg .jpe .jfif .png .gif .bmp .webp".split()}
 # Folders of validation images, in any case; the first one is the default.
@@ -123,10 +123,9 @@ def images_in(folder: Path) -> Iterator[str]:
 
 
 def find_splits(path: Path) -> Splits:
-    """Returns the splits of a data set.
+    """Returns the splits of a data set, by their names in lower case.
 
-    The part is "all", or of images that are divided "train" or "validation".
-    Names of splits are in lower case.
+    Their part is "all", or "train" or "validation" of images that both share.
     """
     if not path.is_dir():
         problem = f": no such folder: {path}. If it has moved, give the path "
