@@ -18,6 +18,11 @@ def run(config: Config, runs: list[Config]) -> int:
     print(comparison.format_variants(variants, config.training_error))
     errors = comparison.draw_errors(variants, lines)
     plots.save(errors, config.figures_dir, name="compared_errors")
+    if any(
+        len(set(v.seeds) & set(variants[0].seeds)) > 1 for v in variants[1:]
+    ):
+        differences = comparison.draw_differences(variants, lines)
+        plots.save(differences, config.figures_dir, name="compared_differences")
     curves = comparison.draw_curves(variants, lines)
     plots.save(curves, config.figures_dir, name="compared_curves")
     report = {}
@@ -27,6 +32,11 @@ def run(config: Config, runs: list[Config]) -> int:
             "settings": variant.flags,
             "top1_error": [result["top1_error"] for result in variant.results],
             "top5_error": [result["top5_error"] for result in variant.results],
+            "seeds": variant.seeds,
+            "differences": {
+                name: variant.differences(variants[0], column)
+                for name, column in comparison.DIFFERENCES.items()
+            },
             "epochs": [n if math.isfinite(n) else None for n in epochs],
             "images_per_second": variant.speed(),
         }

@@ -37,6 +37,8 @@ _INCIDENTAL = {"seed", "data_dir", "prepared_dir", "gpus"} | {
     for field in dataclasses.fields(group)
 }
 _COLUMNS = ("top1_error", "val_top1_error", "images_per_second")
+# Of the last epoch, between runs of equal seeds.
+DIFFERENCES = {"validation": "val_top1_error", "training": "top1_error"}
 _FIRST, _OTHER = "0.5", COLORS[0]
 # Flags that a label of a figure has below the name; more are in the table.
 _FEW = 2
@@ -51,12 +53,14 @@ class Variant:
         name: What the names of its run directories begin with.
         flags: The settings that differ from the first variant's, and not in
             the same way for all others.
+        seeds: The seed of each run.
         histories: Columns of history.csv of each run, an entry per epoch.
         results: The result.json of each run.
     """
 
     name: str
     flags: list[str]
+    seeds: list[int]
     histories: list[dict[str, list[float]]]
     results: list[dict]
 
@@ -82,10 +86,39 @@ class Variant:
             epochs.append(next(reached, math.inf))
         return epochs
 
+    def differences(self, first: "Variant", column: str) -> list[float]:
+        """Returns last errors minus those of the first's seeds [points].
+
+        The last epoch's, which, unlike the best one's, no error chose. Seeds
+        that only one of the variants has are left out.
+        """
+        others = dict(zip(first.seeds, first.histories, strict=True))
+        pairs = [
+            100 * (history[column][-1] - others[seed][column][-1])
+            for seed, history in zip(self.seeds, self.histories, strict=True)
+            if seed in others
+        ]
+        return [pair for pair in pairs if math.isfinite(pair)]
+
     def speed(self) -> float:
         """Returns the median over all epochs [images/s]."""
         speeds = [h["images_per_second"] for h in self.histories]
         return float(np.nanmedian(sum(speeds, [])))
+
+
+def half_interval(values: Sequence[float], level: float = 0.95) -> float:
+    """Returns the half-width of the mean's confidence interval by Student's t.
+
+    It is infinite for one value.
+    """
+    freedom = len(values) - 1
+    if freedom < 1:
+        return math.inf
+    # With t = sqrt(freedom) tan(x), the density is cos(x) ** (freedom - 1).
+    x = np.linspace(0, math.pi / 2, 100_001)
+    area = np.cumsum(np.cos(x) ** (freedom - 1))
+    t = math.sqrt(freedom) * math.tan(np.interp(level, area / area[-1], x))
+    return t * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def read_variants(runs: Sequence[Config]) -> tuple[list[Variant], list[str]]:
@@ -95,15 +128,13 @@ def read_variants(runs: Sequence[Config]) -> tuple[list[Variant], list[str]]:
         The variants, and lines about the settings that all runs have, and
         those that all but the first variant have.
     """
-    groups: dict[tuple, list[RunDir]] = {}
+    groups: dict[tuple, dict[RunDir, int]] = {}
     for config in runs:
         # By path, as `runs/a-* runs/*` names some runs twice.
         run = RunDir(Path(config.run_dir).resolve())
-        members = groups.setdefault(_settings(config), [])
-        if run not in members:
-            members.append(run)
+        groups.setdefault(_settings(config), {})[run] = config.seed
     first, *others = map(set, groups)
-    names = _names(list(groups.values()))
+    names = _names(groups.values())
     common = first.intersection(*others) - set(_settings(Config()))
     lines = [f"All runs: {' '.join(_flags(groups, common))}"] if common else []
     shared = set.intersection(*others) - first if len(others) > 1 else set()
@@ -114,6 +145,7 @@ def read_variants(runs: Sequence[Config]) -> tuple[list[Variant], list[str]]:
         Variant(
             name,
             _flags([key], set(key) - first - shared),
+            list(members.values()),
             [run.read_columns(_COLUMNS) for run in members],
             [_read_result(run) for run in members],
         )
@@ -169,12 +201,13 @@ def _read_result(run):
 def format_variants(variants: Sequence[Variant], training_error: float) -> str:
     """Returns a Markdown table with a row for each variant.
 
-    Speeds are relative to the first variant's; `training_error` is that of
-    `Variant.epochs_to`.
+    Differences and speeds are from and relative to the first variant's;
+    `training_error` is that of `Variant.epochs_to`.
     """
     epochs = f"epochs to {training_error:.0%} training error"
     errors = ("top-1 error, %", "top-5 error, %")
-    header = ("name", "settings", "runs", *errors, epochs, "speed")
+    differences = (f"{kind}, difference" for kind in DIFFERENCES)
+    header = "name", "settings", "runs", *errors, *differences, epochs, "speed"
     rows = [
         (
             variant.name,
@@ -182,6 +215,12 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
             str(len(variant.results)),
             _mean_and_range(variant.errors("top1_error"), ".1f"),
             _mean_and_range(variant.errors("top5_error"), ".1f"),
+            *(
+                _mean_and_interval(variant.differences(variants[0], column))
+                if variant is not variants[0]
+                else ""
+                for column in DIFFERENCES.values()
+            ),
             _mean_and_range(variant.epochs_to(training_error), ".2g"),
             f"{variant.speed() / variants[0].speed():.2f}",
         )
@@ -198,6 +237,16 @@ def _mean_and_range(values, form):
     if len(values) == 1:
         return text
     return f"{text} ({min(values):{form}} to {max(values):{form}})"
+
+
+def _mean_and_interval(differences):
+    if not differences:
+        return "no common seed"
+    interval = half_interval(differences)
+    text = (
+        f" \N{PLUS-MINUS SIGN} {interval:.1f}" if len(differences) > 1 else ""
+    )
+    return f"{statistics.fmean(differences):+.1f}{text}"
 
 
 def draw_errors(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
@@ -242,6 +291,39 @@ def draw_errors(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
 
 def _range(values):
     return min(values), max(values)
+
+
+def draw_differences(
+    variants: Sequence[Variant], lines: Sequence[str]
+) -> Figure:
+    """Draws what each variant adds to the first one's validation error.
+
+    A point per seed, and the mean with its interval of 95% confidence.
+    `lines` are a caption, as in `draw_curves`.
+    """
+    first, *others = variants
+    caption = _caption(lines, 160)
+    height = 1.6 + 0.3 * len(others) + 0.18 * caption.count("\n")
+    figure = make_figure((8, height), "Difference of top-1 errors")
+    axes = figure.add_subplot()
+    axes.axvline(0, color=_FIRST, linewidth=1)
+    for row, variant in enumerate(others):
+        values = variant.differences(first, "val_top1_error")
+        axes.plot(values, [row] * len(values), "o", color=_OTHER, alpha=0.4)
+        if len(values) > 1:
+            mean, bar = statistics.fmean(values), half_interval(values)
+            axes.errorbar(mean, row, xerr=bar, fmt="|", color=_OTHER)
+    legend: list[Artist] = [
+        Line2D([], [], marker="o", color=_OTHER, ls="", label="a seed"),
+        Line2D([], [], color=_OTHER, label="mean, 95% confidence"),
+    ]
+    axes.set_yticks(range(len(others)), [v.name for v in others])
+    axes.set_ylim(len(others) - 0.5, -0.5)
+    name = shortened(first.name, _LONGEST)
+    axes.set_xlabel(f"points more than {name}, same seed, last epoch")
+    make_plain(axes)
+    _finish(figure, axes.get_yticklabels(), legend, caption)
+    return figure
 
 
 def draw_curves(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:

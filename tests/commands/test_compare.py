@@ -58,11 +58,11 @@ def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
     assert "epochs to 25% training error" in header and set(line) == set("| -")
     assert first == (
         "| a |  | 2 | 15.0 (10.0 to 20.0) | 1.5 (1.0 to 2.0) "
-        "| 1.5 (1 to 2) | 1.00 |"
+        "|  |  | 1.5 (1 to 2) | 1.00 |"
     )
     assert second == (
         "| b-1 | `--norandom_crop --lrn=off` | 1 | 35.0 | 3.5 "
-        "| not reached by 1 | 1.25 |"
+        "| +0.0 | +20.0 | not reached by 1 | 1.25 |"
     )
     content = json.loads(report.read_text())
     assert content["a"]["epochs"] == [2, 1]
@@ -91,6 +91,28 @@ def test_what_all_others_have_is_stated_once(make_run, tmp_path, capsys):
     runs += [make_run(f"{n}/z/run", f"--width=0.{n}", **error) for n in "34"]
     assert main(["compare", *runs, f"--figures_dir={tmp_path}"]) == 0
     assert "| z/run (5) | `--width=0.4`" in capsys.readouterr().out
+
+
+def test_the_mean_difference_has_an_interval(make_run, tmp_path, capsys):
+    def make(name, seed, error):
+        flags = f"--seed={seed}", *(["--lrn=off"] if name == "none" else [])
+        errors = [0.5, error]
+        return make_run(
+            f"{name}{seed}", *flags, top1=0.1, training_errors=errors
+        )
+
+    runs = [make("base", 1, 0.25), make("base", 2, 0.25)]
+    runs += [make("none", 1, 0.3), make("none", 2, 0.35)]
+    report = tmp_path / "compared.json"
+    flags = [f"--figures_dir={tmp_path}", f"--json={report}"]
+    assert main(["compare", *runs, *flags]) == 0
+    # 5 and 10 points: 7.5, and 12.706 * 3.5355 / sqrt(2).
+    assert "| +0.0 ± 0.0 | +7.5 ± 31.8 |" in capsys.readouterr().out
+    assert json.loads(report.read_text())["none"]["differences"] == {
+        "validation": [0, 0],
+        "training": pytest.approx([5, 10]),
+    }
+    assert (tmp_path / "compared_differences.png").stat().st_size
 
 
 def test_another_training_error(make_run, tmp_path, capsys):
