@@ -25,6 +25,8 @@ def run(config: Config, runs: list[Config]) -> int:
         plots.save(differences, config.figures_dir, name="compared_differences")
     curves = comparison.draw_curves(variants, lines)
     plots.save(curves, config.figures_dir, name="compared_curves")
+    curves = comparison.draw_curves(variants, lines, config.training_error)
+    plots.save(curves, config.figures_dir, name="compared_training")
     report = {}
     for variant in variants:
         epochs = variant.epochs_to(config.training_error)
@@ -35,7 +37,7 @@ def run(config: Config, runs: list[Config]) -> int:
             "seeds": variant.seeds,
             "differences": {
                 name: variant.differences(variants[0], column)
-                for name, column in comparison.DIFFERENCES.items()
+                for name, column in comparison.COLUMNS.items()
             },
             "epochs": [n if math.isfinite(n) else None for n in epochs],
             "images_per_second": variant.speed(),

@@ -36,9 +36,8 @@ _INCIDENTAL = {"seed", "data_dir", "prepared_dir", "gpus"} | {
     for group in (Output, CommandOptions)
     for field in dataclasses.fields(group)
 }
-_COLUMNS = ("top1_error", "val_top1_error", "images_per_second")
-# Of the last epoch, between runs of equal seeds.
-DIFFERENCES = {"validation": "val_top1_error", "training": "top1_error"}
+# Columns of top-1 errors.
+COLUMNS = {"validation": "val_top1_error", "training": "top1_error"}
 _FIRST, _OTHER = "0.5", COLORS[0]
 # Flags that a label of a figure has below the name; more are in the table.
 _FEW = 2
@@ -146,7 +145,10 @@ def read_variants(runs: Sequence[Config]) -> tuple[list[Variant], list[str]]:
             name,
             _flags([key], set(key) - first - shared),
             list(members.values()),
-            [run.read_columns(_COLUMNS) for run in members],
+            [
+                run.read_columns((*COLUMNS.values(), "images_per_second"))
+                for run in members
+            ],
             [_read_result(run) for run in members],
         )
         for name, (key, members) in zip(names, groups.items(), strict=True)
@@ -206,7 +208,7 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
     """
     epochs = f"epochs to {training_error:.0%} training error"
     errors = ("top-1 error, %", "top-5 error, %")
-    differences = (f"{kind}, difference" for kind in DIFFERENCES)
+    differences = (f"{kind}, difference" for kind in COLUMNS)
     header = "name", "settings", "runs", *errors, *differences, epochs, "speed"
     rows = [
         (
@@ -219,7 +221,7 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
                 _mean_and_interval(variant.differences(variants[0], column))
                 if variant is not variants[0]
                 else ""
-                for column in DIFFERENCES.values()
+                for column in COLUMNS.values()
             ),
             _mean_and_range(variant.epochs_to(training_error), ".2g"),
             f"{variant.speed() / variants[0].speed():.2f}",
@@ -326,11 +328,18 @@ def draw_differences(
     return figure
 
 
-def draw_curves(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
-    """Draws validation errors by epoch, in a panel per variant.
+def draw_curves(
+    variants: Sequence[Variant],
+    lines: Sequence[str],
+    training_error: float | None = None,
+) -> Figure:
+    """Draws errors by epoch, in a panel per variant.
 
-    Each panel has a curve per seed, over those of the first variant.
+    Each panel has a curve per seed, over those of the first variant. Errors
+    are the validation's, or with `training_error` the training's and a line at
+    that fraction, as in the paper's Figure 1.
     """
+    kind = "validation" if training_error is None else "training"
     first, *others = variants
     others = others or [first]
     columns = min(4, len(others))
@@ -346,10 +355,12 @@ def draw_curves(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
     for index, (axes, variant) in enumerate(zip(panels, others, strict=False)):
         for drawn, color in ((first, _FIRST), (variant, _OTHER)):
             for history in drawn.histories:
-                errors = drawn_errors(history["val_top1_error"])
+                errors = drawn_errors(history[COLUMNS[kind]])
                 epochs = range(1, len(errors) + 1)
                 axes.plot(epochs, errors, color=color, linewidth=1)
                 shown.extend(errors)
+        if training_error is not None:
+            axes.axhline(100 * training_error, color=_FIRST, ls=":", lw=1)
         axes.set_title(variant.label, fontsize="small")
         scale_to_epochs(axes)
         # In the row before the last, some panels have none below them.
@@ -358,7 +369,7 @@ def draw_curves(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
         make_plain(axes)
     for axes in panels[len(others) :]:
         axes.set_visible(False)
-    label = "validation images misclassified [%]"
+    label = f"{kind} images misclassified [%]"
     figure.supylabel(label, fontsize="medium")
     scale_to_errors(panels[0], "y", shown)
     name = f"seeds of {shortened(first.name, _LONGEST // 2)}"

@@ -69,7 +69,7 @@ def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
     assert content["a"]["top1_error"] == [0.1, 0.2]
     assert content["b-1"]["epochs"] == [None]
     assert content["b-1"]["settings"] == ["--norandom_crop", "--lrn=off"]
-    for name in ("compared_errors", "compared_curves"):
+    for name in ("compared_errors", "compared_curves", "compared_training"):
         for suffix in (".png", ".svg"):
             assert (tmp_path / "figures" / f"{name}{suffix}").stat().st_size
 

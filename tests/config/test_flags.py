@@ -26,7 +26,7 @@ WHOLE = [
     *(
         Path(f"flags/{name}.cfg")
         for name in (
-            *("caffe_alexnet", "paper", "photos", "quickstart", "small"),
+            *("caffe_alexnet", "paper", "photos", "experiments", "quickstart"),
             "torchvision",
         )
     ),
@@ -452,8 +452,8 @@ def test_user_errors_name_the_flag(arguments, message):
     [
         (["--flagfile=flags/paper.cfg"], "paper"),
         (
-            ["--flagfile", "small", "--flagfile=ablations/no_lrn"],
-            "small-no_lrn",
+            ["--flagfile", "experiments", "--flagfile=ablations/no_lrn"],
+            "experiments-no_lrn",
         ),
         (["--dataset=shapes/tiny"], "shapes-tiny"),
         (["--dataset=folder:/home/me/My photos (new)/"], "My-photos-new"),

@@ -268,6 +268,8 @@ def test_all_files_and_damages(whole, tmp_path, capsys, command):
     tried = wrong = 0
     for file in sorted(filter(Path.is_file, files)):
         path = file.relative_to(source)
+        if command == "resume" and path.name == "result.json":
+            continue  # A finished run is left alone.
         for damage, harm in damages_of(file, command).items():
             reason = what_is_wrong(path, damage, harm)
             tried += 1

@@ -74,9 +74,10 @@ def on_small_data(piece, data_dir):
 def test_all_python_code_is_executed_here():
     assert len(PIECES) == 8
     scripts = [path.name for path in EXAMPLES if path.suffix == ".py"]
-    # test_ray.py runs ray_train.py.
+    # test_ray.py runs ray_train.py, test_experiments.py experiments.py.
     assert scripts == [
-        *("inference_speed.py", "ray_train.py", "sort_by_outline.py")
+        *("experiments.py", "inference_speed.py", "ray_train.py"),
+        "sort_by_outline.py",
     ]
 
 
@@ -201,7 +202,8 @@ def test_flags_exist(path):
     text = (PAGES | EXAMPLES | FLAG_FILES)[path]
     text = re.sub(r"^#SBATCH.*", "", text, flags=re.M)
     found = re.findall(r"(?<![\w-])--([a-z][\w-]*)", text)
-    assert set(found) <= known_flags()
+    own = re.findall(r'add_argument\("--(\w+)"', text)
+    assert set(found) <= known_flags() | set(own)
 
 
 def prose(page):

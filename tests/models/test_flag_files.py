@@ -84,6 +84,7 @@ GOLDEN = {
     "no_augmentation": (60_965_224, {}),
     "no_color_noise": (60_965_224, {}),
     "no_dropout": (60_965_224, {}),
+    "no_weight_decay": (60_965_224, {}),
     "tanh": (60_965_224, {}),
     "non_overlapping_pooling": (60_965_224, {}),
     "no_lrn": (60_965_224, {"norm1": None, "norm2": None}),
@@ -156,7 +157,7 @@ GOLDEN = {
 FILES = {
     file.stem: file
     for file in Path("flags").rglob("*.cfg")
-    if file.stem not in ("finetune", "photos", "quickstart", "small")
+    if file.stem not in ("finetune", "photos", "quickstart", "experiments")
     and file.parent.name != "cifar10"  # tests/models/test_cifar.py
 }
 

@@ -1,0 +1,202 @@
+"""The paper's experiments: the runs of docs/experiments-of-the-paper.md.
+
+From the repository's root, all parts or those named:
+
+    python -m examples.experiments --jobs=2 ablations rates figure1 section3_3
+
+Finished runs are left alone and others continue, so an interrupted script can
+be started again; log.txt has when runs started, continued and ended. Each job
+trains one run at a time, on a core of its own. --data=DIR reads the folders
+DIR/imagenette-160 and DIR/cifar10-jpeg instead of TFDS's data sets. All other
+flags are for the runs, such as --epochs=1 for a trial.
+"""
+
+import argparse
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path("runs", "experiments")
+# Each claim about AlexNet.
+CLAIMS = {
+    "base": [],
+    "one_tower": ["--flagfile=one_gpu"],
+    "no_lrn": ["--flagfile=ablations/no_lrn"],
+    "non_overlapping_pooling": ["--flagfile=ablations/non_overlapping_pooling"],
+    "no_augmentation": ["--flagfile=ablations/no_augmentation"],
+    "no_color_noise": ["--flagfile=ablations/no_color_noise"],
+    "no_dropout": ["--flagfile=ablations/no_dropout"],
+    "no_weight_decay": ["--flagfile=ablations/no_weight_decay"],
+    "tanh": ["--flagfile=ablations/tanh"],
+    "glorot": ["--flagfile=ablations/glorot"],
+    "tanh_glorot": ["--flagfile=ablations/tanh", "--flagfile=ablations/glorot"],
+    "without_conv3": ["--flagfile=ablations/without_conv3"],
+    "without_conv4": ["--flagfile=ablations/without_conv4"],
+    "without_conv5": ["--flagfile=ablations/without_conv5"],
+    "no_communication": ["--flagfile=ablations/no_communication"],
+    "text": [
+        "--initialization=paper",
+        "--nolrn_divide_alpha",
+        "--color_noise=paper",
+        "--mean=image",
+    ],
+    "source": [
+        "--flagfile=code_2012",
+        "--exif_orientation",
+        "--schedule=0: weights=0.01, biases=0.02; 16: weights=0.001",
+        "--epochs=20",
+    ],
+    "half_precision_links": ["--link_precision=float16"],
+    "bfloat16": ["--precision=bfloat16"],
+}
+ABLATIONS = {
+    name: ["--flagfile=experiments", *flags] for name, flags in CLAIMS.items()
+}
+# The networks of Figure 1 at several learning rates, of which the best follow.
+RATES = {
+    f"{name}_{rate}": [
+        f"--flagfile=cifar10/figure1_{name}",
+        f"--learning_rate={rate}",
+        "--epochs=5",
+    ]
+    for name in ("relu", "tanh")
+    for rate in ("0.0003", "0.001", "0.003", "0.01")
+}
+FIGURE1 = {
+    "relu": ["--flagfile=cifar10/figure1_relu", "--epochs=10"],
+    "tanh": ["--flagfile=cifar10/figure1_tanh", "--epochs=40"],
+}
+# The networks of 13% and 11% error, and what else than normalization differs.
+SHORT = [
+    "--schedule=0: weights=1e-3, biases=2e-3; 16: weights=1e-4; "
+    "18: weights=1e-5",
+    "--epochs=20",
+]
+THIRTEEN = ["--flagfile=cifar10/conv_local_13pct", *SHORT]
+ELEVEN = ["--flagfile=cifar10/conv_local_11pct", *SHORT]
+SECTION3_3 = {
+    "13pct": THIRTEEN,
+    "normalization_alone": [
+        *ELEVEN,
+        "--kernels=64,64,32,32",
+        "--layer_weight_decay=conv1=0,conv2=0",
+    ],
+    "width_and_decay_alone": [*ELEVEN, "--lrn=off"],
+    "11pct": ELEVEN,
+}
+
+
+def run(*words: str, core: int | None = None, output=None) -> int:
+    """Runs a command of the program, on one core if given; returns its code."""
+    command = [sys.executable, "-m", "alexnet_tf.main", *words]
+    if core is not None:
+        command = ["taskset", "-c", str(core), *command]
+    streams = {"stdout": output, "stderr": output, "stdin": subprocess.DEVNULL}
+    return subprocess.run(command, **streams).returncode
+
+
+def train_all(
+    directory: Path,
+    variants: Mapping[str, Sequence[str]],
+    options: argparse.Namespace,
+    flags: Sequence[str],
+) -> None:
+    """Trains all variants with one seed, then with the next."""
+    cores: queue.Queue[int] = queue.Queue()
+    for core in sorted(os.sched_getaffinity(0))[: options.jobs]:
+        cores.put(core)
+
+    def log(text):
+        line = f"{time.strftime('%F %T')} {directory.name}/{text}"
+        print(line, flush=True)
+        with (ROOT / "log.txt").open("a") as file:
+            file.write(f"{line}\n")
+
+    def train(name):
+        path = directory / name
+        if (path / "result.json").exists():
+            return
+        variant, _, seed = name.rpartition("-")
+        core = cores.get()
+        log(f"{name} {'continues' if path.exists() else 'starts'}")
+        words = [*variants[variant], *flags, f"--seed={seed}", *options.last]
+        with Path(f"{path}.log").open("a") as output:
+            code = run(*words, f"--run_dir={path}", core=core, output=output)
+        log(
+            f"{name} ends" + (f" with code {code}, see {path}.log" * bool(code))
+        )
+        cores.put(core)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    names = [f"{name}-{seed}" for seed in options.seeds for name in variants]
+    pool = ThreadPoolExecutor(options.jobs)
+    try:
+        list(pool.map(train, names))
+    except KeyboardInterrupt:  # The runs stop, too; no other starts.
+        pool.shutdown(cancel_futures=True)
+        sys.exit(128 + signal.SIGINT)
+
+
+def compare(directory: Path, first: str, *flags: str) -> None:
+    """Compares the runs of a directory with those of the first variant."""
+    runs = sorted(path.parent for path in directory.glob("*/result.json"))
+    runs.sort(key=lambda path: not path.name.startswith(f"{first}-"))
+    figures = ROOT / "figures" / directory.name
+    outputs = (f"--figures_dir={figures}", f"--json={directory}.json")
+    run("compare", *map(str, runs), *flags, *outputs)
+
+
+def ten_crops(directory: Path, names: str) -> None:
+    """Evaluates runs with the center patch and with ten."""
+    for path in sorted(directory.glob(names)):
+        file = Path(f"{path}.json")
+        if (path / "result.json").exists() and not file.exists():
+            run("evaluate", str(path), f"--json={file}")
+
+
+def main() -> None:
+    """Runs the parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parts = ("ablations", "rates", "figure1", "section3_3")
+    parser.add_argument("parts", nargs="*", choices=parts, default=parts)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--data")
+    options, options.last = parser.parse_known_args()
+
+    def prepared(flag_file, name, folder):
+        source = f"folder:{options.data}/{folder}" if options.data else name
+        flags = [f"--dataset={source}", f"--prepared_dir={ROOT / folder}"]
+        words = [f"--flagfile={flag_file}", *flags, "--prepared_format=raw"]
+        if code := run("prepare", *words):
+            sys.exit(code)
+        return flags
+
+    if "ablations" in options.parts:
+        flags = prepared("experiments", "imagenette/160px-v2", "imagenette-160")
+        train_all(ROOT / "ablations", ABLATIONS, options, flags)
+        compare(ROOT / "ablations", "base", "--training_error=0.4")
+        ten_crops(ROOT / "ablations", "base-?")
+    if {"rates", "figure1", "section3_3"} & set(options.parts):
+        flags = prepared("cifar10/figure1_relu", "cifar10", "cifar10-jpeg")
+    if "rates" in options.parts:
+        seed = argparse.Namespace(**(vars(options) | {"seeds": [1]}))
+        train_all(ROOT / "rates", RATES, seed, flags)
+        compare(ROOT / "rates", "relu_0.001")
+    if "figure1" in options.parts:
+        train_all(ROOT / "figure1", FIGURE1, options, flags)
+        compare(ROOT / "figure1", "relu")
+    if "section3_3" in options.parts:
+        train_all(ROOT / "section3_3", SECTION3_3, options, flags)
+        compare(ROOT / "section3_3", "13pct")
+        ten_crops(ROOT / "section3_3", "*")
+
+
+if __name__ == "__main__":
+    main()

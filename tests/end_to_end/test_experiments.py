@@ -1,0 +1,76 @@
+"""`examples/experiments.py`: its variants, and an interrupted table."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from alexnet_tf.config.flags import parse
+from examples import experiments
+from tests.end_to_end import golden_runs
+
+
+@pytest.mark.parametrize(
+    "part", ["ABLATIONS", "RATES", "FIGURE1", "SECTION3_3"]
+)
+def test_all_variants_differ(part):
+    variants = getattr(experiments, part)
+    configs = [parse([*flags, "--run_dir="])[0] for flags in variants.values()]
+    assert len(set(configs)) == len(variants)
+    # A flag file that was written for another purpose has another length.
+    lengths = {"ABLATIONS": {20}, "RATES": {5}, "SECTION3_3": {20}}
+    if part in lengths:
+        assert {config.epochs for config in configs} == lengths[part]
+
+
+def test_the_four_corners_of_section_3_3():
+    configs = [parse(flags)[0] for flags in experiments.SECTION3_3.values()]
+    corners = [
+        (c.lrn, c.kernels, c.layer_weight_decay.count("0.01")) for c in configs
+    ]
+    thirteen, alone, width, eleven = corners
+    assert thirteen[0] == width[0] == "off" != alone[0] == eleven[0]
+    assert thirteen[1:] == alone[1:] != width[1:] == eleven[1:]
+
+
+@pytest.mark.slow
+def test_an_interrupted_table_continues(tmp_path):
+    """Ctrl-C within a run; the next call finishes the rest."""
+    for part in ("train", "test"):
+        source = golden_runs.GOLDEN / "images" / "train"
+        shutil.copytree(source, tmp_path / "cifar10-jpeg" / part)
+    for name in ("alexnet_tf", "examples", "flags"):
+        (tmp_path / name).symlink_to(Path(name).resolve())
+    command = [
+        *(sys.executable, "-m", "examples.experiments", "section3_3"),
+        *(f"--data={tmp_path}", "--seeds", "1", "--epochs=2"),
+        *("--schedule=0: weights=0.001", "--batch_size=8"),
+    ]
+    log = tmp_path / "runs" / "experiments" / "log.txt"
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    checkpoints = (
+        "runs/experiments/section3_3/normalization_alone-1/checkpoints"
+    )
+    while not list(tmp_path.glob(f"{checkpoints}/step-*")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 130
+    assert "13pct-1 ends\n" in log.read_text()
+    assert "width_and_decay_alone-1" not in log.read_text()
+    subprocess.run(command, cwd=tmp_path, check=True)
+    lines = [line.split(" ", 2)[2] for line in log.read_text().splitlines()]
+    assert lines.count("section3_3/13pct-1 starts") == 1
+    assert "section3_3/normalization_alone-1 continues" in lines
+    runs = log.parent / "section3_3"
+    compared = json.loads(Path(f"{runs}.json").read_text())
+    assert list(compared)[0] == "13pct-1" and len(compared) == 4
+    for name in experiments.SECTION3_3:
+        crops = json.loads((runs / f"{name}-1.json").read_text())
+        assert crops
