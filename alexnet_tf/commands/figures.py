@@ -11,7 +11,7 @@ from alexnet_tf.config.flags import Config
 from alexnet_tf.distribution.startup import import_quietly
 from alexnet_tf.evaluation import plots
 from alexnet_tf.storage.dataset_info import read_dataset_info
-from alexnet_tf.storage.run_dir import RunDir
+from alexnet_tf.storage.run_dir import RunDir, open_run
 
 _COLUMNS = (
     "learning_rate loss top1_error top5_error val_loss val_top1_error "
@@ -34,19 +34,31 @@ def run(config: Config, runs: list[Config]) -> int:
             f"{first} is imported and has no learning curves; leave out "
             "--curves_only."
         )
-    if config.curves_only:
-        return 0
     # By absolute path: a run given twice is drawn once.
     settings = {_absolute(s.run_dir): s for s in runs}
     drawn = [p for p in settings if any(p.glob("checkpoints/step-*"))]
+    if config.curves_only or not drawn:
+        return 0
+    # These need TensorFlow, which takes seconds to import; curves do not.
+    build, gallery, kernels = (
+        import_quietly(f"alexnet_tf.{name}", debug=config.debug)
+        for name in ("models.build", "evaluation.gallery", "evaluation.kernels")
+    )
+    colors = {}
     for path, name in zip(drawn, _short_names(drawn), strict=True):
-        # It needs TensorFlow, which takes seconds to import; curves do not.
-        gallery = import_quietly(
-            "alexnet_tf.evaluation.gallery", debug=config.debug
-        )
+        model, _ = build.load_best(settings[path], open_run(str(path)))
         suffix = f"-{name.replace('/', '-')}" if len(drawn) > 1 else ""
-        for kind, figure in gallery.draw_run(settings[path]).items():
+        towers = kernels.first_kernels(model)
+        drawing = kernels.draw_kernels(towers)
+        plots.save(drawing, target, name=f"kernels{suffix}")
+        if len(towers) == 2:
+            colors[name] = [*map(kernels.colorfulness, towers)]
+        pictures = gallery.draw_images(settings[path], model)
+        for kind, figure in pictures.items():
             plots.save(figure, target, name=f"{kind}{suffix}")
+    if colors:
+        print(kernels.format_towers(colors))
+        plots.save(kernels.draw_towers(colors), target, name="towers")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what a network has learned, after Figures 3 and 4."""
+"""Answers and neighbors of images, after the paper's Figure 4."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,13 @@ from alexnet_tf.data import splits
 from alexnet_tf.data.labels import run_labels, without_ids
 from alexnet_tf.data.pipeline import training_batches
 from alexnet_tf.evaluation.inference import Signatures, feature_outputs
-from alexnet_tf.evaluation.plots import COLORS, make_figure, shortened
+from alexnet_tf.evaluation.plots import COLORS, make_grid, shortened
 from alexnet_tf.evaluation.predictor import (
     SplitPredictor,
     bar_verbosity,
     log_probabilities,
     top_k_errors,
 )
-from alexnet_tf.models.build import load_best
 from alexnet_tf.storage.run_dir import open_run
 
 # `images`, (n, side, side, 3) uint8; `labels`, (n,) integers; `logits`,
@@ -35,21 +34,17 @@ _TESTED, _POOL, _BATCH = 500, 2000, 50
 _CORRECT, _OTHER = COLORS[1], COLORS[4]
 _OTHER_CLASS = {"style": "italic", "color": COLORS[1]}
 _CAPTION = {"x": 0.005, "ha": "left", "fontsize": "medium"}
-_GAP = 1  # Between kernels [pixels].
 # No title is wider than its picture, and no name of a bar than the space
 # beside it [characters].
 _LONGEST, _LONGEST_OF_BAR = 28, 20
 
 
-def draw_run(config: Config) -> dict[str, Figure]:
-    """Draws `kernels` (Figure 3), `answers` and `neighbors` (Figure 4)."""
-    run_dir = open_run(config.run_dir)
-    names = without_ids(run_labels(config, run_dir))
-    model, _ = load_best(config, run_dir)
+def draw_images(config: Config, model: keras.Model) -> dict[str, Figure]:
+    """Draws `answers` and `neighbors` of a run's images."""
+    names = without_ids(run_labels(config, open_run(config.run_dir)))
     tested = _predict(model, config, config.validation_split, _TESTED)
     pool = _predict(model, config, config.train_split, _POOL)
     return {
-        "kernels": _draw_kernels(model),
         "answers": draw_answers(tested, names),
         "neighbors": draw_neighbors(tested, pool, names),
     }
@@ -100,53 +95,6 @@ def _read(config, split, count):
     return {"images": images, "labels": labels}
 
 
-def kernel_sheets(model: keras.Model) -> list[np.ndarray]:
-    """Returns an image of conv1's kernels for each tower, see `sheet`."""
-    return [sheet(layer.kernel.numpy()) for layer in _first_layers(model)]
-
-
-def _first_layers(model):
-    return [x for x in model.layers if x.name.startswith("conv1_tower")]
-
-
-def sheet(kernels: np.ndarray) -> np.ndarray:
-    """Returns kernels side by side in rows, as an image in 0..1.
-
-    Args:
-        kernels: (size, size, 3, count), any range; each kernel is stretched
-            to the full range of colors, with zero in the middle.
-    """
-    size, _, _, count = kernels.shape
-    # The longest full rows, if they are not too short.
-    full = max(n for n in range(1, 17) if count % n == 0)
-    columns = full if full > 5 else min(count, 16)
-    rows = -(-count // columns)
-    step = size + _GAP
-    image = np.ones((rows * step - _GAP, columns * step - _GAP, 3))
-    for index in range(count):
-        kernel = kernels[..., index]
-        largest = np.abs(kernel).max() or 1.0
-        y, x = step * (index // columns), step * (index % columns)
-        image[y : y + size, x : x + size] = 0.5 + 0.5 * kernel / largest
-    return image
-
-
-def _draw_kernels(model):
-    """Draws the kernels of the towers one above the other (Figure 3)."""
-    sheets = kernel_sheets(model)
-    kernels = [layer.kernel for layer in _first_layers(model)]
-    height, width = sum(map(len, sheets)), sheets[0].shape[1]
-    inches = (10, 10 * height / width + 0.25 * len(sheets) + 0.4)
-    size = kernels[0].shape[0]
-    title = f"Kernels of conv1, {size} x {size} pixels; gray: weights of zero"
-    figure, grid = _make_grid(title, inches, len(sheets), 1)
-    for tower, (axes, image) in enumerate(zip(grid[:, 0], sheets, strict=True)):
-        axes.imshow(image, interpolation="nearest")
-        name = f"tower {tower}: {kernels[tower].shape[-1]} kernels"
-        axes.set_title(name, loc="left", fontsize="medium")
-    return figure
-
-
 def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
     """Draws images with their most probable classes as bars (Figure 4, left).
 
@@ -161,7 +109,7 @@ def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
     title = "Validation images and their most probable classes"
     inches = (2.6 * columns, 3.9 * rows + 0.5)
     heights = [2.4, 1.2] * rows
-    figure, grid = _make_grid(
+    figure, grid = make_grid(
         title, inches, 2 * rows, columns, height_ratios=heights
     )
     figure.supxlabel(
@@ -208,7 +156,7 @@ def draw_neighbors(
     title = "Validation images (left), and the training images nearest to them"
     inches = (1.7 * (count + 1), 1.95 * len(queries) + 0.5)
     ratios = [1, 0.08] + [1] * count
-    figure, grid = _make_grid(
+    figure, grid = make_grid(
         title, inches, len(queries), count + 2, width_ratios=ratios
     )
     figure.supxlabel(
@@ -226,15 +174,6 @@ def draw_neighbors(
             style = {} if other == label else _OTHER_CLASS
             _show(axes, pool["images"][found], names[other], **style)
     return figure
-
-
-def _make_grid(title, inches, rows, columns, **ratios):
-    """Returns a figure and its panels, (rows, columns), without axes."""
-    figure = make_figure(inches, title)
-    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    return figure, grid
 
 
 def _show(axes, image, name, **style):

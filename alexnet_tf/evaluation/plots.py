@@ -44,6 +44,21 @@ def make_figure(inches: tuple[float, float], title: str = "") -> Figure:
     return figure
 
 
+def make_grid(
+    title: str,
+    inches: tuple[float, float],
+    rows: int,
+    columns: int,
+    **ratios: list[float],
+) -> tuple[Figure, np.ndarray]:
+    """Returns a figure and its panels, (rows, columns), without axes."""
+    figure = make_figure(inches, title)
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    return figure, grid
+
+
 def make_plain(axes: Axes) -> None:
     """Gives a panel a light grid, and no frame."""
     axes.grid(color="0.9", linewidth=0.6)

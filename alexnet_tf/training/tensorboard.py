@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.plugins.hparams import api as hparams
 
-from alexnet_tf.evaluation.gallery import kernel_sheets
+from alexnet_tf.evaluation.kernels import first_kernels, sheet
 from alexnet_tf.evaluation.plots import pixels
 from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.storage.files import reporting_failed_writes
@@ -204,10 +204,10 @@ class TensorBoard(keras.callbacks.Callback):
         self._start_epoch()
         self._write_epoch(self.run_dir.read_history())
         with self._writing(step=epoch + 1):
-            for tower, sheet in enumerate(kernel_sheets(self.model)):
+            for tower, kernels in enumerate(first_kernels(self.model)):
                 # Enlarged, or TensorBoard blurs the pixels.
-                sheet = np.kron(sheet, np.ones((4, 4, 1)))[None]
-                tf.summary.image(f"conv1_kernels/tower{tower}", sheet)
+                image = np.kron(sheet(kernels), np.ones((4, 4, 1)))[None]
+                tf.summary.image(f"conv1_kernels/tower{tower}", image)
 
     def on_train_end(self, logs=None):
         """Closes the file."""

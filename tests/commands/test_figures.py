@@ -54,7 +54,8 @@ def test_a_run_has_all_figures(finished_run, tmp_path, capsys, monkeypatch):
     flags = [f"--figures_dir={tmp_path}"]
     assert main(["figures", str(finished_run), *flags]) == 0
     printed = capsys.readouterr().out
-    for name in ("curves", "kernels", "answers", "neighbors"):
+    assert "color of conv1's kernels  tower 0" in printed
+    for name in ("curves", "kernels", "answers", "neighbors", "towers"):
         for suffix in ("png", "svg"):
             assert str(tmp_path / f"{name}.{suffix}") in printed
         image = matplotlib.image.imread(tmp_path / f"{name}.png")
@@ -65,17 +66,18 @@ def test_each_of_two_runs_has_pictures(finished_run, tmp_path, monkeypatch):
     """A run given twice is one."""
     drawn = []
 
-    def draw_run(config):
+    def draw_images(config, model):
         drawn.append(config.run_dir)
-        return {"kernels": plots.make_figure((1, 1))}
+        return {"answers": plots.make_figure((1, 1))}
 
-    monkeypatch.setattr(gallery, "draw_run", draw_run)
+    monkeypatch.setattr(gallery, "draw_images", draw_images)
     other = shutil.copytree(finished_run, tmp_path / "other")
     runs = [str(finished_run), str(other), f"{other}/"]
     assert main(["figures", *runs, f"--figures_dir={tmp_path}"]) == 0
     assert len(drawn) == 2
     for run in (finished_run, other):
-        assert (tmp_path / f"kernels-{run.name}.png").exists()
+        for name in ("kernels", "answers"):
+            assert (tmp_path / f"{name}-{run.name}.png").exists()
 
 
 def test_curves_only(finished_run, tmp_path):

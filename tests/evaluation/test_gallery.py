@@ -1,7 +1,6 @@
-"""Pictures of made-up predictions and kernels."""
+"""Pictures of made-up predictions."""
 
 import numpy as np
-import pytest
 
 from alexnet_tf.evaluation import gallery
 
@@ -10,27 +9,6 @@ NAMES = ["cat", "dog"]
 
 def titles_of(figure):
     return [axes.get_title() for axes in figure.axes if axes.images]
-
-
-def test_a_kernel_is_stretched_about_zero():
-    kernels = np.zeros((2, 2, 3, 20))
-    kernels[..., 0] = 0.5
-    kernels[0, 0, 0, 1] = -4.0
-    sheet = gallery.sheet(kernels)
-    assert sheet.shape == (5, 10 * 3 - 1, 3)  # Two rows, a pixel between.
-    assert (sheet[:2, :2] == 1).all()
-    assert sheet[0, 3, 0] == 0
-    assert (sheet[0, 3, 1:] == 0.5).all() and (sheet[1, 3:5] == 0.5).all()
-    assert (sheet[2] == 1).all()  # The gap is white.
-
-
-@pytest.mark.parametrize(
-    ("count", "columns", "rows"),
-    [(48, 16, 3), (18, 9, 2), (24, 12, 2), (5, 5, 1), (3, 3, 1), (38, 16, 3)],
-)
-def test_rows_of_kernels_are_full_if_possible(count, columns, rows):
-    sheet = gallery.sheet(np.zeros((2, 2, 3, count)))
-    assert sheet.shape == (3 * rows - 1, 3 * columns - 1, 3)
 
 
 def test_answers_show_the_probabilities():
