@@ -51,6 +51,7 @@ def _show_facts(config, info):
         if fact.note:
             note = f"{fact.what}: {fact.note}."
             print(textwrap.fill(note, 80, subsequent_indent="  "))
+    print("The paper's experiments are in docs/experiments-of-the-paper.md.")
     content = [dataclasses.asdict(fact) for fact in facts]
     write_report(config.json, {"facts": content})
 
