@@ -22,7 +22,7 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
 from alexnet_tf.evaluation import plots
 from alexnet_tf.evaluation.tables import format_table
-from alexnet_tf.models.build import POLICIES, build_network
+from alexnet_tf.models.build import outline_network
 from alexnet_tf.storage.dataset_info import placeholder_info
 from alexnet_tf.storage.files import write_report
 
@@ -150,7 +150,7 @@ def report(config: Config, class_names: Sequence[str]) -> None:
         device_link=config.device_gbps * _GIGABIT,
     )
     info = placeholder_info(class_names)
-    model = build_network(config, info, dtype=POLICIES[config.precision])
+    model = outline_network(config, info)
     traffic = Traffic(4.0 * model.count_params(), bytes_between_towers(model))
     batch, layouts = config.batch_size, {}
     for towers in sorted({1, config.towers}):

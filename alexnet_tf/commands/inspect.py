@@ -14,7 +14,7 @@ from alexnet_tf.config.schedule import show
 from alexnet_tf.data import tfds_source
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.evaluation.tables import format_table
-from alexnet_tf.models.build import POLICIES, build_network
+from alexnet_tf.models.build import outline_network
 from alexnet_tf.models.paper_facts import count_facts
 from alexnet_tf.storage.dataset_info import placeholder_info
 from alexnet_tf.storage.files import write_report
@@ -44,7 +44,7 @@ def run(config: Config) -> int:
 
 def _show_facts(config, info):
     """Prints the paper's statements beside what is counted in the network."""
-    facts = count_facts(build_network(config, info), config.geometry)
+    facts = count_facts(outline_network(config, info), config.geometry)
     rows = [(f.what, f.section, f.paper, f.counted) for f in facts]
     print(format_table(["", "Sec.", "the paper", "here"], rows, left=range(4)))
     for fact in facts:
@@ -64,7 +64,7 @@ def _show_schedule(config, info):
             "--schedule_table: there is no --schedule, so that the plateau "
             "rule sets the learning rate; give one, or a flag file with one."
         )
-    check_layers(build_network(config, info), config)
+    check_layers(outline_network(config, info), config)
     own = [f"{n}.{kind}" for n in schedule.layers for kind in _KINDS]
     names = [*_KINDS, *own, "color_noise"]
     periods = []
@@ -115,7 +115,7 @@ def _show_network(config, info):
 def _count_traffic(config, info, devices):
     """Returns the network and the transfers of a step, one image a replica."""
     if len(sum(devices.layout.devices, ())) == 1:  # Nothing to trace.
-        model = build_network(config, info, dtype=POLICIES[config.precision])
+        model = outline_network(config, info)
         check_layers(model, config)
         freeze(model, config.freeze)
         return model, []

@@ -57,6 +57,12 @@ def build_network(
     )
 
 
+def outline_network(config: Config, info: DatasetInfo) -> keras.Model:
+    """Builds the network in --precision, with weights without values."""
+    with keras.StatelessScope(initialize_variables=False):
+        return build_network(config, info, dtype=POLICIES[config.precision])
+
+
 def best_checkpoint(run_dir: RunDir) -> Path:
     """Returns the best checkpoint of a run."""
     checkpoint = checkpoints.best(run_dir.checkpoints)
