@@ -2,19 +2,21 @@
 
 From the repository's root, all parts or those named:
 
-    python -m examples.experiments --jobs=2 ablations rates figure1 section3_3
+    python -m examples.experiments --jobs=2 ablations figure3
 
 Finished runs are left alone and others continue, so an interrupted script can
-be started again; log.txt has when runs started, continued and ended. Each job
-trains one run at a time, on a core of its own. --data=DIR reads the folders
-DIR/imagenette-160 and DIR/cifar10-jpeg instead of TFDS's data sets. All other
-flags are for the runs, such as --epochs=1 for a trial.
+be started again; log.txt has when runs started, continued and ended. Of
+several jobs, each trains one run at a time on a core of its own. --data=DIR
+reads the folders DIR/imagenette-160 and DIR/cifar10-jpeg instead of TFDS's data
+sets; the part finetuning needs them. All other flags are for the runs, such as
+--epochs=1 for a trial.
 """
 
 import argparse
 import os
 import queue
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -22,7 +24,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from alexnet_tf.evaluation.plots import COLORS, make_figure, make_plain, save
+from alexnet_tf.storage.run_dir import RunDir
+
 ROOT = Path("runs", "experiments")
+# The whole network on photographs, and smaller ones.
+IMAGENETTE = {
+    "full": ["--flagfile=imagenette"],
+    "half": ["--flagfile=imagenette", "--width=0.5"],
+    "one_tower": ["--flagfile=imagenette", "--flagfile=one_gpu"],
+}
 # Each claim about AlexNet.
 CLAIMS = {
     "base": [],
@@ -58,6 +69,25 @@ CLAIMS = {
 ABLATIONS = {
     name: ["--flagfile=experiments", *flags] for name, flags in CLAIMS.items()
 }
+# All kernels of conv1, and a quarter of the other layers.
+FIGURE3 = {
+    "conv1": [
+        "--flagfile=experiments",
+        "--kernels=384,256,384,384,256",
+        "--schedule=0: weights=0.01; 8: weights=0.001",
+        "--epochs=10",
+    ]
+}
+# Networks for three classes, from one of the seven others or from nothing, by
+# the number of images of a class.
+NEW = ("n03425413", "n03445777", "n03888257")
+COUNTS = (20, 50, 100, 300, 900)
+FEW = [
+    "--flagfile=experiments",
+    "--batch_size=30",
+    "--schedule=0: weights=0.01; 48: weights=0.001",
+    "--epochs=60",
+]
 # The networks of Figure 1 at several learning rates, of which the best follow.
 RATES = {
     f"{name}_{rate}": [
@@ -123,15 +153,17 @@ def train_all(
         if (path / "result.json").exists():
             return
         variant, _, seed = name.rpartition("-")
-        core = cores.get()
+        core = cores.get() if options.jobs > 1 else None
         log(f"{name} {'continues' if path.exists() else 'starts'}")
         words = [*variants[variant], *flags, f"--seed={seed}", *options.last]
+        words = [word.replace("SEED", seed) for word in words]
         with Path(f"{path}.log").open("a") as output:
             code = run(*words, f"--run_dir={path}", core=core, output=output)
         log(
             f"{name} ends" + (f" with code {code}, see {path}.log" * bool(code))
         )
-        cores.put(core)
+        if core is not None:
+            cores.put(core)
 
     directory.mkdir(parents=True, exist_ok=True)
     names = [f"{name}-{seed}" for seed in options.seeds for name in variants]
@@ -160,10 +192,82 @@ def ten_crops(directory: Path, names: str) -> None:
             run("evaluate", str(path), f"--json={file}")
 
 
+def link_classes(
+    source: Path, target: Path, names: Sequence[str], count: int | None = None
+) -> list[str]:
+    """Makes a folder of the first training images of classes, of links.
+
+    Returns:
+        The flag for it.
+    """
+    for part in ("train", "val"):
+        for name in names:
+            folder = target / part / name
+            folder.mkdir(parents=True, exist_ok=True)
+            files = sorted((source / part / name).resolve().iterdir())
+            for file in files[: count if part == "train" else None]:
+                if not (folder / file.name).exists():
+                    (folder / file.name).symlink_to(file)
+    return [f"--dataset=folder:{target}"]
+
+
+def finetune(options: argparse.Namespace) -> None:
+    """Trains for three classes with several numbers of images."""
+    source, directory = (
+        Path(options.data, "imagenette-160"),
+        ROOT / "finetuning",
+    )
+    names = {path.name for path in (source / "train").iterdir()}
+    seven = link_classes(source, directory / "seven", sorted(names - set(NEW)))
+    train_all(directory, {"base": ["--flagfile=experiments"]}, options, seven)
+    base = ["--freeze=conv1,conv2", f"--init_from={directory}/base-SEED"]
+    for count in COUNTS:
+        few = link_classes(source, directory / f"{count}", NEW, count)
+        starts = {
+            f"{count}_from_nothing": FEW,
+            f"{count}_finetuned": FEW + base,
+        }
+        train_all(directory, starts, options, few)
+    draw_few(directory)
+
+
+def draw_few(directory: Path) -> None:
+    """Draws the error after the last epoch by the number of images."""
+    figure = make_figure((7, 4.2), "Three classes, from few images of each")
+    axes = figure.add_subplot()
+    for start, color in zip(
+        ("from_nothing", "finetuned"), COLORS, strict=False
+    ):
+        means = []
+        for count in COUNTS:
+            runs = directory.glob(f"{count}_{start}-*/result.json")
+            histories = [
+                RunDir(run.parent).read_columns(["val_top1_error"])
+                for run in runs
+            ]
+            errors = [100 * h["val_top1_error"][-1] for h in histories]
+            axes.plot(
+                [count] * len(errors), errors, "o", color=color, alpha=0.4
+            )
+            means.append(statistics.fmean(errors))
+            print(f"{start}, {count} images: {means[-1]:.1f}% of {errors}")
+        label = f"{start.replace('_', ' ')}; a point per seed, mean"
+        axes.plot(COUNTS, means, color=color, label=label)
+    axes.set_xscale("log")
+    axes.set_xticks(COUNTS, list(map(str, COUNTS)), minor=False)
+    axes.minorticks_off()
+    axes.set(xlabel="training images of a class", ylim=(0, None))
+    axes.set_ylabel("validation images misclassified [%]")
+    make_plain(axes)
+    axes.legend(frameon=False)
+    save(figure, ROOT / "figures" / "finetuning", name="few_images")
+
+
 def main() -> None:
     """Runs the parts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ("ablations", "rates", "figure1", "section3_3")
+    parts = ("imagenette", "ablations", "figure3", "finetuning")
+    parts += ("rates", "figure1", "section3_3")
     parser.add_argument("parts", nargs="*", choices=parts, default=parts)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -172,17 +276,32 @@ def main() -> None:
 
     def prepared(flag_file, name, folder):
         source = f"folder:{options.data}/{folder}" if options.data else name
-        flags = [f"--dataset={source}", f"--prepared_dir={ROOT / folder}"]
+        target = ROOT / "prepared" / Path(flag_file).name
+        flags = [f"--dataset={source}", f"--prepared_dir={target}"]
         words = [f"--flagfile={flag_file}", *flags, "--prepared_format=raw"]
         if code := run("prepare", *words):
             sys.exit(code)
         return flags
 
+    photos = "imagenette/160px-v2", "imagenette-160"
+    if "imagenette" in options.parts:
+        flags = prepared("imagenette", *photos)
+        train_all(ROOT / "imagenette", IMAGENETTE, options, flags)
+        compare(ROOT / "imagenette", "full")
+        ten_crops(ROOT / "imagenette", "*")
     if "ablations" in options.parts:
-        flags = prepared("experiments", "imagenette/160px-v2", "imagenette-160")
+        flags = prepared("experiments", *photos)
         train_all(ROOT / "ablations", ABLATIONS, options, flags)
         compare(ROOT / "ablations", "base", "--training_error=0.4")
         ten_crops(ROOT / "ablations", "base-?")
+    if "figure3" in options.parts:
+        flags = prepared("experiments", *photos)
+        ten = argparse.Namespace(**(vars(options) | {"seeds": range(1, 11)}))
+        train_all(ROOT / "figure3", FIGURE3, ten, flags)
+        runs = [str(ROOT / "figure3" / f"conv1-{seed}") for seed in ten.seeds]
+        run("figures", *runs, f"--figures_dir={ROOT / 'figures' / 'figure3'}")
+    if "finetuning" in options.parts and options.data:
+        finetune(options)
     if {"rates", "figure1", "section3_3"} & set(options.parts):
         flags = prepared("cifar10/figure1_relu", "cifar10", "cifar10-jpeg")
     if "rates" in options.parts:

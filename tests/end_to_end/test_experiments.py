@@ -17,7 +17,7 @@ from tests.end_to_end import golden_runs
 
 
 @pytest.mark.parametrize(
-    "part", ["ABLATIONS", "RATES", "FIGURE1", "SECTION3_3"]
+    "part", ["IMAGENETTE", "ABLATIONS", "RATES", "FIGURE1", "SECTION3_3"]
 )
 def test_all_variants_differ(part):
     variants = getattr(experiments, part)
