@@ -27,7 +27,7 @@ from alexnet_tf.distribution.workers import Workers
 from alexnet_tf.evaluation import confusion, gallery
 from alexnet_tf.evaluation.inference import make_signatures, save_signatures
 from alexnet_tf.evaluation.predictor import SplitPredictor, measure
-from alexnet_tf.models.build import best_checkpoint, load_best
+from alexnet_tf.models.build import best_checkpoint, load_trained
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import DatasetInfo, read_dataset_info
 from alexnet_tf.storage.files import write_json, write_whole
@@ -299,7 +299,7 @@ def _finish(
     if not workers.is_chief:
         return
     measured = measure(predicted["center"], predicted["labels"])
-    network, best = load_best(config, run_dir)
+    network, best = load_trained(config, run_dir)
     labels = run_labels(config, run_dir)
     signatures = make_signatures(network, labels, config.geometry)
     save_signatures(signatures, run_dir.saved_model)

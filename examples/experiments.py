@@ -185,11 +185,11 @@ def compare(directory: Path, first: str, *flags: str) -> None:
 
 
 def ten_crops(directory: Path, names: str) -> None:
-    """Evaluates runs with the center patch and with ten."""
+    """Evaluates the ends of runs with the center patch and with ten."""
     for path in sorted(directory.glob(names)):
         file = Path(f"{path}.json")
         if (path / "result.json").exists() and not file.exists():
-            run("evaluate", str(path), f"--json={file}")
+            run("evaluate", str(path), "--checkpoint=last", f"--json={file}")
 
 
 def link_classes(

@@ -18,7 +18,7 @@ from alexnet_tf.evaluation.predictor import (
     bar_verbosity,
     measure,
 )
-from alexnet_tf.models.build import best_checkpoint, load_best
+from alexnet_tf.models.build import best_checkpoint, load_trained
 from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.files import write_report
 from alexnet_tf.storage.run_dir import open_run
@@ -131,7 +131,7 @@ def _predict(settings):
     examples = splits.open_split(settings, split)
     splits.check_run_classes(run_dir, examples)
     bad = splits.record_bad_examples(settings, run_dir, examples)
-    model, state = load_best(settings, run_dir, devices)
+    model, state = load_trained(settings, run_dir, devices)
     predictor = SplitPredictor(
         settings, model, examples, devices, bad, ten_crops=settings.ten_crops
     )
@@ -147,7 +147,9 @@ def _predict(settings):
     if left_out:
         print(f"{left_out} images are left out, see {bad.file}")
     epochs = state["epochs_done"]
-    origin = f"best after epoch {epochs}" if epochs else "imported"
+    origin = (
+        f"{settings.checkpoint} after epoch {epochs}" if epochs else "imported"
+    )
     return predicted, f"{settings.run_dir}, {origin}"
 
 

@@ -18,7 +18,7 @@ from alexnet_tf.evaluation.inference import make_signatures, save_signatures
 from alexnet_tf.evaluation.model_card import make_card
 from alexnet_tf.evaluation.predictor import top_k_errors
 from alexnet_tf.evaluation.reload import reload
-from alexnet_tf.models.build import load_best
+from alexnet_tf.models.build import load_trained
 from alexnet_tf.storage.files import write_whole
 from alexnet_tf.storage.run_dir import open_run
 
@@ -37,7 +37,7 @@ def run(config: Config) -> int:
     files = _files_to_write(config, run_dir)
     names = run_labels(config, run_dir)
     card = make_card(config, run_dir, names)
-    model, _ = load_best(config, run_dir)
+    model, _ = load_trained(config, run_dir)
     weights = formats.named_weights(model)
     signatures = make_signatures(model, names, config.geometry)
     if "tflite_int8" in files:

@@ -46,7 +46,7 @@ def run(config: Config, runs: list[Config]) -> int:
     )
     colors = {}
     for path, name in zip(drawn, _short_names(drawn), strict=True):
-        model, _ = build.load_best(settings[path], open_run(str(path)))
+        model, _ = build.load_trained(settings[path], open_run(str(path)))
         suffix = f"-{name.replace('/', '-')}" if len(drawn) > 1 else ""
         towers = kernels.first_kernels(model)
         drawing = kernels.draw_kernels(towers)

@@ -57,6 +57,12 @@ class CommandOptions:
         "Continue with --learning_rate (times batch_size / base_batch_size) "
         "instead of the rate that the run has reached.",
     )
+    checkpoint: str = setting(
+        "best",
+        "Weights to use: those of the best epoch, which the validation error "
+        "chose, or the last.",
+        choices=("best", "last"),
+    )
     split: str = setting("", "Split to measure; empty: the validation split.")
     weights: str = setting(
         "",
@@ -249,7 +255,8 @@ COMMANDS = {
         ),
         words="RUN_DIR...",
         flags=(
-            *("split", "ten_crops", "weights", "labels", "figures_dir", "json"),
+            *("checkpoint", "split", "ten_crops", "weights", "labels"),
+            *("figures_dir", "json"),
         ),
         groups=(Data, Hardware),
         settings="each run",
@@ -363,7 +370,7 @@ COMMANDS = {
         "Settings come from each run's flags.cfg.",
         ("figures runs/quickstart runs/no_lrn --figures_dir=figures",),
         words="RUN_DIR...",
-        flags=("curves_only", "labels", "figures_dir"),
+        flags=("checkpoint", "curves_only", "labels", "figures_dir"),
         settings="each run",
         writes=("figures_dir",),
         newest=True,

@@ -73,7 +73,7 @@ _SYNONYMS = {
         "freeze": "frozen freeze_layers",
         "gpus": "gpu device devices cuda num_gpus",
         "image_size": "img_size imgsz resolution",
-        "init_from": "pretrained finetune init restore_from checkpoint ckpt",
+        "init_from": "pretrained finetune init restore_from ckpt",
         "learning_rate": "lr base_lr initial_lr rate",
         "plateau_patience": "patience",
         "precision": "dtype amp fp16 bf16 mixed_precision",

@@ -15,7 +15,7 @@ from alexnet_tf.data.bad_examples import decode_rows
 from alexnet_tf.data.decoding import decode_patch
 from alexnet_tf.data.labels import run_labels
 from alexnet_tf.evaluation.classifier import Classifier, Signatures
-from alexnet_tf.models.build import load_best
+from alexnet_tf.models.build import load_trained
 from alexnet_tf.storage.files import written_aside
 from alexnet_tf.storage.run_dir import open_run
 
@@ -39,7 +39,7 @@ def load_run(
     if config is None:
         saved = run_dir.has_settings()
         config = parse_run(run_dir.flags) if saved else Config()
-    model, _ = load_best(config, run_dir)
+    model, _ = load_trained(config, run_dir)
     labels = run_labels(config, run_dir)
     signatures = make_signatures(model, labels, config.geometry)
     return Classifier(signatures, config.max_image_pixels, model)

@@ -84,15 +84,17 @@ def best_checkpoint(run_dir: RunDir) -> Path:
     return checkpoint
 
 
-def load_best(
+def load_trained(
     config: Config, run_dir: RunDir, devices: Devices | None = None
 ) -> tuple[keras.Model, dict]:
-    """Returns the network with a run's best weights, and the run's state then.
+    """Returns the network of --checkpoint, and the run's state then.
 
     It is in --precision on the devices; without devices in float32, and not
     bound to any.
     """
-    checkpoint = best_checkpoint(run_dir)
+    checkpoint = best_checkpoint(run_dir)  # Checks that there is one.
+    if config.checkpoint == "last":
+        checkpoint = checkpoints.newest(run_dir.checkpoints) or checkpoint
     info = read_dataset_info(run_dir)
     if devices:
         dtype = POLICIES[config.precision]

@@ -12,7 +12,7 @@ from alexnet_tf.data import tfds_source as sources
 from alexnet_tf.data.decoding import decode_patch
 from alexnet_tf.evaluation.classifier import load_signatures
 from alexnet_tf.main import main
-from alexnet_tf.models.build import load_best
+from alexnet_tf.models.build import load_trained
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.run_dir import RunDir
 
@@ -20,7 +20,7 @@ from alexnet_tf.storage.run_dir import RunDir
 def probabilities_of(run_dir, split):
     """Returns each image's probabilities of ten views, sliced in NumPy."""
     config, _ = parse([f"--flagfile={run_dir}/flags.cfg"])
-    model, _ = load_best(config, RunDir(run_dir))
+    model, _ = load_trained(config, RunDir(run_dir))
     views = []
     for example in split.in_order(1).unbatch().as_numpy_iterator():
         for offset in [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]:
@@ -61,6 +61,28 @@ def test_evaluate_measures_what_training_measured(
     wrong = sum(pair["times"] for pair in evaluation["confused"])
     assert wrong / 60 == pytest.approx(evaluation["ten_crop"]["top1_error"])
     assert sum(row["num_examples"] for row in evaluation["classes"]) == 60
+
+
+def test_the_last_checkpoint_may_be_worse_than_the_best(
+    finished_run, tmp_path, capsys
+):
+    """Its weights are zero here, so that all classes tie, which is wrong."""
+    run = RunDir(shutil.copytree(finished_run, tmp_path / "run"))
+    best = checkpoints.best(run.checkpoints)
+    values = checkpoints.read_prefixed(best, "")
+    state = checkpoints.read_state(checkpoints.newest(run.checkpoints))
+    state |= {"step": state["step"] + 1, "val_top1_error": 1.0}
+    zeros = {name: np.zeros_like(value) for name, value in values.items()}
+    checkpoints.save(run.checkpoints, zeros, state)
+    found = {}
+    for name in ("best", "last"):
+        file = tmp_path / f"{name}.json"
+        flags = [f"--checkpoint={name}", "--noten_crops", f"--json={file}"]
+        assert main(["evaluate", str(run.path), *flags]) == 0
+        assert f"{run.path}, {name} after epoch" in capsys.readouterr().out
+        found[name] = json.loads(file.read_text())["center"]["top1_error"]
+    assert found["best"] == pytest.approx(run.read_result()["top1_error"])
+    assert found["last"] == 1
 
 
 def copy_run(finished_run, copy):

@@ -19,7 +19,7 @@ from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.decoding import decode_patch
 from alexnet_tf.data.pipeline import evaluation_batches
 from alexnet_tf.main import main
-from alexnet_tf.models.build import build_network, load_best
+from alexnet_tf.models.build import build_network, load_trained
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import write_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
@@ -109,7 +109,7 @@ def patches(config, image_files):
 
 @pytest.fixture(scope="module")
 def network(config):
-    return load_best(config, RunDir(Path(config.run_dir)))[0]
+    return load_trained(config, RunDir(Path(config.run_dir)))[0]
 
 
 @pytest.fixture(scope="module")

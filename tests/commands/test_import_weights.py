@@ -21,7 +21,7 @@ from alexnet_tf.main import main
 from alexnet_tf.models.build import (
     best_checkpoint,
     build_network,
-    load_best,
+    load_trained,
 )
 from alexnet_tf.storage import caffe_format as caffe
 from alexnet_tf.storage.dataset_info import (
@@ -59,7 +59,7 @@ def labels(tmp_path_factory):
 def open_run(run, *flags):
     """Returns a run's network, and its settings."""
     config, _ = parse([f"--flagfile={run}/flags.cfg", *flags])
-    return load_best(config, RunDir(run))[0], config
+    return load_trained(config, RunDir(run))[0], config
 
 
 def import_net(run, file, *flags):

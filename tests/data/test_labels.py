@@ -16,7 +16,7 @@ from alexnet_tf.data.labels import are_imagenets, class_labels, without_ids
 from alexnet_tf.evaluation import gallery
 from alexnet_tf.evaluation.classifier import load_signatures
 from alexnet_tf.main import main
-from alexnet_tf.models.build import load_best
+from alexnet_tf.models.build import load_trained
 from alexnet_tf.storage.run_dir import RunDir
 from tests.end_to_end import golden_runs
 
@@ -184,7 +184,7 @@ def test_commands_show_labels(old_run, tmp_path, capsys, is_given):
 
     of_run = [f"--flagfile={old_run}/flags.cfg", f"--run_dir={old_run}"]
     config, _ = parse([*of_run, *flags])
-    model, _ = load_best(config, RunDir(old_run))
+    model, _ = load_trained(config, RunDir(old_run))
     answers = gallery.draw_images(config, model)["answers"]
     shown = {t.get_text() for axes in answers.axes for t in axes.texts}
     names = {label.split(" ", 1)[1] for label in expected}
