@@ -1,6 +1,6 @@
 """Speeds of a run's exported files, in batches of 1 and 128, in turns.
 
-From the repository's root, after `export` in these formats:
+From the repository's root, after `export`:
 
     python -m examples.inference_speed runs/quickstart
 """
@@ -19,11 +19,10 @@ from alexnet_tf.evaluation.tables import format_table
 ROUNDS = 5
 run_dir = Path(sys.argv[1])
 side = parse([f"--flagfile={run_dir}/flags.cfg"])[0].crop_size
-names = ["saved_model", "keras", "onnx", "tflite", "tflite_int8"]
-predict = {
-    name: OPENERS[name](str(run_dir / EXPORT_FORMATS[name][0]))
-    for name in names
-}
+files = {name: run_dir / EXPORT_FORMATS[name][0] for name in OPENERS}
+del files["safetensors"]  # Weights alone.
+names = [name for name, file in files.items() if file.exists()]
+predict = {name: OPENERS[name](str(files[name])) for name in names}
 for size in (1, 128):
     images = np.random.default_rng(0).integers(
         0, 256, (size, side, side, 3), np.uint8

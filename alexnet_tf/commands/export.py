@@ -22,7 +22,9 @@ from alexnet_tf.models.build import load_trained
 from alexnet_tf.storage.files import write_whole
 from alexnet_tf.storage.run_dir import open_run
 
-# Largest difference between the probabilities of a file and of the run.
+# Formats whose probabilities differ from the run's.
+_APPROXIMATE = {"saved_model_bfloat16", "tflite_int8"}
+# Largest difference between those of another file and of the run.
 _TOLERANCE = 1e-4
 # Images to compare them on, to measure int8's ranges on, and in a batch.
 _COMPARED, _CALIBRATION, _BATCH = 50, 200, 500
@@ -40,12 +42,15 @@ def run(config: Config) -> int:
     model, _ = load_trained(config, run_dir)
     weights = formats.named_weights(model)
     signatures = make_signatures(model, names, config.geometry)
-    if "tflite_int8" in files:
+    if _APPROXIMATE & files.keys():
         train_split, val_split = splits.open_run_splits(config, run_dir)
     patches, kind = _patches_to_compare(config)
     probabilities = {"probabilities": _predict(signatures, patches)}
     write = {
         "saved_model": lambda file: save_signatures(signatures, file),
+        "saved_model_bfloat16": lambda file: save_signatures(
+            _narrow_signatures(config, run_dir, names), file
+        ),
         "keras": lambda file: formats.write_keras(file, model),
         "onnx": lambda file: formats.write_onnx(file, signatures, names),
         "tflite": lambda file: formats.write_tflite(file, signatures),
@@ -62,8 +67,8 @@ def run(config: Config) -> int:
     for name, file in files.items():
         write[name](file)
         start = f"{file}: {_size(file) / 1e6:,.1f} MB,"
-        if name == "tflite_int8":
-            print(start, _compare_errors(config, model, val_split, file))
+        if name in _APPROXIMATE:
+            print(start, _compare_errors(config, model, val_split, name, file))
             continue
         expected, tolerance = probabilities, _TOLERANCE
         what, where = "probabilities", f" on {len(patches)} {kind}"
@@ -149,13 +154,19 @@ def _predict(signatures, patches):
     return outputs["probabilities"].numpy()
 
 
-def _compare_errors(config, model, split, file):
-    """Returns a text with the errors of an int8 file next to the run's."""
+def _narrow_signatures(config, run_dir, names):
+    """Returns the signatures of the network with weights in bfloat16."""
+    model, _ = load_trained(config, run_dir, dtype="bfloat16")
+    return make_signatures(model, names, config.geometry)
+
+
+def _compare_errors(config, model, split, name, file):
+    """Returns a text with the errors of a file next to the run's."""
     wrong = []
     for patches, labels in _usable_batches(config, split, _BATCH):
         exact = model.predict_on_batch(patches)
-        found = reload("tflite_int8", file, patches)["probabilities"]
-        # Equal ones, in steps of 1/256, count in the order of the classes.
+        found = reload(name, file, patches)["probabilities"]
+        # Equal ones (int8 has steps of 1/256) count in the order of classes.
         rounded = found - 1e-6 * np.arange(found.shape[1])
         wrong += zip(
             *(

@@ -19,6 +19,7 @@ from alexnet_tf.config.training import Training
 # in requirements-export.txt that write and read it.
 EXPORT_FORMATS = {
     "saved_model": ("saved_model", ()),
+    "saved_model_bfloat16": ("saved_model_bfloat16", ()),
     "keras": ("alexnet.keras", ()),
     "onnx": ("alexnet.onnx", ("onnx", "tf2onnx", "onnxruntime")),
     "tflite": ("alexnet.tflite", ("ai_edge_litert",)),
@@ -303,8 +304,8 @@ COMMANDS = {
         "save --run_dir's best weights in each --format, and a model card",
         "The files are in the run directory. Each is reloaded and compared "
         "with the run on 50 validation images; the exit code is 1 if the "
-        "probabilities of one differ by more than 1e-4. (tflite_int8 is "
-        "approximate; its validation errors are shown.)",
+        "probabilities of one differ by more than 1e-4. (Those of "
+        "8 and 16 bits are approximate; their validation errors are shown.)",
         (
             "export --run_dir=runs/quickstart --format=onnx,tflite",
             "export --run_dir=runs/quickstart --keras_file=alexnet.keras",

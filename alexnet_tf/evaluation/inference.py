@@ -83,7 +83,7 @@ def make_signatures(
         )
         patches = tf.ensure_shape(patches, images.shape)
         best = min(_BEST, len(class_names))
-        logits = model(patches, training=False)
+        logits = tf.cast(model(patches, training=False), tf.float32)
         # Not by their probabilities, of which small ones round to zero.
         classes = tf.math.top_k(logits, k=best).indices
         scores = tf.gather(tf.nn.softmax(logits), classes, batch_dims=1)
@@ -93,12 +93,13 @@ def make_signatures(
 
     @tf.function(input_signature=[images])
     def probabilities(images):
-        logits = model(images, training=False)
+        logits = tf.cast(model(images, training=False), tf.float32)
         return {"probabilities": tf.nn.softmax(logits)}
 
     @tf.function(input_signature=[images])
     def features(images):
-        return {"features": extract(images, training=False)}
+        found = extract(images, training=False)
+        return {"features": tf.cast(found, tf.float32)}
 
     @tf.function(input_signature=[])
     def all_names():

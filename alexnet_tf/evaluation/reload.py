@@ -96,6 +96,7 @@ def _open_keras(file):
 # `reload` does.
 OPENERS = {
     "saved_model": _open_saved_model,
+    "saved_model_bfloat16": _open_saved_model,
     "keras": _open_keras,
     "onnx": _open_onnx,
     "tflite": _open_tflite,
@@ -105,7 +106,7 @@ OPENERS = {
 
 
 def _main(name, file, patches, results):
-    if name not in ("saved_model", "keras"):
+    if OPENERS[name] not in (_open_saved_model, _open_keras):
         sys.modules["tensorflow"] = None  # type: ignore[assignment]
     np.savez(results, **OPENERS[name](file)(np.load(patches)))
 

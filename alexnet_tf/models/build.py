@@ -85,11 +85,15 @@ def best_checkpoint(run_dir: RunDir) -> Path:
 
 
 def load_trained(
-    config: Config, run_dir: RunDir, devices: Devices | None = None
+    config: Config,
+    run_dir: RunDir,
+    devices: Devices | None = None,
+    *,
+    dtype: str = "float32",
 ) -> tuple[keras.Model, dict]:
     """Returns the network of --checkpoint, and the run's state then.
 
-    It is in --precision on the devices; without devices in float32, and not
+    It is in --precision on the devices; without devices in `dtype`, and not
     bound to any.
     """
     checkpoint = best_checkpoint(run_dir)  # Checks that there is one.
@@ -101,6 +105,6 @@ def load_trained(
         with devices.strategy.scope():
             model = build_network(config, info, devices.layout, dtype=dtype)
     else:
-        model = build_network(config, info)
+        model = build_network(config, info, dtype=dtype)
     checkpoints.restore(checkpoint, model.variables)
     return model, checkpoints.read_state(checkpoint)

@@ -18,6 +18,7 @@ from alexnet_tf.data import tfds_source
 from alexnet_tf.data.bad_examples import BadExamples
 from alexnet_tf.data.decoding import decode_patch
 from alexnet_tf.data.pipeline import evaluation_batches
+from alexnet_tf.evaluation.classifier import load_signatures
 from alexnet_tf.main import main
 from alexnet_tf.models.build import build_network, load_trained
 from alexnet_tf.storage import checkpoints
@@ -244,7 +245,7 @@ def test_each_file_is_reported(exported_run):
     for name, (file_name, _) in EXPORT_FORMATS.items():
         (line,) = [x for x in printed.splitlines() if f"{file_name}: " in x]
         assert " MB, " in line
-        if name not in ("safetensors", "tflite_int8"):
+        if name not in ("safetensors", "tflite_int8", "saved_model_bfloat16"):
             difference = float(
                 re.search(r"at most (\S+) on 50 images", line)[1]
             )
@@ -255,8 +256,17 @@ def test_each_file_is_reported(exported_run):
 
 
 @needs_packages
-def test_the_errors_of_int8(exported_run, config, data_dir, network):
-    """They are near the run's, on a quarter of the bytes."""
+@pytest.mark.parametrize(
+    ("name", "exact", "share"),
+    [
+        ("alexnet_int8.tflite", "alexnet.tflite", 0.4),
+        ("saved_model_bfloat16", "saved_model", 0.75),
+    ],
+)
+def test_the_errors_in_fewer_bits(
+    exported_run, config, data_dir, network, name, exact, share
+):
+    """They are near the run's, on fewer bytes."""
     run_dir, printed = exported_run
     split = tfds_source.open_split(
         "shapes/tiny", "validation", data_dir=data_dir
@@ -264,29 +274,35 @@ def test_the_errors_of_int8(exported_run, config, data_dir, network):
     ((images, labels),) = evaluation_batches(
         split, batch_size=60, geometry=config.geometry, bad=BadExamples()
     ).as_numpy_iterator()
-    answers = {
-        "int8": run_tflite(run_dir, images, "alexnet_int8.tflite"),
-        "float32": network.predict(images, verbose=0),
-    }
+    if name.endswith(".tflite"):
+        found = run_tflite(run_dir, images, name)
+    else:
+        signatures = load_signatures(run_dir / name)
+        found = signatures["probabilities"](images=images)["probabilities"]
+    answers = {"narrow": found, "float32": network.predict(images, verbose=0)}
     errors = {
         name: [
-            (labels[:, None] != np.argsort(-x, kind="stable")[:, :k])
+            (labels[:, None] != np.argsort(-np.array(x), kind="stable")[:, :k])
             .all(axis=1)
             .mean()
             for k in (1, 5)
         ]
         for name, x in answers.items()
     }
-    (top1, top5), (exact1, exact5) = errors["int8"], errors["float32"]
+    (top1, top5), (exact1, exact5) = errors["narrow"], errors["float32"]
     assert (
         f"top-1 error {top1:.4f} (float32: {exact1:.4f}), top-5 error "
         f"{top5:.4f} ({exact5:.4f}) on 60 validation images"
     ) in printed
     sizes = [
-        (run_dir / name).stat().st_size
-        for name in ("alexnet_int8.tflite", "alexnet.tflite")
+        sum(
+            file.stat().st_size
+            for file in run_dir.rglob("*")
+            if part in file.parts
+        )
+        for part in (name, exact)
     ]
-    assert sizes[0] < 0.4 * sizes[1]
+    assert 0 < sizes[0] < share * sizes[1]
 
 
 @needs_packages
