@@ -27,7 +27,7 @@ WHOLE = [
         Path(f"flags/{name}.cfg")
         for name in (
             *("caffe_alexnet", "paper", "photos", "experiments", "quickstart"),
-            "torchvision",
+            *("imagenette", "torchvision"),
         )
     ),
     *Path("flags/cifar10").iterdir(),

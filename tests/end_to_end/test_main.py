@@ -69,7 +69,7 @@ def test_help_as_a_word_is_about_a_command(capsys):
         assert main(words) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
-    assert flags_in(texts[0])[:2] == ["split", "ten_crops"]
+    assert flags_in(texts[0])[:2] == ["checkpoint", "split"]
     assert {"dataset", "gpus"} < set(flags_in(texts[0]))
     assert "learning_rate" not in flags_in(texts[0])
     assert main(["help", "import_caffe"]) == 0

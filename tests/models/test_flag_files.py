@@ -157,7 +157,8 @@ GOLDEN = {
 FILES = {
     file.stem: file
     for file in Path("flags").rglob("*.cfg")
-    if file.stem not in ("finetune", "photos", "quickstart", "experiments")
+    if file.stem
+    not in ("experiments", "finetune", "imagenette", "photos", "quickstart")
     and file.parent.name != "cifar10"  # tests/models/test_cifar.py
 }
 
