@@ -359,7 +359,7 @@ COMMANDS = {
         "figures",
         "Runs whose settings differ only in the seed and in paths form a row; "
         "the first row is the baseline.",
-        ("compare runs/small/* --figures_dir=figures",),
+        ("compare runs/a-* runs/b-* --figures_dir=figures",),
         words="RUN_DIR...",
         flags=("training_error", "figures_dir", "json"),
         settings="each run",
