@@ -21,10 +21,12 @@ def imported(process):
     return set(re.findall(r"^import time:.*\| +(\S+)$", process.stderr, re.M))
 
 
-def call(*arguments, stdout=subprocess.PIPE):
+def call(*arguments, stdout=subprocess.PIPE, cwd="."):
     return subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "alexnet_tf.main"]
         + list(arguments),
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
@@ -152,7 +154,8 @@ def test_user_errors_take_three_lines_and_no_tensorflow(
     for file in ("file", "flat/1.jpg", "other/a/1.txt", "single/a/1.jpg"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
-    process = call(*(text.format(tmp_path) for text in arguments))
+    # Where there is no runs/, whose newest run some commands would take.
+    process = call(*(a.format(tmp_path) for a in arguments), cwd=tmp_path)
     assert process.returncode == 2
     lines = errors_of(process)
     assert 1 <= len(lines) <= 3
