@@ -28,6 +28,10 @@ from alexnet_tf.evaluation.plots import COLORS, make_figure, make_plain, save
 from alexnet_tf.storage.run_dir import RunDir
 
 ROOT = Path("runs", "experiments")
+PARTS = (
+    *("imagenette", "ablations", "figure3", "finetuning"),
+    *("rates", "figure1", "section3_3"),
+)
 # The whole network on photographs, and smaller ones.
 IMAGENETTE = {
     "full": ["--flagfile=imagenette"],
@@ -157,13 +161,14 @@ def train_all(
         log(f"{name} {'continues' if path.exists() else 'starts'}")
         words = [*variants[variant], *flags, f"--seed={seed}", *options.last]
         words = [word.replace("SEED", seed) for word in words]
-        with Path(f"{path}.log").open("a") as output:
-            code = run(*words, f"--run_dir={path}", core=core, output=output)
-        log(
-            f"{name} ends" + (f" with code {code}, see {path}.log" * bool(code))
-        )
-        if core is not None:
-            cores.put(core)
+        try:
+            with Path(f"{path}.log").open("a") as out:
+                code = run(*words, f"--run_dir={path}", core=core, output=out)
+        finally:
+            if core is not None:
+                cores.put(core)
+        reason = f" with code {code}, see {path}.log" if code else ""
+        log(f"{name} ends{reason}")
 
     directory.mkdir(parents=True, exist_ok=True)
     names = [f"{name}-{seed}" for seed in options.seeds for name in variants]
@@ -263,16 +268,29 @@ def draw_few(directory: Path) -> None:
     save(figure, ROOT / "figures" / "finetuning", name="few_images")
 
 
-def main() -> None:
-    """Runs the parts."""
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line; `last` has the flags for the runs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ("imagenette", "ablations", "figure3", "finetuning")
-    parts += ("rates", "figure1", "section3_3")
-    parser.add_argument("parts", nargs="*", choices=parts, default=parts)
+    parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--data")
-    options, options.last = parser.parse_known_args()
+    options, options.last = parser.parse_known_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(unknown)}; give {', '.join(PARTS)}")
+    if "finetuning" in options.parts and not options.data:
+        parser.error("finetuning needs --data=DIR with DIR/imagenette-160")
+    if not options.parts:
+        options.parts = list(PARTS)
+        if not options.data:
+            print("The part finetuning is left out: it needs --data=DIR.")
+            options.parts.remove("finetuning")
+    return options
+
+
+def main() -> None:
+    """Runs the parts."""
+    options = read_options()
 
     def prepared(flag_file, name, folder):
         source = f"folder:{options.data}/{folder}" if options.data else name
@@ -300,7 +318,7 @@ def main() -> None:
         train_all(ROOT / "figure3", FIGURE3, ten, flags)
         runs = [str(ROOT / "figure3" / f"conv1-{seed}") for seed in ten.seeds]
         run("figures", *runs, f"--figures_dir={ROOT / 'figures' / 'figure3'}")
-    if "finetuning" in options.parts and options.data:
+    if "finetuning" in options.parts:
         finetune(options)
     if {"rates", "figure1", "section3_3"} & set(options.parts):
         flags = prepared("cifar10/figure1_relu", "cifar10", "cifar10-jpeg")

@@ -208,7 +208,7 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
     """
     epochs = f"epochs to {training_error:.0%} training error"
     errors = ("top-1 error, %", "top-5 error, %")
-    differences = (f"{kind}, difference" for kind in COLUMNS)
+    differences = (f"{kind} error, difference" for kind in COLUMNS)
     header = "name", "settings", "runs", *errors, *differences, epochs, "speed"
     rows = [
         (

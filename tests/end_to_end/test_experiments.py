@@ -39,6 +39,19 @@ def test_the_four_corners_of_section_3_3():
     assert thirteen[1:] == alone[1:] != width[1:] == eleven[1:]
 
 
+def test_all_parts_or_those_named(capsys):
+    options = experiments.read_options(["--jobs=2", "--epochs=1", "--data=x"])
+    assert options.parts == list(experiments.PARTS)
+    assert (options.jobs, options.last) == (2, ["--epochs=1"])
+    assert "finetuning" not in experiments.read_options([]).parts
+    assert "finetuning is left out" in capsys.readouterr().out
+    assert experiments.read_options(["rates"]).parts == ["rates"]
+    for words in (["finetuning"], ["rats"]):
+        with pytest.raises(SystemExit):
+            experiments.read_options(words)
+    assert "no part rats; give imagenette" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_an_interrupted_table_continues(tmp_path):
     """Ctrl-C within a run; the next call finishes the rest."""
