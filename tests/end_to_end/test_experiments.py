@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_tf.config.flags import parse
+from alexnet_tf.storage.run_dir import RunDir
 from examples import experiments
 from tests.end_to_end import golden_runs
 
@@ -24,7 +25,7 @@ def test_all_variants_differ(part):
     configs = [parse([*flags, "--run_dir="])[0] for flags in variants.values()]
     assert len(set(configs)) == len(variants)
     # A flag file that was written for another purpose has another length.
-    lengths = {"ABLATIONS": {20}, "RATES": {5}, "SECTION3_3": {20}}
+    lengths = {"ABLATIONS": {20}, "RATES": {4}, "SECTION3_3": {20}}
     if part in lengths:
         assert {config.epochs for config in configs} == lengths[part]
 
@@ -52,14 +53,19 @@ def test_all_parts_or_those_named(capsys):
     assert "no part rats; give imagenette" in capsys.readouterr().err
 
 
+def make_place(directory):
+    """Makes a directory in which the script runs, on a few images."""
+    for part in ("train", "test"):
+        source = golden_runs.GOLDEN / "images" / "train"
+        shutil.copytree(source, directory / "cifar10-jpeg" / part)
+    for name in ("alexnet_tf", "examples", "flags"):
+        (directory / name).symlink_to(Path(name).resolve())
+
+
 @pytest.mark.slow
 def test_an_interrupted_table_continues(tmp_path):
     """Ctrl-C within a run; the next call finishes the rest."""
-    for part in ("train", "test"):
-        source = golden_runs.GOLDEN / "images" / "train"
-        shutil.copytree(source, tmp_path / "cifar10-jpeg" / part)
-    for name in ("alexnet_tf", "examples", "flags"):
-        (tmp_path / name).symlink_to(Path(name).resolve())
+    make_place(tmp_path)
     command = [
         *(sys.executable, "-m", "examples.experiments", "section3_3"),
         *(f"--data={tmp_path}", "--seeds", "1", "--epochs=2"),
@@ -87,3 +93,24 @@ def test_an_interrupted_table_continues(tmp_path):
     for name in experiments.SECTION3_3:
         crops = json.loads((runs / f"{name}-1.json").read_text())
         assert crops
+
+
+@pytest.mark.slow
+def test_figure_1_ends_at_its_error(tmp_path):
+    """Runs go on until their training error is at most 25%, or 60 epochs."""
+    make_place(tmp_path)
+    command = [
+        *(sys.executable, "-m", "examples.experiments", "figure1"),
+        *(f"--data={tmp_path}", "--seeds", "1", "--batch_size=8"),
+        "--learning_rate=0.01",
+    ]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    log = tmp_path / "runs" / "experiments" / "log.txt"
+    before = log.read_text()
+    for name in experiments.FIGURE1:
+        run = RunDir(log.parent / "figure1" / f"{name}-1")
+        errors = run.read_columns(["top1_error"])["top1_error"]
+        assert errors[-1] <= 0.25 or len(errors) == 60
+        assert min(errors[:-4], default=1) > 0.25 and len(errors) % 4 == 0
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert log.read_text() == before
