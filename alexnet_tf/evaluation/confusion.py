@@ -1,46 +1,49 @@
 """The confusion matrix: its counts, most frequent confusions and figure.
 
 `counts[i, j]` is the number of images of class i that were taken for class j.
+A `Counter` of pairs, it grows with the images and not with the square of the
+classes.
 """
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from alexnet_tf.evaluation.plots import make_figure, shortened
-from alexnet_tf.evaluation.predictor import top_k_errors
+from alexnet_tf.evaluation.predictor import measure_each
 
 # Classes that a figure shows, and characters of their names.
 _SHOWN, _LONGEST = 20, 24
 
 
-def count_answers(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the confusion matrix, (classes, classes) int64.
+def count_answers(logits: np.ndarray, labels: np.ndarray) -> Counter:
+    """Returns the confusion matrix.
 
     Args:
         logits: (n, classes), as `measure` takes them. A tie with the label
             counts as the other class.
         labels: (n,) integers.
     """
-    answers = np.array(labels)
-    wrong = np.flatnonzero(top_k_errors(labels, logits, 1))
-    others = logits[wrong]
-    others[np.arange(len(wrong)), answers[wrong]] = -np.inf
-    answers[wrong] = others.argmax(axis=1)
-    counts = np.zeros(2 * logits.shape[1:], np.int64)
-    np.add.at(counts, (labels, answers), 1)
-    return counts
+    answers = logits.argmax(axis=1)
+    is_wrong = measure_each(logits, labels)["top1_error"]
+    answers[~is_wrong] = labels[~is_wrong]
+    ties = np.flatnonzero(is_wrong & (answers == labels))
+    others = logits[ties]
+    others[np.arange(len(ties)), labels[ties]] = -np.inf
+    answers[ties] = others.argmax(axis=1)
+    return Counter(zip(labels.tolist(), answers.tolist(), strict=True))
 
 
-def most_confused(counts: np.ndarray) -> np.ndarray:
-    """Returns (class, taken for) pairs, (n, 2), the most frequent first."""
-    wrong = counts - np.diag(counts.diagonal())
-    pairs = np.argwhere(wrong)
-    return pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")]
+def most_confused(counts: Counter) -> list[tuple[int, int]]:
+    """Returns (class, taken for) pairs, the most frequent first."""
+    pairs = sorted((i, j) for (i, j) in counts if i != j)
+    return sorted(pairs, key=lambda pair: -counts[pair])
 
 
-def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
+def draw_confusion(counts: Counter, names: Sequence[str]) -> Figure:
     """Draws the matrix in percent of the images of each class.
 
     Of more than 20 classes, it shows those of the most frequent confusions,
@@ -48,24 +51,28 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
     """
     shown = list(range(len(names)))
     if len(names) > _SHOWN:
-        pairs = most_confused(counts).ravel().tolist()
+        pairs = itertools.chain(*most_confused(counts))
         # In this order, so that confused classes are side by side.
         shown = list(dict.fromkeys([*pairs, *shown]))[:_SHOWN]
-    cells = counts[np.ix_(shown, shown)]
+    cells = np.array([[counts[i, j] for j in shown] for i in shown])
+    images = Counter[int]()
+    for (label, _), count in counts.items():
+        images[label] += count
     columns = [shortened(names[index], _LONGEST) for index in shown]
     rows = [
-        f"{name} ({counts[index].sum():,})"
+        f"{name} ({images[index]:,})"
         for name, index in zip(columns, shown, strict=True)
     ]
-    total = counts.sum()
-    error = 1 - counts.trace() / max(total, 1)
+    total = counts.total()
+    right = sum(count for (i, j), count in counts.items() if i == j)
+    error = 1 - right / max(total, 1)
     title = f"Confusion matrix of {total:,} images, top-1 error {error:.1%}"
-    images = counts[shown].sum(axis=1, keepdims=True)
-    shades = cells / np.maximum(images, 1)
+    in_row = np.array([[images[index]] for index in shown])
+    shades = cells / np.maximum(in_row, 1)
     if len(shown) < len(names):
         title += f"\nThe {_SHOWN} of {len(names):,} classes confused most often"
         columns.append("other classes")
-        others = images - cells.sum(axis=1, keepdims=True)
+        others = in_row - cells.sum(axis=1, keepdims=True)
         cells = np.hstack([cells, others])
         shades = np.hstack([shades, 0 * others])
     height, width = (0.45 * len(side) for side in (rows, columns))
@@ -78,7 +85,7 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
             text = axes.text(
                 column,
                 row,
-                f"{count / images[row, 0]:.0%}\n{count:,}",
+                f"{count / in_row[row, 0]:.0%}\n{count:,}",
                 ha="center",
             )
             text.set(va="center", fontsize=7.5, color=color)

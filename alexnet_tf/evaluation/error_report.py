@@ -3,12 +3,13 @@
 Logits are (n, classes) arrays, as `measure` takes them, labels (n,) integers.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
 from alexnet_tf.evaluation.confusion import most_confused
-from alexnet_tf.evaluation.predictor import measure
+from alexnet_tf.evaluation.predictor import measure_each
 from alexnet_tf.evaluation.tables import format_table
 
 # Validation errors of ILSVRC-2012, ten crops (Table 2). Networks with a star
@@ -27,25 +28,36 @@ def class_errors(
     logits: np.ndarray, labels: np.ndarray, names: list[str]
 ) -> list[dict]:
     """Returns the errors of each class that has examples, worst first."""
-    rows = []
-    for label in np.unique(labels):
-        members = labels == label
-        errors = measure(logits[members], labels[members])
-        del errors["loss"]
-        rows.append({"class": names[label], **errors})
+    each = measure_each(logits, labels)
+    counts = np.bincount(labels, minlength=len(names))
+    wrong = {
+        name: np.bincount(labels, each[name], len(names))
+        for name in ("top1_error", "top5_error")
+    }
+    rows = [
+        {
+            "class": names[label],
+            **{
+                name: float(n[label] / counts[label])
+                for name, n in wrong.items()
+            },
+            "num_examples": int(counts[label]),
+        }
+        for label in np.flatnonzero(counts)
+    ]
     return sorted(rows, key=lambda row: -row["top1_error"])
 
 
-def confused_pairs(counts: np.ndarray, names: list[str]) -> list[dict]:
+def confused_pairs(counts: Counter, names: list[str]) -> list[dict]:
     """Returns how often a class was taken for another, most frequent first.
 
-    `counts` is the confusion matrix.
+    `counts` are those of `confusion.count_answers`.
     """
     return [
         {
             "class": names[label],
             "taken_for": names[other],
-            "times": int(counts[label, other]),
+            "times": counts[label, other],
         }
         for label, other in most_confused(counts)
     ]

@@ -14,6 +14,9 @@ from alexnet_tf.data.pipeline import PADDING_LABEL, evaluation_batches
 from alexnet_tf.distribution import iterators
 from alexnet_tf.distribution.devices import Devices
 
+# Logits that are measured at once.
+_ELEMENTS = 4_000_000
+
 
 class SplitPredictor:
     """Predicts the classes of each example of a split, exactly once.
@@ -152,14 +155,34 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         the fractions of examples whose label is not among the one or five
         most probable classes (Sec. 2), see `top_k_errors`; `num_examples`.
     """
-    losses = keras.ops.sparse_categorical_crossentropy(
-        labels, logits.astype(np.float64), from_logits=True
-    )
+    each = measure_each(logits, labels)
+    means = {name: float(np.mean(values)) for name, values in each.items()}
+    return {**means, "num_examples": len(labels)}
+
+
+def measure_each(
+    logits: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns the same for each example: arrays (n,), errors as bool."""
+    # A few at a time: in float64, all those of 10,000 classes are gigabytes.
+    rows = max(1, _ELEMENTS // logits.shape[1])
+    parts = []
+    for start in range(0, max(len(labels), 1), rows):
+        chosen = slice(start, start + rows)
+        some, their_labels = logits[chosen], labels[chosen]
+        losses = keras.ops.sparse_categorical_crossentropy(
+            their_labels, some.astype(np.float64), from_logits=True
+        )
+        parts.append(
+            {
+                "loss": np.asarray(losses),
+                "top1_error": np.asarray(top_k_errors(their_labels, some, 1)),
+                "top5_error": np.asarray(top_k_errors(their_labels, some, 5)),
+            }
+        )
     return {
-        "loss": float(np.mean(losses)),
-        "top1_error": float(np.mean(top_k_errors(labels, logits, 1))),
-        "top5_error": float(np.mean(top_k_errors(labels, logits, 5))),
-        "num_examples": len(labels),
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
     }
 
 

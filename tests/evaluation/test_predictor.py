@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from alexnet_tf.evaluation import predictor
 from alexnet_tf.evaluation.predictor import (
     log_probabilities,
     measure,
@@ -98,3 +99,16 @@ def test_some_equal_or_nonfinite_logits(special):
     logits = random.integers(-2, 3, (70, 8)).astype(np.float32)
     logits[random.random(logits.shape) < 0.2] = special
     check(logits, random.integers(0, 8, 70))
+
+
+def test_many_logits_are_measured_in_parts(monkeypatch):
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(1000, 7)).astype(np.float32)
+    labels = random.integers(0, 7, 1000)
+    whole = predictor.measure(logits, labels)
+    monkeypatch.setattr(predictor, "_ELEMENTS", 100)
+    assert predictor.measure(logits, labels) == whole
+    exact = logits.astype(np.float64)
+    losses = np.log(np.exp(exact).sum(axis=1)) - exact[range(1000), labels]
+    each = predictor.measure_each(logits, labels)
+    np.testing.assert_allclose(each["loss"], losses, rtol=1e-12)
