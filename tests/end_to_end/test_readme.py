@@ -41,7 +41,8 @@ PIECES = [
 FOREIGN_FLAGS = {
     *("logdir", "ignore", "check", "kill-on-bad-exit", "wait"),
     *("require-hashes", "no-deps", "upgrade", "upgrade-package"),
-    *("from", "pyproject", "rm", "build-arg"),
+    *("from", "pyproject", "rm", "build-arg", "xla_cpu_use_onednn"),
+    "xla_cpu_prefer_vector_width",
 }
 # Files of a run, which are not part of the repository.
 RUN_FILES = {"flags.cfg", "model_card.md"}
@@ -74,10 +75,11 @@ def on_small_data(piece, data_dir):
 def test_all_python_code_is_executed_here():
     assert len(PIECES) == 8
     scripts = [path.name for path in EXAMPLES if path.suffix == ".py"]
-    # test_ray.py runs ray_train.py, test_experiments.py experiments.py.
+    # test_ray.py runs ray_train.py, test_experiments.py experiments.py,
+    # test_torch.py the last two.
     assert scripts == [
         *("experiments.py", "inference_speed.py", "ray_train.py"),
-        "sort_by_outline.py",
+        *("sort_by_outline.py", "torch_alexnet.py", "torch_speed.py"),
     ]
 
 
@@ -139,7 +141,8 @@ def test_exported_files(at_home, exported_run, capsys, monkeypatch):
     assert names["network"].name == "alexnet"
     monkeypatch.setattr(timing, "_MIN_SECONDS", 0.0)
     monkeypatch.setattr("sys.argv", ["", "runs/quickstart"])
-    exec(EXAMPLES[Path("examples/inference_speed.py")], {})
+    script = EXAMPLES[Path("examples/inference_speed.py")]
+    exec(script, {"__name__": "__main__"})
     assert "tflite_int8" in capsys.readouterr().out
 
 
