@@ -11,6 +11,7 @@ place of PyTorch's memory allocator.
 """
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -27,26 +28,27 @@ from alexnet_tf.distribution.devices import connect
 _KEEP = "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1"
 
 
-def start_torch(python: str, preload: str, precision: str):
-    """Returns a function that makes a step in a process of PyTorch."""
+@contextlib.contextmanager
+def torch_steps(python: str, preload: str, precision: str):
+    """Yields a function that makes a step in a process of PyTorch."""
     program = Path(__file__).with_name("torch_alexnet.py")
     environment = dict(os.environ)
     if preload:
         environment |= {"LD_PRELOAD": preload, "MALLOC_CONF": _KEEP}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [python, program, precision],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
-    )
+    ) as process:
 
-    def make_step():
-        process.stdin.write("\n")
-        process.stdin.flush()
-        return int(process.stdout.readline())
+        def make_step():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
 
-    return make_step
+        yield make_step
 
 
 def main() -> None:
@@ -57,15 +59,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
     batches, subjects = step.make_batches(128, 224), {}
-    for precision in ("float32", "bfloat16"):
-        config, _ = parse([f"--precision={precision}"])
-        network = step.make_network(config, connect(config))
-        subjects[precision] = step.step_in_loop(network, batches)
-        subjects[f"PyTorch, {precision}"] = start_torch(
-            options.torch, options.preload, precision
-        )
-    for measured in measure_in_turns(subjects, options.rounds, warmup_calls=1):
-        times = measured
+    with contextlib.ExitStack() as stack:
+        for precision in ("float32", "bfloat16"):
+            config, _ = parse([f"--precision={precision}"])
+            network = step.make_network(config, connect(config))
+            subjects[precision] = step.step_in_loop(network, batches)
+            subjects[f"PyTorch, {precision}"] = stack.enter_context(
+                torch_steps(options.torch, options.preload, precision)
+            )
+        *_, times = measure_in_turns(subjects, options.rounds, warmup_calls=1)
     rows = []
     for name, subject in times.items():
         base = times[name.split(", ")[-1]]
