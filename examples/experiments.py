@@ -13,6 +13,8 @@ sets; the part finetuning needs them. All other flags are for the runs, such as
 """
 
 import argparse
+import itertools
+import math
 import os
 import queue
 import signal
@@ -169,7 +171,7 @@ def train_all(
         result = run_dir.read_result()
         if not to_figure1:
             return None if result else []
-        errors = [1.0]
+        errors = [math.inf]
         if result:
             errors = run_dir.read_columns(["top1_error"])["top1_error"]
         done = len(run_dir.read_history())
@@ -178,9 +180,11 @@ def train_all(
         return [f"--epochs={done + FIGURE1_AT_ONCE}"]
 
     def train(name):
+        """Trains to the end; returns whether that failed."""
         while (epochs := next_epochs(directory / name)) is not None:
             if train_part(name, epochs):
-                return
+                return True
+        return False
 
     def train_part(name, epochs):
         path = directory / name
@@ -204,10 +208,12 @@ def train_all(
     names = [f"{name}-{seed}" for seed in options.seeds for name in variants]
     pool = ThreadPoolExecutor(options.jobs)
     try:
-        list(pool.map(train, names))
+        failed = list(itertools.compress(names, pool.map(train, names)))
     except KeyboardInterrupt:  # The runs stop, too; no other starts.
         pool.shutdown(cancel_futures=True)
         sys.exit(128 + signal.SIGINT)
+    if failed:
+        sys.exit(f"{len(failed)} runs failed: {', '.join(failed)}")
 
 
 def compare(directory: Path, first: str, *flags: str) -> None:

@@ -96,21 +96,33 @@ def test_an_interrupted_table_continues(tmp_path):
 
 
 @pytest.mark.slow
-def test_figure_1_ends_at_its_error(tmp_path):
-    """Runs go on until their training error is at most 25%, or 60 epochs."""
+@pytest.mark.parametrize("error, epochs", [(1.0, 4), (0.0, 8)])
+def test_figure_1_ends_at_its_error(error, epochs, tmp_path, monkeypatch):
+    """Runs go on until their training error is reached, or some epochs."""
     make_place(tmp_path)
-    command = [
-        *(sys.executable, "-m", "examples.experiments", "figure1"),
-        *(f"--data={tmp_path}", "--seeds", "1", "--batch_size=8"),
-        "--learning_rate=0.01",
-    ]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    log = tmp_path / "runs" / "experiments" / "log.txt"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiments, "FIGURE1_ERROR", error)
+    monkeypatch.setattr(experiments, "FIGURE1_EPOCHS", 6)
+    words = ["figure1", f"--data={tmp_path}", "--seeds", "1", "--batch_size=8"]
+    monkeypatch.setattr(sys, "argv", ["", *words])
+    experiments.main()
+    log = experiments.ROOT / "log.txt"
     before = log.read_text()
     for name in experiments.FIGURE1:
-        run = RunDir(log.parent / "figure1" / f"{name}-1")
-        errors = run.read_columns(["top1_error"])["top1_error"]
-        assert errors[-1] <= 0.25 or len(errors) == 60
-        assert min(errors[:-4], default=1) > 0.25 and len(errors) % 4 == 0
-    subprocess.run(command, cwd=tmp_path, check=True)
+        run = RunDir(experiments.ROOT / "figure1" / f"{name}-1")
+        assert run.read_result()["epochs"] == epochs
+        assert before.count(f"{name}-1 ends\n") == epochs / 4
+    experiments.main()
     assert log.read_text() == before
+
+
+@pytest.mark.slow
+def test_failed_runs_are_named(tmp_path, monkeypatch, capfd):
+    make_place(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = ["section3_3", f"--data={tmp_path}", "--batch_size=50"]
+    monkeypatch.setattr(sys, "argv", ["", *words])
+    with pytest.raises(SystemExit, match=r"^12 runs failed: .*13pct-1, "):
+        experiments.main()
+    log = Path("runs/experiments/section3_3/13pct-1.log").read_text()
+    assert "batch_size" in log
