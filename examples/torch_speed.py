@@ -44,8 +44,7 @@ def torch_steps(python: str, preload: str, precision: str):
     ) as process:
 
         def make_step():
-            process.stdin.write("\n")
-            process.stdin.flush()
+            print(file=process.stdin, flush=True)
             return int(process.stdout.readline())
 
         yield make_step
@@ -58,6 +57,11 @@ def main() -> None:
     parser.add_argument("--preload", default="")
     parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
+    if subprocess.run([options.torch, "-c", "import torch"]).returncode:
+        parser.error(
+            f"{options.torch} cannot import PyTorch, see above; give a "
+            "--torch=PYTHON that can."
+        )
     batches, subjects = step.make_batches(128, 224), {}
     with contextlib.ExitStack() as stack:
         for precision in ("float32", "bfloat16"):

@@ -9,6 +9,7 @@ all processes that it starts, and the peak memory of the largest. Images have
 are hard links to a few images.
 """
 
+import argparse
 import contextlib
 import io
 import os
@@ -156,13 +157,16 @@ def checkpoint(root: Path) -> Iterator[str]:
 
 def main() -> None:
     """Prints the rows of the parts named on the command line."""
-    parts = (classes, batch, devices, prepare, evaluate, checkpoint)
-    for part in parts:
-        if part.__name__ not in sys.argv[1:]:
-            continue
-        print(part.__name__, part.__doc__)
+    parts = {
+        part.__name__: part
+        for part in (classes, batch, devices, prepare, evaluate, checkpoint)
+    }
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="+", choices=parts)
+    for name in parser.parse_args().parts:
+        print(name, parts[name].__doc__)
         with tempfile.TemporaryDirectory() as directory:
-            for row in part(Path(directory)):
+            for row in parts[name](Path(directory)):
                 print(row, flush=True)
 
 
