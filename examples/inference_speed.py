@@ -9,10 +9,10 @@ decodes itself and Pillow, if installed, decodes for ONNX. If OpenVINO is
 installed, it also runs the ONNX file, in 32 and in 16 bits.
 """
 
+import argparse
 import functools
 import importlib.util
 import io
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -109,7 +109,11 @@ def print_speeds(title: str, subjects: Mapping[str, Callable]) -> None:
 
 def main() -> None:
     """Prints a table for each size of a batch and kind of images."""
-    run_dir = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run_dir", type=Path)
+    run_dir = parser.parse_args().run_dir
+    if not (run_dir / "saved_model" / "saved_model.pb").exists():
+        parser.error(f"{run_dir} is not a run with a saved_model")
     config = parse_run(run_dir / "flags.cfg")
     predict = open_all(run_dir)
     classify = open_classify(run_dir / "saved_model")
