@@ -78,7 +78,12 @@ def read_dataset_info(run_dir: RunDir) -> DatasetInfo:
     colors = [content["mean_rgb"], *content["covariance_rgb"]]
     if (
         not content.keys() <= names
-        or not all(isinstance(name, str) for name in content["class_names"])
+        or not _are_texts(content["class_names"], len(content["class_names"]))
+        or not _are_texts(content.get("names_sha256", ["", ""]), 2)
+        or not _are_texts(
+            content.get("labels") or content["class_names"],
+            len(content["class_names"]),
+        )
         or [_count_numbers(row) for row in colors] != [3] * 4
     ):
         raise UserError(
@@ -93,6 +98,11 @@ def read_dataset_info(run_dir: RunDir) -> DatasetInfo:
         )
     mean_image = _read_mean_image(run_dir, expected) if expected else None
     return DatasetInfo(**content, mean_image=mean_image)
+
+
+def _are_texts(values, count):
+    is_list = isinstance(values, list) and len(values) == count
+    return is_list and all(isinstance(value, str) for value in values)
 
 
 def _count_numbers(row):

@@ -115,12 +115,15 @@ def append(path: Path, text: str) -> None:
     """Appends to a file; if that fails, the file stays as it was."""
     with reporting_failed_writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        size = path.stat().st_size if path.exists() else 0
+        size = path.stat().st_size if path.exists() else None
         try:
             with path.open("a", newline="") as file:
                 file.write(text)
         except OSError:
-            os.truncate(path, size)
+            if size is None:
+                path.unlink(missing_ok=True)
+            else:
+                os.truncate(path, size)
             raise
 
 

@@ -99,7 +99,9 @@ class RunDir:
         fix = "The command that trains the run writes it anew."
         result = read_json(self.result, {"parameters": int}, fix)
         if "imported_from" not in result:
-            read_json(self.result, _MEASURED, fix)
+            # The first epoch was not recorded when it was 0.
+            counted = {"first_epoch": int} if "first_epoch" in result else {}
+            read_json(self.result, _MEASURED | counted, fix)
             # Earlier versions counted from 0.
             result["best_epoch"] += 1 - result.get("first_epoch", 0)
             result["first_epoch"] = 1

@@ -44,10 +44,11 @@ def _read_array(opened, name, file):
             f"{file}: {name} has numbers of type {dtype}; give a file with "
             "F16, F32 or F64."
         )
-    array = opened.get_tensor(name)
+    with np.errstate(over="ignore"):  # Too large ones are reported below.
+        array = opened.get_tensor(name).astype(np.float32)
     if not np.isfinite(array).all():
         raise UserError(
             f"{file}: {name} has numbers that are not finite; get the file "
             "again."
         )
-    return array.astype(np.float32)
+    return array

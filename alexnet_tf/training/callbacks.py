@@ -105,7 +105,8 @@ class History(keras.callbacks.Callback):
                 )
             rows = found[:epochs_done]
             missing = range(len(rows) + 1, epochs_done + 1)
-            rows += [{"epoch": str(epoch)} for epoch in missing]
+            empty = dict.fromkeys(HISTORY_COLUMNS, "")
+            rows += [empty | {"epoch": str(epoch)} for epoch in missing]
         if found[:epochs_done] != rows:
             source = "from the checkpoint"
             if self._rows is None:

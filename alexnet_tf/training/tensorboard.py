@@ -165,7 +165,8 @@ class TensorBoard(keras.callbacks.Callback):
         # What a killed process did not write, or an earlier version otherwise.
         rows = self.run_dir.read_history()
         for epoch in range(1, self.progress.epochs_done + 1):
-            self._write_epoch(rows[:epoch])
+            if rows[epoch - 1].get("val_loss"):  # Not of a lost row.
+                self._write_epoch(rows[:epoch])
         if not self.progress.step:
             images, graph = self._training_images(), self._graph()
             with self._writing(step=0):

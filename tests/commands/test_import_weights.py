@@ -936,6 +936,11 @@ def test_files_that_are_not_safetensors(tmp_path, capsys, content):
             [],
             "features.0.bias has numbers that are not finite",
         ),
+        (  # Infinite in 32 bits.
+            lambda a: a.update({"features.0.bias": np.full(6, 1e300)}),
+            [],
+            "features.0.bias has numbers that are not finite",
+        ),
         (
             lambda a: a.update({"features.0.bias": np.zeros(6, np.int32)}),
             [],

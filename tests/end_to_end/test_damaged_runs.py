@@ -1,5 +1,6 @@
 """Damaged files of runs and prepared sets: recovered with a line, or named."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,29 @@ def test_a_damaged_file_is_named(tmp_path, capsys, file, damage, command):
     output, error = capsys.readouterr()
     assert error.startswith("error: ") and str(run) in error
     assert file.split("/")[0] in output + error
+    assert len(error.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("file", "entry", "command"),
+    [
+        ("dataset.json", {"labels": 5}, "predict"),
+        ("dataset.json", {"labels": [1, 2]}, "evaluate"),
+        ("dataset.json", {"labels": ["one"]}, "export"),
+        ("dataset.json", {"names_sha256": 3}, "evaluate"),
+        ("dataset.json", {"names_sha256": ["", 3]}, "figures"),
+        ("result.json", {"first_epoch": "1"}, "compare"),
+    ],
+)
+def test_an_entry_of_another_type_is_named(
+    tmp_path, capsys, file, entry, command
+):
+    run = shutil.copytree(RUN, tmp_path / "run")
+    content = json.loads((run / file).read_text())
+    (run / file).write_text(json.dumps(content | entry))
+    assert run_main(COMMANDS[command], tmp_path) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and str(run / file) in error
     assert len(error.splitlines()) <= 3
 
 

@@ -159,6 +159,21 @@ def test_an_old_run_continues_within_an_epoch(tmp_path, capsys):
     assert "order" not in capsys.readouterr().out
 
 
+def test_an_old_run_without_its_history_goes_on(tmp_path, capsys):
+    """Its checkpoints have no rows."""
+    run_dir = tmp_path / "run"
+    arguments = golden_runs.reopen("0.1.0", run_dir)
+    (run_dir / "history.csv").unlink()
+    assert main(arguments) == 0
+    assert "lost rows stay empty" in capsys.readouterr().out
+    rows = RunDir(run_dir).read_history()
+    assert [row["epoch"] for row in rows] == list("12345")
+    assert [bool(row["val_loss"]) for row in rows] == 3 * [False] + 2 * [True]
+    (run_dir / "result.json").unlink()
+    assert main(arguments) == 0
+    assert "lacked rows" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("release", golden_runs.RELEASES)
 def test_a_keras_file_of_a_release_is_loaded(release):
     directory = golden_runs.RELEASES[release]

@@ -112,6 +112,20 @@ def test_a_full_disk_is_one_line_and_the_older_file_whole(
     assert path.stat().st_ino != inode  # Not written in place.
 
 
+def test_a_full_disk_at_an_appended_line(tmp_path):
+    new, old = tmp_path / "new.csv", tmp_path / "old.csv"
+    files.append(old, "a\n")
+    for path in (new, old):
+        with full_disk(3), pytest.raises(UserError, match="File too large"):
+            files.append(path, "long line\n")
+    assert not new.exists() and old.read_text() == "a\n"
+
+
+def test_appending_where_nothing_can_be_written():
+    with pytest.raises(UserError, match="written: (Permission|Read-only)"):
+        files.append(Path("/sys/x.csv"), "a")
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_an_error_only_seen_when_syncing(monkeypatch, tmp_path, number):
     """As on network storage."""
