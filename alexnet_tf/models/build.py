@@ -75,7 +75,7 @@ def best_checkpoint(run_dir: RunDir) -> Path:
     *_, last = checkpoints.states(run_dir.checkpoints)
     found = checkpoints.read_state(checkpoint)
     for row in count_from_one(last.get("parts", {}).get("history", [])):
-        if not row["val_loss"]:  # A lost row of a run of version 0.1.
+        if not row.get("val_loss"):  # A lost row of a run of version 0.1.
             continue
         errors = float(row["val_top1_error"]), float(row["val_loss"])
         if errors < (found["val_top1_error"], found["val_loss"]):
