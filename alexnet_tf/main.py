@@ -161,8 +161,9 @@ def _with_newest_run(config):
 @contextlib.contextmanager
 def _with_run_dir(config, given):
     """Yields the settings, with a new run in runs/ if they name none."""
-    # Workers would name different ones.
-    if config.run_dir or find_cluster(config.cluster):
+    with contextlib.redirect_stdout(None):  # `connect` prints it, too.
+        cluster = None if config.run_dir else find_cluster(config.cluster)
+    if config.run_dir or cluster:  # Workers would name different ones.
         yield config
         return
     with new_run(run_name(given, config)) as path:

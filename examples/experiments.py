@@ -1,8 +1,8 @@
 """The paper's experiments: the runs of docs/experiments-of-the-paper.md.
 
-From the repository's root, all parts or those named:
+From the repository's root, all parts or those named, in that order:
 
-    python -m examples.experiments --jobs=2 ablations figure3
+    python -m examples.experiments --jobs=2 --seeds=1,2,3 ablations figure3
 
 Finished runs are left alone and others continue, so an interrupted script can
 be started again; log.txt has when runs started, continued and ended. Of
@@ -140,6 +140,12 @@ def run(*words: str, core: int | None = None, output=None) -> int:
     return subprocess.run(command, **streams).returncode
 
 
+def run_checked(*words: str) -> None:
+    """Runs a command; ends the script if it fails."""
+    if code := run(*words):
+        sys.exit(code)
+
+
 def train_all(
     directory: Path,
     variants: Mapping[str, Sequence[str]],
@@ -222,7 +228,7 @@ def compare(directory: Path, first: str, *flags: str) -> None:
     runs.sort(key=lambda path: not path.name.startswith(f"{first}-"))
     figures = ROOT / "figures" / directory.name
     outputs = (f"--figures_dir={figures}", f"--json={directory}.json")
-    run("compare", *map(str, runs), *flags, *outputs)
+    run_checked("compare", *map(str, runs), *flags, *outputs)
 
 
 def ten_crops(directory: Path, names: str) -> None:
@@ -230,7 +236,8 @@ def ten_crops(directory: Path, names: str) -> None:
     for path in sorted(directory.glob(names)):
         file = Path(f"{path}.json")
         if (path / "result.json").exists() and not file.exists():
-            run("evaluate", str(path), "--checkpoint=last", f"--json={file}")
+            words = ["evaluate", str(path), "--checkpoint=last"]
+            run_checked(*words, f"--json={file}")
 
 
 def link_classes(
@@ -304,12 +311,16 @@ def draw_few(directory: Path) -> None:
     save(figure, ROOT / "figures" / "finetuning", name="few_images")
 
 
+def _numbers(text):
+    return [int(number) for number in text.split(",")]
+
+
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line; `last` has the flags for the runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=_numbers, default=[1, 2, 3])
     parser.add_argument("--data")
     options, options.last = parser.parse_known_args(arguments)
     if unknown := set(options.parts) - set(PARTS):
@@ -328,47 +339,51 @@ def main() -> None:
     """Runs the parts."""
     options = read_options()
 
+    def with_seeds(*seeds):
+        return argparse.Namespace(**(vars(options) | {"seeds": seeds}))
+
     def prepared(flag_file, name, folder):
         source = f"folder:{options.data}/{folder}" if options.data else name
         target = ROOT / "prepared" / Path(flag_file).name
         flags = [f"--dataset={source}", f"--prepared_dir={target}"]
         words = [f"--flagfile={flag_file}", *flags, "--prepared_format=raw"]
-        if code := run("prepare", *words):
-            sys.exit(code)
+        run_checked("prepare", *words)
         return flags
 
     photos = "imagenette/160px-v2", "imagenette-160"
-    if "imagenette" in options.parts:
-        flags = prepared("imagenette", *photos)
-        train_all(ROOT / "imagenette", IMAGENETTE, options, flags)
-        compare(ROOT / "imagenette", "full")
-        ten_crops(ROOT / "imagenette", "*")
-    if "ablations" in options.parts:
-        flags = prepared("experiments", *photos)
-        train_all(ROOT / "ablations", ABLATIONS, options, flags)
-        compare(ROOT / "ablations", "base", "--training_error=0.4")
-        ten_crops(ROOT / "ablations", "base-?")
-    if "figure3" in options.parts:
-        flags = prepared("experiments", *photos)
-        ten = argparse.Namespace(**(vars(options) | {"seeds": range(1, 11)}))
-        train_all(ROOT / "figure3", FIGURE3, ten, flags)
-        runs = [str(ROOT / "figure3" / f"conv1-{seed}") for seed in ten.seeds]
-        run("figures", *runs, f"--figures_dir={ROOT / 'figures' / 'figure3'}")
-    if "finetuning" in options.parts:
-        finetune(options)
-    if {"rates", "figure1", "section3_3"} & set(options.parts):
-        flags = prepared("cifar10/figure1_relu", "cifar10", "cifar10-jpeg")
-    if "rates" in options.parts:
-        seed = argparse.Namespace(**(vars(options) | {"seeds": [1]}))
-        train_all(ROOT / "rates", RATES, seed, flags)
-        compare(ROOT / "rates", "relu_0.001")
-    if "figure1" in options.parts:
-        train_all(ROOT / "figure1", FIGURE1, options, flags, to_figure1=True)
-        compare(ROOT / "figure1", "relu")
-    if "section3_3" in options.parts:
-        train_all(ROOT / "section3_3", SECTION3_3, options, flags)
-        compare(ROOT / "section3_3", "13pct")
-        ten_crops(ROOT / "section3_3", "*")
+    small = "cifar10/figure1_relu", "cifar10", "cifar10-jpeg"
+    for part in options.parts:
+        directory = ROOT / part
+        if part == "imagenette":
+            flags = prepared("imagenette", *photos)
+            train_all(directory, IMAGENETTE, options, flags)
+            compare(directory, "full")
+            ten_crops(directory, "*")
+        elif part == "ablations":
+            flags = prepared("experiments", *photos)
+            train_all(directory, ABLATIONS, options, flags)
+            compare(directory, "base", "--training_error=0.4")
+            ten_crops(directory, "base-?")
+        elif part == "figure3":
+            flags = prepared("experiments", *photos)
+            ten = with_seeds(*range(1, 11))
+            train_all(directory, FIGURE3, ten, flags)
+            runs = [str(directory / f"conv1-{seed}") for seed in ten.seeds]
+            figures = f"--figures_dir={ROOT / 'figures' / part}"
+            run_checked("figures", *runs, figures)
+        elif part == "finetuning":
+            finetune(options)
+        elif part == "rates":
+            train_all(directory, RATES, with_seeds(1), prepared(*small))
+            compare(directory, "relu_0.001")
+        elif part == "figure1":
+            flags = prepared(*small)
+            train_all(directory, FIGURE1, options, flags, to_figure1=True)
+            compare(directory, "relu")
+        elif part == "section3_3":
+            train_all(directory, SECTION3_3, options, prepared(*small))
+            compare(directory, "13pct")
+            ten_crops(directory, "*")
 
 
 if __name__ == "__main__":

@@ -31,16 +31,18 @@ def measure_layers(model: keras.Model, step: Callable) -> list[dict]:
         tf.profiler.experimental.stop()
         (file,) = Path(directory).glob("**/*.xplane.pb")
         space = xplane_pb2.XSpace.FromString(file.read_bytes())
+    layers = list(
+        dict.fromkeys(layer.name.split("_tower")[0] for layer in model.layers)
+    )
     spans = collections.defaultdict(list)
     for plane in space.planes:
         for name, start, end in _operations(plane):
-            spans[_layer_and_pass(name)].append((start, end))
+            spans[_layer_and_pass(name, layers)].append((start, end))
     times = collections.Counter(
         {key: _union(some) / _STEPS for key, some in spans.items()}
     )
-    names = [layer.name.split("_tower")[0] for layer in model.layers]
     rows = []
-    for name in [*dict.fromkeys(names), "update", "other"]:
+    for name in [*layers, "update", "other"]:
         forward, backward = times[name, "forward"], times[name, "backward"]
         row = {"layer": name, "forward_ms": forward, "backward_ms": backward}
         if forward or backward:
@@ -79,9 +81,9 @@ def _union(spans):
     return total
 
 
-def _layer_and_pass(name):
+def _layer_and_pass(name, layers):
     """Returns (layer, "forward" or "backward") of an operation's name."""
-    layer = re.search(r"((?:spatial_)?[a-z]+\d*b?)_tower\d", name)
+    layer = re.search(rf"({'|'.join(layers)})_tower\d", name)
     is_backward = "gradient_tape" in name or "_backward" in name
     if layer:
         return layer.group(1), "backward" if is_backward else "forward"

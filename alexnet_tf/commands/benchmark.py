@@ -3,6 +3,8 @@
 import tempfile
 from pathlib import Path
 
+import tensorflow as tf
+
 from alexnet_tf.benchmarks import input as input_benchmark
 from alexnet_tf.benchmarks import layer_times, scaling
 from alexnet_tf.benchmarks import step as step_benchmark
@@ -31,6 +33,8 @@ def run(config: Config) -> int:
         "input": _measure_input,
         "train": _measure_training,
     }
+    if config.gpus == "none":  # Also for what the network is compared with.
+        tf.config.set_visible_devices([], "GPU")
     targets = measure if config.target == "all" else [config.target]
     try:
         with tempfile.TemporaryDirectory() as directory:

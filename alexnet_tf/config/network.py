@@ -193,6 +193,11 @@ class Network:
                 f"--conv2_activation=after_norm, but --lrn={self.lrn} "
                 f"--lrn_layers={self.lrn_layers} has no norm2; leave out one."
             )
+        if self.spatial_norm2 and self.lrn == "off":
+            raise UserError(
+                "--spatial_norm2 follows the normalization of layer 2, but "
+                "--lrn=off; add --nospatial_norm2, or leave --lrn=off out."
+            )
 
     def _check_common(self):
         """Checks the settings of an architecture for CIFAR-10."""
@@ -268,6 +273,12 @@ class Network:
     def layers_with_lrn(self) -> list[int]:
         """Returns the numbers of the layers with response normalization."""
         return list(map(int, self._read_names("lrn_layers", ("1", "2"))))
+
+    def lrn_position(self, number: int) -> str:
+        """Returns before_pool, after_pool or off, as --lrn for one layer."""
+        if self.lrn == "after_pool1":
+            return "after_pool" if number == 1 else "before_pool"
+        return self.lrn
 
     def layers_with_dropout(self) -> list[str]:
         """Returns the layers that dropout follows."""

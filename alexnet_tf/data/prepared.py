@@ -168,9 +168,10 @@ def _check_manifest(manifest):
     if manifest["finished"]:
         statistics = manifest["statistics"]
         for name, shape in (("mean_rgb", (3,)), ("covariance_rgb", (3, 3))):
-            value = np.array(statistics[name], float)
-            good = value.shape == shape and np.isfinite(value).all()
-            _require(good, name, statistics[name])
+            value = np.array(statistics[name])
+            _require(value.shape == shape, name, statistics[name])
+            _require(value.dtype.kind in "if", name, statistics[name])
+            _require(np.isfinite(value).all(), name, statistics[name])
 
 
 def _require(condition, name, value):

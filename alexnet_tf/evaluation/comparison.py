@@ -99,10 +99,14 @@ class Variant:
         ]
         return [pair for pair in pairs if math.isfinite(pair)]
 
-    def speed(self) -> float:
-        """Returns the median over all epochs [images/s]."""
-        speeds = [h["images_per_second"] for h in self.histories]
-        return float(np.nanmedian(sum(speeds, [])))
+    def speed(self) -> float | None:
+        """Returns the median over all epochs [images/s].
+
+        Epochs of one step have none.
+        """
+        speeds = sum((h["images_per_second"] for h in self.histories), [])
+        known = [speed for speed in speeds if math.isfinite(speed)]
+        return statistics.median(known) if known else None
 
 
 def half_interval(values: Sequence[float], level: float = 0.95) -> float:
@@ -224,11 +228,15 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
                 for column in COLUMNS.values()
             ),
             _mean_and_range(variant.epochs_to(training_error), ".2g"),
-            f"{variant.speed() / variants[0].speed():.2f}",
+            _quotient(variant.speed(), variants[0].speed()),
         )
         for variant in variants
     ]
     return format_table(header, rows, markdown=True)
+
+
+def _quotient(value, first):
+    return f"{value / first:.2f}" if value and first else ""
 
 
 def _mean_and_range(values, form):

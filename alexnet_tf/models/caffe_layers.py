@@ -158,8 +158,10 @@ def _expected_layers(network):
             layers += [("Convolution", name, parameters), activation]
             layers += [dropout] if name in with_dropout else []
         if name in ("conv1", "conv2"):
-            has_norm = int(name[-1]) in network.layers_with_lrn()
-            layers += orders.get(has_norm and network.lrn, [pool])
+            number = int(name[-1])
+            has_norm = number in network.layers_with_lrn()
+            position = has_norm and network.lrn_position(number)
+            layers += orders.get(position, [pool])
         elif name == "conv5":
             layers.append(pool)
     dense = {"bias_term": True, "axis": 1, "transpose": False}

@@ -52,6 +52,7 @@ _TORCHVISION_SETTINGS = {
     "padding": "2,2,1,1,1",
     "activation": "relu",
     "pool_size": 3,
+    "pool_overhang": False,
 }
 _MEAN_BGR = [104.0, 117.0, 123.0]  # Caffe's mean color of ImageNet.
 

@@ -83,15 +83,13 @@ class TowerBuilder:
 
     def normalize_and_pool(self, x, number):
         """Adds what follows conv1 and conv2 (Sec. 3.3 and 3.4)."""
-        order = self.network.lrn
-        if order == "after_pool1":
-            order = "after_pool" if number == 1 else "before_pool"
-        if order == "before_pool":
+        position = self.network.lrn_position(number)
+        if position == "before_pool":
             x = self.normalize(x, number)
         x = self.pool(x, number)
         if number == 1 and self.network.conv1_activation == "after_pool":
             x = self.activate(x, number)
-        if order == "after_pool":
+        if position == "after_pool":
             x = self.normalize(x, number)
         return x
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import reprlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,21 +75,23 @@ def read_dataset_info(run_dir: RunDir) -> DatasetInfo:
         )
     content = read_json(run_dir.dataset, _ENTRIES, run_dir.fix)
     expected = content.pop("mean_image_sha256", None)
-    names = {field.name for field in dataclasses.fields(DatasetInfo)}
-    colors = [content["mean_rgb"], *content["covariance_rgb"]]
-    if (
-        not content.keys() <= names
-        or not _are_texts(content["class_names"], len(content["class_names"]))
-        or not _are_texts(content.get("names_sha256", ["", ""]), 2)
-        or not _are_texts(
-            content.get("labels") or content["class_names"],
-            len(content["class_names"]),
-        )
-        or [_count_numbers(row) for row in colors] != [3] * 4
-    ):
+    known = {field.name for field in dataclasses.fields(DatasetInfo)}
+    count = len(content["class_names"])
+    labels = content.get("labels")
+    covariance = [_count_numbers(row) for row in content["covariance_rgb"]]
+    is_right = {
+        **{name: name in known for name in content},
+        "class_names": _are_texts(content["class_names"], count),
+        "labels": labels is None or _are_texts(labels, count),
+        "names_sha256": _are_texts(content.get("names_sha256", ["", ""]), 2),
+        "mean_rgb": _count_numbers(content["mean_rgb"]) == 3,
+        "covariance_rgb": covariance == [3, 3, 3],
+    }
+    if wrong := [name for name, right in is_right.items() if not right]:
+        name = wrong[0]
         raise UserError(
-            f"{run_dir.dataset} is of another version or not of a run; its "
-            f"entries are {', '.join(content)}. {run_dir.fix}"
+            f"{run_dir.dataset} has {reprlib.repr(content[name])} for {name}; "
+            f"it is damaged or of another version. {run_dir.fix}"
         )
     if expected is None:  # Of a run of version 0.1, whose settings imply it.
         expected = run_dir.flags.exists() and re.search(

@@ -34,12 +34,16 @@ def fit_to_end(
     iterators.keep_those_of_fit(model)
     progress = checkpointer.progress
     while not progress.stopped and progress.epochs_done < epochs:
-        rest = progress.steps_to(progress.epochs_done + 1)
-        # A resumed epoch has fewer steps than the others.
-        is_whole = sum(map(len, rest)) == progress.steps_per_epoch
-        last = epochs if is_whole else progress.epochs_done + 1
+        first = progress.epochs_done * progress.steps_per_epoch
+        last = epochs
+        # A resumed epoch, or one without a bad batch, has fewer steps than the
+        # others, and `fit` gives all the same number.
+        if progress.steps_to(last) != [
+            range(first, last * progress.steps_per_epoch)
+        ]:
+            last = progress.epochs_done + 1
         try:
-            if rest:
+            if progress.steps_to(last):
                 _fit(model, make_batches, callbacks, progress, last, workers)
             else:
                 _finish_epoch(model, callbacks, progress)

@@ -309,7 +309,10 @@ class TensorBoard(keras.callbacks.Callback):
         file = max(
             self.run_dir.tensorboard.glob(f"events.*.{os.getpid()}.*"),
             key=lambda path: path.stat().st_mtime_ns,
+            default=None,
         )
+        if not file:
+            raise OSError("the file of events is gone")
         size = file.stat().st_size
         if file != self._file:
             self._file, self._size = file, 0

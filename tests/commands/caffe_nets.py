@@ -22,6 +22,9 @@ ALEXNET += ("conv2", "relu2", "norm2", "pool2", *_UPPER)
 CAFFENET = ("conv1", "relu1", "pool1", "norm1")
 CAFFENET += ("conv2", "relu2", "pool2", "norm2", *_UPPER)
 
+# Pooling first in layer 1 alone.
+MIXED = (*CAFFENET[:4], *ALEXNET[4:])
+
 
 def make_weights(crop_size, *, classes, width, groups=2, seed=0):
     """Returns random kernels and biases in Caffe's shapes, by layer."""

@@ -23,6 +23,7 @@ def measured(tmp_path_factory):
     file = tmp_path_factory.mktemp("benchmark") / "benchmark.json"
     flags = ["--target=all", "--rounds=2", "--batch_size=8", *SMALL]
     flags += ["--virtual_devices=1", f"--json={file}"]
+    flags += ["--dropout_layers=conv4,fc6,fc7"]
     text = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "_MIN_SECONDS", 0.0)
@@ -65,7 +66,7 @@ def test_the_tables_of_a_step(measured):
     assert step["rows"][0]["of_first"] == step["rows"][-1]["of_stock"] == 1
     layers = {row["layer"]: row for row in step["layers"]}
     assert list(layers)[:4] == ["pixels", "conv1", "norm1", "pool1"]
-    for name in ("conv1", "norm1", "pool1", "conv5", "fc6", "fc8"):
+    for name in ("conv1", "norm1", "dropout_conv4", "conv5", "fc6", "fc8"):
         assert layers[name]["forward_ms"] > 0 < layers[name]["backward_ms"]
     assert layers["update"]["forward_ms"] > 0
 

@@ -1,6 +1,7 @@
 """Runs compared over their seeds: numbers that are counted by hand."""
 
 import json
+import math
 
 import pytest
 
@@ -120,6 +121,21 @@ def test_another_training_error(make_run, tmp_path, capsys):
     flags = ["--training_error=0.3", f"--figures_dir={tmp_path / 'figures'}"]
     assert main(["compare", run, *flags]) == 0
     assert "| 2 | 1.00 |" in capsys.readouterr().out
+
+
+def test_epochs_of_one_step_have_no_speed(make_run, tmp_path, capsys):
+    error = {"top1": 0.1, "training_errors": [0.5]}
+    runs = [
+        make_run("a", speed=math.nan, **error),
+        make_run("b", "--lrn=off", **error),
+    ]
+    report = tmp_path / "compared.json"
+    flags = [f"--figures_dir={tmp_path}", f"--json={report}"]
+    assert main(["compare", *runs, *flags]) == 0
+    assert capsys.readouterr().out.count("|  |\n") == 2
+    content = json.loads(report.read_text())
+    assert content["a"]["images_per_second"] is None
+    assert content["b"]["images_per_second"] == 100
 
 
 def test_what_cannot_be_compared(make_run, tmp_path, capsys):

@@ -33,6 +33,7 @@ from alexnet_tf.training.trainer import build_trainer, initialize_from
 from tests.commands.caffe_nets import (
     ALEXNET,
     CAFFENET,
+    MIXED,
     caffe_logits,
     convolve,
     fill,
@@ -87,10 +88,18 @@ def expected_logits(order, groups):
         (ALEXNET, 2, True, []),
         (ALEXNET, 2, False, []),
         (CAFFENET, 2, True, ["--flagfile=flags/caffenet.cfg"]),
+        (MIXED, 2, False, ["--lrn=after_pool1"]),
         (ALEXNET, 4, False, ["--towers=4"]),
         (ALEXNET, 1, False, ["--towers=1"]),
     ],
-    ids=["alexnet-v1", "alexnet", "caffenet-v1", "four-groups", "one-group"],
+    ids=[
+        "alexnet-v1",
+        "alexnet",
+        "caffenet-v1",
+        "mixed",
+        "four-groups",
+        "one-group",
+    ],
 )
 def test_logits_are_those_of_caffe(tmp_path, labels, order, groups, v1, flags):
     net, expected = expected_logits(order, groups)
@@ -955,6 +964,7 @@ def test_files_that_are_not_safetensors(tmp_path, capsys, content):
             "has 54x54 outputs there, that of this net",
         ),
         (None, ["--activation=tanh"], "a network with --activation=relu, the"),
+        (None, ["--pool_overhang"], "with --pool_overhang=False, the set"),
         (None, ["--pool_size=2"], "a network with --pool_size=3, the settings"),
         (None, ["--dropout_form=paper"], "with --dropout_form=inverted, the"),
         (None, ["--towers=2"], "check --towers, --width, --kernels and"),

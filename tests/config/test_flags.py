@@ -432,6 +432,8 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
             ["--conv2_activation=after_norm", "--lrn_layers=1"],
             "lrn_layers=1 has no norm2; leave out one",
         ),
+        (["--spatial_norm2", "--lrn=off"], "add --nospatial_norm2, or"),
+        (["--flagfile=code_2012", "--lrn=off"], "add --nospatial_norm2, or"),
         (["--link_precision=half"], "float32|float16"),
         (["--lrn_size=4"], "lrn_size=4.*odd"),
         (["--towers=4", "--devices_per_replica=2"], "use 1 .* or 4"),

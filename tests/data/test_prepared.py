@@ -302,6 +302,12 @@ def changed_shard(**entries):
         changed(splits={"train": [], "validation": []}),
         changed(splits={"train": {}, "validation": 3}),
         changed(statistics={"mean_rgb": [1, 2, None]}),
+        changed(
+            statistics={
+                "mean_rgb": ["1", "2", "3"],
+                "covariance_rgb": [[1, 2, 3]] * 3,
+            }
+        ),
         changed(sha256={"../mean_image.npy": "0"}),
         changed_shard(file="/etc/passwd"),
         changed_shard(file="../train-00000.npy"),

@@ -7,6 +7,8 @@ import pytest
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.distribution.cluster import Cluster, find_cluster
+from alexnet_tf.main import main
+from tests.support import TINY
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +42,17 @@ def tf_config(index=0, kind="worker", **jobs):
 def test_valid_tf_config(text, expected, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
     assert find_cluster("tf_config") == expected
+
+
+def test_a_cluster_is_reported_once(tmp_path, monkeypatch, capsys):
+    """Also without --run_dir, which needs to know of it before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TF_CONFIG", tf_config(worker=["a:1"]))
+    # Ends where the devices are known.
+    assert main([*TINY, "--devices_per_replica=1", "--batch_size=15"]) == 2
+    output, error = capsys.readouterr()
+    assert output.count("TF_CONFIG names one worker") == 1
+    assert "--batch_size=15 cannot be divided" in error
 
 
 def test_host_and_port():

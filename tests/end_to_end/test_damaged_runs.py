@@ -121,6 +121,11 @@ def test_a_damaged_file_is_named(tmp_path, capsys, file, damage, command):
         ("dataset.json", {"labels": 5}, "predict"),
         ("dataset.json", {"labels": [1, 2]}, "evaluate"),
         ("dataset.json", {"labels": ["one"]}, "export"),
+        ("dataset.json", {"labels": 0}, "evaluate"),
+        ("dataset.json", {"labels": ""}, "predict"),
+        ("dataset.json", {"mean_rgb": [1, 2]}, "evaluate"),
+        ("dataset.json", {"covariance_rgb": [1, 2, 3]}, "evaluate"),
+        ("dataset.json", {"later": 3}, "evaluate"),
         ("dataset.json", {"names_sha256": 3}, "evaluate"),
         ("dataset.json", {"names_sha256": ["", 3]}, "figures"),
         ("result.json", {"first_epoch": "1"}, "compare"),
@@ -135,6 +140,7 @@ def test_an_entry_of_another_type_is_named(
     assert run_main(COMMANDS[command], tmp_path) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and str(run / file) in error
+    assert " ".join(entry) in error
     assert len(error.splitlines()) <= 3
 
 

@@ -46,7 +46,8 @@ def test_all_parts_or_those_named(capsys):
     assert (options.jobs, options.last) == (2, ["--epochs=1"])
     assert "finetuning" not in experiments.read_options([]).parts
     assert "finetuning is left out" in capsys.readouterr().out
-    assert experiments.read_options(["rates"]).parts == ["rates"]
+    options = experiments.read_options(["--seeds=4,5", "rates", "figure1"])
+    assert options.parts == ["rates", "figure1"] and options.seeds == [4, 5]
     for words in (["finetuning"], ["rats"]):
         with pytest.raises(SystemExit):
             experiments.read_options(words)
@@ -68,7 +69,7 @@ def test_an_interrupted_table_continues(tmp_path):
     make_place(tmp_path)
     command = [
         *(sys.executable, "-m", "examples.experiments", "section3_3"),
-        *(f"--data={tmp_path}", "--seeds", "1", "--epochs=2"),
+        *(f"--data={tmp_path}", "--seeds=1", "--epochs=2"),
         *("--schedule=0: weights=0.001", "--batch_size=8"),
     ]
     log = tmp_path / "runs" / "experiments" / "log.txt"
@@ -103,7 +104,7 @@ def test_figure_1_ends_at_its_error(error, epochs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(experiments, "FIGURE1_ERROR", error)
     monkeypatch.setattr(experiments, "FIGURE1_EPOCHS", 6)
-    words = ["figure1", f"--data={tmp_path}", "--seeds", "1", "--batch_size=8"]
+    words = ["figure1", f"--data={tmp_path}", "--seeds=1", "--batch_size=8"]
     monkeypatch.setattr(sys, "argv", ["", *words])
     experiments.main()
     log = experiments.ROOT / "log.txt"

@@ -63,8 +63,19 @@ def make_checkpointer(directory, *, every=0, from_start=False):
     return checkpointer, progress, totals, workers
 
 
-def train(directory, *, bad=(), every=0, max_rollbacks=3, **scheduled):
-    """Trains two epochs of a linear model; returns weights and messages."""
+def train(
+    directory,
+    *,
+    bad=(),
+    every=0,
+    max_rollbacks=3,
+    at_bad=lambda: None,
+    **scheduled,
+):
+    """Trains two epochs of a linear model; returns weights and messages.
+
+    `at_bad` is called at a bad batch.
+    """
     x = X.copy()
     x[list(bad), 0, 0] = np.nan
     model, seen = make_model(**scheduled), []
@@ -75,6 +86,10 @@ def train(directory, *, bad=(), every=0, max_rollbacks=3, **scheduled):
             return tf.gather(x, n), tf.gather(Y, n)
 
         return tf.data.Dataset.range(steps.start, steps.stop).map(noted)
+
+    def record(step):
+        at_bad()
+        return f"batch {step} is saved."
 
     checkpointer, progress, totals, workers = make_checkpointer(
         directory, every=every, from_start=max_rollbacks > 0
@@ -92,7 +107,7 @@ def train(directory, *, bad=(), every=0, max_rollbacks=3, **scheduled):
         epochs=2,
         workers=workers,
         checkpointer=checkpointer,
-        record_batch=lambda step: f"batch {step} is saved.",
+        record_batch=record,
         max_rollbacks=max_rollbacks,
     )
     assert progress.epochs_done == 2
@@ -148,6 +163,19 @@ def test_dates_of_a_schedule_count_skipped_batches(tmp_path, bad, every):
     wanted = expected(*bad, rates=rates)
     for found, value in zip(weights, wanted, strict=True):
         np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [(5,), (7,), (9,), (6, 7)])
+def test_a_rollback_into_the_epoch_before(tmp_path, bad):
+    """The checkpoint after it is damaged; every other batch counts once."""
+
+    def damage():
+        for file in tmp_path.glob("checkpoints/step-0000000[5-9]*/variables*"):
+            file.write_bytes(b"damaged")
+
+    weights, _ = train(tmp_path, bad=bad, at_bad=damage)
+    for found, wanted in zip(weights, expected(*bad), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_whole_epoch_of_bad_batches_ends_too(tmp_path):

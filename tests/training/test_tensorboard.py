@@ -6,6 +6,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import parse
 from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.checkpointing import Progress
@@ -13,14 +14,11 @@ from alexnet_tf.training.tensorboard import TensorBoard
 from tests.support import write_run
 
 
-def resume(path, classes=9):
-    """Returns the (tag, step, value) of what the start of a process writes."""
-    run_dir = RunDir(path)
-    config, _ = parse([f"--run_dir={path}"])
-    epochs = len(run_dir.read_history())
+def make_callback(run_dir, progress, classes=9):
+    config, _ = parse([f"--run_dir={run_dir.path}"])
     callback = TensorBoard(
         run_dir,
-        Progress(10, step=10 * epochs, epochs_done=epochs),
+        progress,
         lambda steps: [],
         settings=dataclasses.asdict(config),
         summary_steps=10,
@@ -29,6 +27,15 @@ def resume(path, classes=9):
     callback.set_model(
         keras.Sequential([keras.Input((4,)), keras.layers.Dense(classes)])
     )
+    return callback
+
+
+def resume(path, classes=9):
+    """Returns the (tag, step, value) of what the start of a process writes."""
+    run_dir = RunDir(path)
+    epochs = len(run_dir.read_history())
+    progress = Progress(10, step=10 * epochs, epochs_done=epochs)
+    callback = make_callback(run_dir, progress, classes)
     for _ in range(2):  # `fit` may be called more than once.
         callback.on_train_begin()
         callback.on_train_end()
@@ -75,6 +82,16 @@ def test_epochs_are_written_from_the_history(tmp_path):
 def test_top5_errors_need_more_than_five_classes(tmp_path, classes, has_top5):
     found = resume(write_run(tmp_path / "run"), classes)
     assert has_top5 == any("top5" in tag for tag, *_ in found)
+
+
+def test_a_lost_file_is_reported(tmp_path):
+    run_dir = RunDir(write_run(tmp_path / "run"))
+    callback = make_callback(run_dir, Progress(10, step=20, epochs_done=2))
+    callback.on_train_begin()
+    for file in run_dir.tensorboard.glob("events.*"):
+        file.unlink()
+    with pytest.raises(UserError, match="the file of events is gone"):
+        callback.on_epoch_end(1)
 
 
 def test_lost_rows_are_left_out(tmp_path):
