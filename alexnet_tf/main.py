@@ -19,10 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from alexnet_tf.config.commands import (
-    FORMER_COMMANDS,
-    find_command,
-)
+from alexnet_tf.config.commands import FORMER_COMMANDS, find_command
 from alexnet_tf.config.errors import LostWorkerError, UserError, printable
 from alexnet_tf.config.flags import (
     FLAG_FILES,

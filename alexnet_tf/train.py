@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -17,11 +18,7 @@ from alexnet_tf.config.commands import call
 from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
 from alexnet_tf.data.labels import run_labels, without_ids
-from alexnet_tf.data.pipeline import (
-    InputClock,
-    names_of_step,
-    training_batches,
-)
+from alexnet_tf.data.pipeline import InputClock, names_of_step, training_batches
 from alexnet_tf.distribution.devices import Devices, connect
 from alexnet_tf.distribution.workers import Workers
 from alexnet_tf.evaluation import confusion, gallery
@@ -31,17 +28,13 @@ from alexnet_tf.models.build import best_checkpoint, load_trained
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import DatasetInfo, read_dataset_info
 from alexnet_tf.storage.files import write_json, write_whole
-from alexnet_tf.storage.run_dir import (
-    RunDir,
-    open_run,
-)
+from alexnet_tf.storage.run_dir import RunDir, open_run
 from alexnet_tf.training import callbacks, resume
 from alexnet_tf.training.checkpointing import (
     Checkpointer,
     MetricTotals,
     Progress,
     ProgressTracker,
-    StopOnRequest,
 )
 from alexnet_tf.training.loop import fit_to_end
 from alexnet_tf.training.plateau import PlateauSchedule
@@ -129,14 +122,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
         )
         stuck_loss = callbacks.StuckLoss(len(info.class_names))
         history = callbacks.History(run_dir)
-        tensorboard = TensorBoard(
-            run_dir,
-            progress,
-            make_batches,
-            settings=dataclasses.asdict(config),
-            summary_steps=config.summary_steps,
-            profile_steps=config.profile_steps,
-        )
+        tensorboard = TensorBoard(run_dir, progress, make_batches, config)
         totals = MetricTotals(workers)
         checkpointer = Checkpointer(
             run_dir,
@@ -180,7 +166,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             rates = plateau
         validator = SplitPredictor(config, model, val_split, devices, bad)
         stop = StopRequest(workers.total if workers.count > 1 else None)
-        stop_on_request = StopOnRequest(stop, checkpointer)
+        stop_if_requested = partial(checkpointer.stop_on, stop)
         line = ProgressLine(
             run_dir,
             progress,
@@ -197,11 +183,8 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                 [
                     callbacks.NonfiniteCheck(),
                     callbacks.Throughput(config.batch_size, clock, progress),
-                    callbacks.Validation(validator, stop_on_request.check),
-                    keras.callbacks.LambdaCallback(
-                        on_train_batch_end=lambda batch, logs: bad.check(),
-                        on_epoch_end=lambda epoch, logs: bad.check(),
-                    ),
+                    callbacks.Validation(validator, stop_if_requested),
+                    callbacks.AfterEach(bad.check),
                     stuck_loss,
                     *(records if workers.is_chief else []),
                     rates,
@@ -209,7 +192,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
                     ProgressTracker(progress),
                     checkpointer,
                     *([callbacks.RayReport(run_dir)] if workers.in_ray else []),
-                    stop_on_request,
+                    callbacks.AfterEach(stop_if_requested),
                 ],
                 epochs=config.epochs,
                 workers=workers,

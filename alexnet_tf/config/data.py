@@ -2,12 +2,7 @@
 
 import dataclasses
 
-from alexnet_tf.config.field import (
-    FOLDER_PATH,
-    MEAN_PATH,
-    PATH,
-    setting,
-)
+from alexnet_tf.config.field import FOLDER_PATH, MEAN_PATH, PATH, setting
 
 
 @dataclasses.dataclass(frozen=True)

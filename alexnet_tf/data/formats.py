@@ -110,10 +110,7 @@ def _decode_gif(encoded, header, max_pixels):
     )
     # Clears the flag for a transparent color, which would become black.
     opaque = tf.strings.regex_replace(
-        encoded,
-        r"(!\C\x04)\C(\C\C\C\x00,)",
-        "\\1\0\\2",
-        replace_global=False,
+        encoded, r"(!\C\x04)\C(\C\C\C\x00,)", "\\1\0\\2", replace_global=False
     )
     return tf.io.decode_image(opaque, channels=3, expand_animations=False)
 

@@ -113,8 +113,7 @@ def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
         title, inches, 2 * rows, columns, height_ratios=heights
     )
     figure.supxlabel(
-        "✓ right, ✗ wrong; above the image and in orange: its class",
-        **_CAPTION,
+        "✓ right, ✗ wrong; above the image and in orange: its class", **_CAPTION
     )
     for place, index in enumerate(chosen):
         row, column = divmod(place, columns)

@@ -18,6 +18,22 @@ from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir, count_from_one
 from alexnet_tf.training.checkpointing import Progress
 
 
+class AfterEach(keras.callbacks.Callback):
+    """Calls a function after each step and after each epoch."""
+
+    def __init__(self, function: Callable[[], None]):
+        super().__init__()
+        self.function = function
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Calls it after the step."""
+        self.function()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Calls it after the validation."""
+        self.function()
+
+
 class Throughput(keras.callbacks.Callback):
     """Adds `images_per_second` and `input_wait` to the logs.
 

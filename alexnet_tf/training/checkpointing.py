@@ -245,32 +245,14 @@ class Checkpointer(keras.callbacks.Callback):
         checkpoints.save(self.run_dir.checkpoints, values, state)
         checkpoints.prune(self.run_dir.checkpoints, keep=self.keep)
 
-
-class StopOnRequest(keras.callbacks.Callback):
-    """Ends the process, saved, once a stop is requested; the last callback."""
-
-    def __init__(self, request: StopRequest, checkpointer: Checkpointer):
-        super().__init__()
-        self.request = request
-        self.checkpointer = checkpointer
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Stops after the step."""
-        self.check()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Stops after the validation."""
-        self.check()
-
-    def check(self) -> None:
-        """Ends the process if a stop is requested."""
-        if self.request.is_made():
-            self.checkpointer.save()
+    def stop_on(self, request: StopRequest) -> None:
+        """Saves and ends the process if a stop is requested."""
+        if request.is_made():
+            self.save()
             # Not before the chief has saved, which needs the other workers.
-            self.checkpointer.workers.wait()
-            flag = f"--run_dir={self.checkpointer.run_dir.path}"
+            self.workers.wait()
+            flag = f"--run_dir={self.run_dir.path}"
             how = f"To resume: {call(flag)}"
-            if self.checkpointer.workers.count > 1:
+            if self.workers.count > 1:
                 how = f"The same command with {shlex.quote(flag)} resumes."
-            step = self.checkpointer.progress.step
-            self.request.exit(f"Stopped after step {step}. {how}")
+            request.exit(f"Stopped after step {self.progress.step}. {how}")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.plugins.hparams import api as hparams
 
+from alexnet_tf.config.flags import Config
 from alexnet_tf.evaluation.kernels import first_kernels, sheet
 from alexnet_tf.evaluation.plots import pixels
 from alexnet_tf.evaluation.tables import format_table
@@ -103,14 +104,13 @@ class TensorBoard(keras.callbacks.Callback):
     At the start of a process: the settings, as text and for HPARAMS, which
     curves CUSTOM SCALARS draws together, and the epochs done; before the
     first step also some training images and the graph of the network. Every
-    `summary_steps` steps: the loss and errors since the last time. After each
+    --summary_steps: the loss and errors since the last time. After each
     epoch: its row of history.csv, so that `History` must come first, and
     conv1's kernels. (Keras's callback makes a run of training and another one
     of validation, and writes none of the rest.)
 
     Images that `make_batches` returns for the first step are shown as the
-    network sees them, after cropping, mirroring and color noise. The profiler
-    traces `profile_steps`.
+    network sees them, after cropping, mirroring and color noise.
     """
 
     def __init__(
@@ -118,18 +118,15 @@ class TensorBoard(keras.callbacks.Callback):
         run_dir: RunDir,
         progress: Progress,
         make_batches: Callable[[range], Iterable],
-        *,
-        settings: dict,
-        summary_steps: int,
-        profile_steps: int,
+        config: Config,
     ):
         super().__init__()
         self.run_dir = run_dir
         self.progress = progress
         self.make_batches = make_batches
-        self.settings = {name: settings[name] for name in _COMPARED}
-        self.summary_steps = summary_steps
-        self.profile_steps = profile_steps
+        self.settings = {name: getattr(config, name) for name in _COMPARED}
+        self.summary_steps = config.summary_steps
+        self.profile_steps = config.profile_steps
         self._steps = 0  # In this process.
         self._has_begun = False
         self._file: Path | None = None  # Of events.
@@ -151,10 +148,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Writes the settings, and the input or the epochs done."""
-        with reporting_failed_writes(self.run_dir.tensorboard):
-            self.writer = tf.summary.create_file_writer(
-                str(self.run_dir.tensorboard)
-            )
+        self._open()
         if self._has_begun:
             return  # `fit` may be called more than once.
         self._has_begun = True
@@ -219,15 +213,18 @@ class TensorBoard(keras.callbacks.Callback):
         self, result: dict, figures: Mapping[str, Figure | None]
     ) -> None:
         """Writes result.json as text, and figures, after the end of `fit`."""
-        directory = self.run_dir.tensorboard
-        with reporting_failed_writes(directory):
-            self.writer = tf.summary.create_file_writer(str(directory))
+        self._open()
         with self._writing(step=result["epochs"]):
             tf.summary.text("run/result", _table(result))
             for name, figure in figures.items():
                 if figure:
                     tf.summary.image(f"validation/{name}", pixels(figure)[None])
         self.writer.close()
+
+    def _open(self):
+        directory = self.run_dir.tensorboard
+        with reporting_failed_writes(directory):
+            self.writer = tf.summary.create_file_writer(str(directory))
 
     def _write_epoch(self, rows):
         """Writes the last row of history.csv and what follows from all."""

@@ -1,6 +1,5 @@
 """Files that are written completely or stay as they were."""
 
-import dataclasses
 import errno
 import io
 import itertools
@@ -181,7 +180,7 @@ def test_folders_and_devices_are_not_replaced_by_files(tmp_path):
     assert (tmp_path / "folder" / "a").exists()
 
 
-def tensorboard_of(tmp_path, batches=(), profile_steps=0, step=0):
+def tensorboard_of(tmp_path, *flags, batches=(), step=0):
     run_dir = RunDir(tmp_path / "run")
     run_dir.path.mkdir()
     run_dir.flags.touch()
@@ -190,9 +189,7 @@ def tensorboard_of(tmp_path, batches=(), profile_steps=0, step=0):
         run_dir,
         Progress(15, step=step),
         lambda steps: batches,
-        settings=dataclasses.asdict(parse([])[0]),
-        summary_steps=0,
-        profile_steps=profile_steps,
+        parse(flags)[0],
     )
 
 
@@ -221,7 +218,7 @@ def test_a_full_disk_at_tensorboards_first_pages(tmp_path, limit):
     """Nothing is found, the settings, or the images are cut."""
     _, model = make_trainer((1, 1), *SMALL)
     batch = np.zeros((4, 67, 67, 3), np.uint8), np.zeros(4)
-    writer = tensorboard_of(tmp_path, [batch])
+    writer = tensorboard_of(tmp_path, batches=[batch])
     writer.set_model(model)
     with full_disk(limit), pytest.raises(UserError) as caught:
         writer.on_train_begin()
@@ -229,7 +226,7 @@ def test_a_full_disk_at_tensorboards_first_pages(tmp_path, limit):
 
 
 def test_a_profile_that_cannot_be_written(tmp_path):
-    writer = tensorboard_of(tmp_path, profile_steps=1)
+    writer = tensorboard_of(tmp_path, "--profile_steps=1")
     for _ in range(10):
         writer.on_train_batch_begin(0)
     (tmp_path / "run" / "tensorboard").mkdir(parents=True)

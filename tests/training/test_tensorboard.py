@@ -1,7 +1,5 @@
 """What TensorBoard shows of a run that is resumed."""
 
-import dataclasses
-
 import keras
 import pytest
 import tensorflow as tf
@@ -20,9 +18,7 @@ def make_callback(run_dir, progress, classes=9):
         run_dir,
         progress,
         lambda steps: [],
-        settings=dataclasses.asdict(config),
-        summary_steps=10,
-        profile_steps=0,
+        config,
     )
     callback.set_model(
         keras.Sequential([keras.Input((4,)), keras.layers.Dense(classes)])
