@@ -94,6 +94,16 @@ FEW = [
     "--schedule=0: weights=0.01; 48: weights=0.001",
     "--epochs=60",
 ]
+BASE = f"--init_from={ROOT}/finetuning/base-SEED"
+STARTS = {
+    "from_nothing": [],
+    "finetuned": [BASE, "--freeze=conv1,conv2"],
+    "finetuned_all_layers": [BASE],
+}
+LABELS = (
+    *("from random weights", "fine-tuned, conv1 and conv2 frozen"),
+    "fine-tuned, all layers",
+)
 # The networks of Figure 1 at several learning rates, of which the best follow.
 RATES = {
     f"{name}_{rate}": [
@@ -268,12 +278,10 @@ def finetune(options: argparse.Namespace) -> None:
     names = {path.name for path in (source / "train").iterdir()}
     seven = link_classes(source, directory / "seven", sorted(names - set(NEW)))
     train_all(directory, {"base": ["--flagfile=experiments"]}, options, seven)
-    base = ["--freeze=conv1,conv2", f"--init_from={directory}/base-SEED"]
     for count in COUNTS:
         few = link_classes(source, directory / f"{count}", NEW, count)
         starts = {
-            f"{count}_from_nothing": FEW,
-            f"{count}_finetuned": FEW + base,
+            f"{count}_{name}": FEW + flags for name, flags in STARTS.items()
         }
         train_all(directory, starts, options, few)
     draw_few(directory)
@@ -283,9 +291,7 @@ def draw_few(directory: Path) -> None:
     """Draws the error after the last epoch by the number of images."""
     figure = make_figure((7, 4.2), "Three classes, from few images of each")
     axes = figure.add_subplot()
-    for start, color in zip(
-        ("from_nothing", "finetuned"), COLORS, strict=False
-    ):
+    for start, label, color in zip(STARTS, LABELS, COLORS, strict=False):
         means = []
         for count in COUNTS:
             runs = directory.glob(f"{count}_{start}-*/result.json")
@@ -299,8 +305,7 @@ def draw_few(directory: Path) -> None:
             )
             means.append(statistics.fmean(errors))
             print(f"{start}, {count} images: {means[-1]:.1f}% of {errors}")
-        label = f"{start.replace('_', ' ')}; a point per seed, mean"
-        axes.plot(COUNTS, means, color=color, label=label)
+        axes.plot(COUNTS, means, color=color, label=f"{label}: seeds, mean")
     axes.set_xscale("log")
     axes.set_xticks(COUNTS, list(map(str, COUNTS)), minor=False)
     axes.minorticks_off()
