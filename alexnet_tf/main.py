@@ -122,6 +122,10 @@ def _run(given):
         ]
     for settings in runs:
         _check_paths(settings, command)
+    first = runs[0].run_dir
+    if command.newest and "figures_dir" in command.writes:
+        if first and not config.figures_dir:  # They go there.
+            check_writable("run_dir", Path(first))
     module = "train" if name == "train" else f"commands.{name}"
     run = import_quietly(f"alexnet_tf.{module}", debug=config.debug).run
     if command.settings == "each run":

@@ -14,7 +14,7 @@ PACKAGES = (
     *("training", "benchmarks", "commands", "train", "main", "__init__"),
 )
 # Neighbors that do not know each other.
-APART = {("models", "data")}
+APART = {("models", "data"), ("distribution", "storage")}
 
 
 def imports():

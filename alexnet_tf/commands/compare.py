@@ -36,7 +36,10 @@ def run(config: Config, runs: list[Config]) -> int:
             "top5_error": [result["top5_error"] for result in variant.results],
             "seeds": variant.seeds,
             "differences": {
-                name: variant.differences(variants[0], column)
+                name: [
+                    points / 100
+                    for points in variant.differences(variants[0], column)
+                ]
                 for name, column in comparison.COLUMNS.items()
             },
             "epochs": [n if math.isfinite(n) else None for n in epochs],

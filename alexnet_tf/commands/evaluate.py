@@ -11,6 +11,7 @@ from alexnet_tf.config.flags import Config
 from alexnet_tf.data import splits
 from alexnet_tf.data.labels import are_imagenets, run_labels, without_ids
 from alexnet_tf.distribution.devices import connect
+from alexnet_tf.distribution.placement import find_devices
 from alexnet_tf.evaluation import confusion, error_report, plots
 from alexnet_tf.evaluation.ensemble import average, search_weights
 from alexnet_tf.evaluation.predictor import (
@@ -112,23 +113,31 @@ def _check(runs):
                 f"{settings.run_dir} has other classes than {first.run_dir}; "
                 "only runs on one data set can be averaged."
             )
-        for name in ("dataset", "validation_split", "split"):
-            ours, theirs = getattr(settings, name), getattr(first, name)
+        for name in ("dataset", "split"):
+            ours, theirs = (_measured(s)[name] for s in (settings, first))
             if ours != theirs:
                 raise UserError(
                     f"{settings.run_dir} has --{name}={ours}, {first.run_dir} "
                     f"has {theirs}; give --{name} to measure both on the same "
                     "images."
                 )
+    # Once for all: TensorFlow cannot divide the CPU again.
+    largest = max(runs, key=lambda settings: settings.virtual_devices)
+    find_devices(gpus=largest.gpus, virtual_devices=largest.virtual_devices)
     return run_labels(first, open_run(first.run_dir))
+
+
+def _measured(settings):
+    """Returns the data set and the split that are measured."""
+    split = settings.split or settings.validation_split
+    return {"dataset": settings.dataset, "split": split}
 
 
 def _predict(settings):
     """Returns a run's predictions, and a title that says of which weights."""
     run_dir = open_run(settings.run_dir)
     devices = connect(settings)
-    split = settings.split or settings.validation_split
-    examples = splits.open_split(settings, split)
+    examples = splits.open_split(settings, _measured(settings)["split"])
     splits.check_run_classes(run_dir, examples)
     bad = splits.record_bad_examples(settings, run_dir, examples)
     model, state = load_trained(settings, run_dir, devices)

@@ -176,6 +176,11 @@ def _compare_errors(config, model, split, name, file):
             ),
             strict=True,
         )
+    if not wrong:
+        raise UserError(
+            f"--format={name} is compared on the validation images, of which "
+            "none can be used; repair them, or give --validation_split."
+        )
     top1, exact1, top5, exact5 = np.mean(wrong, axis=0)
     return (
         f"top-1 error {top1:.4f} (float32: {exact1:.4f}), top-5 error "

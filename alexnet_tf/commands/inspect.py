@@ -3,7 +3,10 @@
 import collections
 import dataclasses
 import math
+import os
+import sys
 import textwrap
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -16,8 +19,12 @@ from alexnet_tf.distribution.devices import connect
 from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.models.build import outline_network
 from alexnet_tf.models.paper_facts import count_facts
-from alexnet_tf.storage.dataset_info import placeholder_info
+from alexnet_tf.storage.dataset_info import (
+    placeholder_info,
+    read_dataset_info,
+)
 from alexnet_tf.storage.files import write_report
+from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.trainer import build_trainer, check_layers, freeze
 
 # Batches of a replica for the memory estimate.
@@ -30,7 +37,14 @@ def run(config: Config) -> int:
     dataset = config.dataset
     if config.paper_facts and not config.run_dir and dataset == Config.dataset:
         dataset = "imagenet2012"  # Not the few classes of the default.
-    names = tfds_source.class_names(dataset, data_dir=config.data_dir)
+    run_dir = RunDir(Path(config.run_dir or os.devnull))
+    if run_dir.dataset.exists():
+        names = tuple(read_dataset_info(run_dir).class_names)
+    else:
+        if config.run_dir:
+            text = f"{config.run_dir} has no run yet; these are the settings."
+            print(text, file=sys.stderr)
+        names = tfds_source.class_names(dataset, data_dir=config.data_dir)
     if config.scale:
         scaling.report(config, names)
     elif config.paper_facts:

@@ -80,6 +80,6 @@ def _report(directory, manifest, bad):
         examples = sum(shard["examples"] for shard in shards)
         size = sum(sum(shard["bytes"].values()) for shard in shards)
         print(f"{name}: {examples:,} images, {size / 1e6:,.1f} MB")
-    if bad.reasons:
-        print(f"{len(bad.reasons)} were left out, see {bad.file}")
+    if bad.listed:
+        print(f"{len(bad.listed)} were left out, see {bad.file}")
     print(f"Train with it: --prepared_dir={directory}")

@@ -200,7 +200,7 @@ class Command:
     # under flags of neither data nor network; "each run" does the same as "run"
     # for each run directory among the words.
     settings: str = "flags"
-    # Whether it opens --dataset, and the flags whose files it writes.
+    # Whether it reads images of --dataset, and the flags whose files it writes.
     reads_data: bool = False
     writes: tuple[str, ...] = ()
     newest: bool = False  # Whether it takes the newest run if none is named.
@@ -351,14 +351,13 @@ COMMANDS = {
         ),
         groups=_TRAINING_GROUPS,
         settings="run",
-        reads_data=True,
         writes=("figures_dir", "json"),
     ),
     "compare": Command(
         "compare the errors of finished runs across seeds, as a table and as "
         "figures",
-        "Runs whose settings differ only in the seed and in paths form a row; "
-        "the first row is the baseline.",
+        "Runs whose settings differ only in the seed, and in paths other than "
+        "--dataset, form a row; the first row is the baseline.",
         ("compare runs/a-* runs/b-* --figures_dir=figures",),
         words="RUN_DIR...",
         flags=("training_error", "figures_dir", "json"),

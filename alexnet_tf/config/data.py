@@ -54,7 +54,7 @@ class Data:
     dataset: str = setting(
         "shapes",
         "Name of a TFDS image classification data set, or folder:PATH for a "
-        "folder of class folders. shapes is embedded and needs no network.",
+        "folder of class folders. shapes is embedded and needs no download.",
         path=FOLDER_PATH,
     )
     data_dir: str = setting(

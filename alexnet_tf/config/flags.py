@@ -136,6 +136,11 @@ class Config(CommandOptions, Output, Hardware, Training, Network, Data):
             choices = field.metadata["setting"].choices
             if choices and value not in choices:
                 raise UserError(f"--{name}={value}; give {', '.join(choices)}.")
+        if self.dataset == "folder:":
+            raise UserError(
+                "--dataset=folder: has no path; give folder:PATH, or folder:. "
+                "for the current folder."
+            )
         is_file = self.mean.endswith(".binaryproto")
         if self.mean not in ("image", "color") and not is_file:
             raise UserError(
@@ -291,9 +296,13 @@ def check_flags(arguments: Sequence[str], command: str) -> None:
 
 
 def describes_network(arguments: Sequence[str]) -> bool:
-    """Returns whether a command line has flags of data or network."""
+    """Returns whether a command line has flags of data or network.
+
+    Places of data do not count: the data of a run may move.
+    """
     flag_values, _ = _read(arguments)
-    return any(flag_values[name].present for name in DATA_AND_NETWORK)
+    names = DATA_AND_NETWORK - {"dataset", "prepared_dir"}
+    return any(flag_values[name].present for name in names)
 
 
 def run_name(arguments: Sequence[str], config: Config) -> str:

@@ -19,10 +19,10 @@ BAD_LABEL = -1
 
 
 class BadExamples:
-    """The bad examples of a run, each listed once in `file`, if given.
+    """The bad examples that a process finds, and why they are bad.
 
-    The file may exist already. More than `limit` bad examples of `total` end
-    the run.
+    They are listed in `file`, if given, unless an earlier process did so. More
+    than `limit` bad examples of `total` end the run.
     """
 
     def __init__(
@@ -35,23 +35,25 @@ class BadExamples:
         self.file = file
         self.limit = limit
         self.total = total
-        self.reasons = {}
+        self.reasons: dict[str, str] = {}
+        self.listed: set[str] = set()  # The names in `file`.
         self._lock = threading.Lock()
         self._failure: UserError | None = None
         if file and file.exists():
             fix = "Remove it; bad examples are found and listed again."
             rows = read_csv(file, ("name", "reason"), fix)
-            self.reasons = {row["name"]: row["reason"] for row in rows}
+            self.listed = {row["name"] for row in rows}
 
     def add(self, name: str | bytes, reason: str) -> None:
-        """Adds an example, unless it is listed already."""
+        """Adds an example, and lists it."""
         name, reason = printable(name), printable(reason)
         with self._lock:
             if name in self.reasons:
                 return
             self.reasons[name] = reason
-            if not self.file:
+            if not self.file or name in self.listed:
                 return
+            self.listed.add(name)
             header = [] if self.file.exists() else [("name", "reason")]
             row = [to_csv_cell(name), to_csv_cell(reason)]
             lines = io.StringIO(newline="")

@@ -95,8 +95,13 @@ def decode_square(encoded: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """
     orientation = _orientation(encoded, geometry)
     image = decode_image(encoded, geometry.max_image_pixels)
-    square = _cut(image, (0, 0), geometry, orientation)
-    square = _rescale(square, geometry.image_size, "area")
+    pixels = _cut(image, (0, 0), geometry, orientation)
+    side = geometry.image_size
+    square = tf.cond(
+        tf.reduce_max(tf.shape(pixels)[:2]) < side,  # As in `decode_patch`.
+        lambda: _rescale(pixels, side, "bilinear"),
+        lambda: _rescale(pixels, side, "area"),
+    )
     return _turn_upright(square, orientation)
 
 

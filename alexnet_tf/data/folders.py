@@ -62,7 +62,8 @@ def open_split(path: Path, split: str) -> Examples:
         raise UserError(
             f"split {split!r} of --dataset=folder:{path} is empty.\nEvery "
             "tenth image of a class is held out for validation, unless you "
-            "give --train_split=train[:80%] --validation_split=train[80%:]."
+            "give --train_split=train[:80%] --validation_split=train[80%:]; "
+            "evaluate\nmeasures all images with --split=train."
         )
     counts = np.bincount(numbers, minlength=len(names))
     missing = [names[label] for label in np.flatnonzero(counts == 0)]
@@ -103,7 +104,12 @@ def _read_split(path, splits, name):
             "both, or divide the training images: --train_split=train[:90%] "
             "--validation_split=train[90%:]."
         )
-    if part != "validation":  # Or train reports it.
+    if part == "validation":
+        print(
+            f"{path}: split validation is every tenth image of a class, "
+            "train+validation all images"
+        )
+    else:  # Or train reports it.
         _report(path, home, part, images, left_out)
     prefix = f"{os.path.relpath(home, path)}/" if home != path else ""
     files, labels = [], []
@@ -145,6 +151,7 @@ def _report(path, home, part, images, left_out):
         others = [f for f in folders_in(path) if f != home]
         unused = [f.name for f in others if any(images_in(f))]
         print(
-            f"{path}: every tenth image of {home.name} is for validation"
-            + (f"; not used: {some(unused)}" if unused else "")
+            f"{path}: split train leaves out every tenth image of a class, "
+            "for validation"
+            + (f"; in neither: {some(unused)}" if unused else "")
         )

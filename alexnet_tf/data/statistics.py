@@ -40,7 +40,7 @@ def measure_pixels(
     for sums in batches.map(_sums, num_parallel_calls=CORES):
         totals = {n: totals.get(n, 0) + sums[n].numpy() for n in sums}
         bad.check()
-    if not totals["images"]:
+    if not totals.get("images"):
         raise UserError(
             f"none of the first {count} training images can be used; "
             f"{bad.file} lists the reasons."

@@ -156,8 +156,21 @@ def _prepare(builder):
     with reporting_failed_writes(path):
         try:
             builder.download_and_prepare()
-        except RuntimeError as error:  # TFDS's about one of TensorFlow.
-            raise (error.__cause__ or error) from None
+        except Exception as caught:
+            # TFDS wraps errors of TensorFlow in a RuntimeError.
+            error = caught.__cause__ or caught
+            # Those of a disk have a number, those of a download have none.
+            if isinstance(error, tf.errors.OpError) or (
+                isinstance(error, OSError) and error.errno
+            ):
+                raise error from None
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"--dataset={builder.name} cannot be downloaded or generated.\n"
+                f"{' '.join(reason.split())[:400]}\n"
+                "--debug shows the stack trace. A data set made elsewhere can "
+                f"be copied to {path}."
+            ) from caught
 
 
 def _validation_split(splits):

@@ -119,16 +119,17 @@ def find_devices(*, gpus: str, virtual_devices: int) -> list[str]:
 
 
 def _divide_cpu(count):
+    if _count("CPU") >= count:
+        return
     cpu = tf.config.list_physical_devices("CPU")[0]
     parts = [tf.config.LogicalDeviceConfiguration()] * count
-    # Once TensorFlow runs, the CPU may still have enough devices.
-    with contextlib.suppress(RuntimeError):
+    try:
         tf.config.set_logical_device_configuration(cpu, parts)
-    if _count("CPU") < count:
+    except RuntimeError as error:
         raise UserError(
             f"--virtual_devices={count}, but TensorFlow already runs in this "
             f"process with {_count('CPU')}; start a new process."
-        )
+        ) from error
 
 
 def _count(kind):

@@ -163,6 +163,8 @@ def read_variants(runs: Sequence[Config]) -> tuple[list[Variant], list[str]]:
 def _settings(config):
     """Returns the (name, value) pairs of what distinguishes variants."""
     settings = dataclasses.asdict(absolute(config))
+    # Of one variant's seeds, each may begin with the same seed of another.
+    settings["init_from"] = _without_number(settings["init_from"])
     return tuple((n, v) for n, v in settings.items() if n not in _INCIDENTAL)
 
 
@@ -171,8 +173,7 @@ def _names(groups):
     names = []
     for depth in (1, 2):
         parts = [["/".join(r.path.parts[-depth:]) for r in g] for g in groups]
-        # Without what is left of numbers, such as seeds.
-        starts = [re.sub(r"[-_./]?\d*$", "", commonprefix(p)) for p in parts]
+        starts = [_without_number(commonprefix(p)) for p in parts]
         names = [
             start if start and len(p) > 1 else p[0]
             for start, p in zip(starts, parts, strict=True)
@@ -180,6 +181,11 @@ def _names(groups):
         if len(set(names)) == len(names):
             return names
     return [f"{name} ({n})" for n, name in enumerate(names, start=1)]
+
+
+def _without_number(name):
+    """Returns a name without a number at its end, such as a seed."""
+    return re.sub(r"[-_./]?\d*$", "", name)
 
 
 def _flags(keys, chosen):
@@ -210,7 +216,7 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
     Differences and speeds are from and relative to the first variant's;
     `training_error` is that of `Variant.epochs_to`.
     """
-    epochs = f"epochs to {training_error:.0%} training error"
+    epochs = f"epochs to {100 * training_error:g}% training error"
     errors = ("top-1 error, %", "top-5 error, %")
     differences = (f"{kind} error, difference" for kind in COLUMNS)
     header = "name", "settings", "runs", *errors, *differences, epochs, "speed"
@@ -227,7 +233,7 @@ def format_variants(variants: Sequence[Variant], training_error: float) -> str:
                 else ""
                 for column in COLUMNS.values()
             ),
-            _mean_and_range(variant.epochs_to(training_error), ".2g"),
+            _mean_and_range(variant.epochs_to(training_error), ".3g"),
             _quotient(variant.speed(), variants[0].speed()),
         )
         for variant in variants

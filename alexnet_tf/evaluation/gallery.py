@@ -90,7 +90,8 @@ def _read(config, split, count):
     batches = training_batches(
         examples, plain, batch_size=size, steps=steps, seed=config.seed, bad=bad
     )
-    parts = zip(*batches.as_numpy_iterator(), strict=True)
+    with splits.reporting_damaged_files(examples):
+        parts = zip(*batches.as_numpy_iterator(), strict=True)
     images, labels = map(np.concatenate, parts)
     return {"images": images, "labels": labels}
 

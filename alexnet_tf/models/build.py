@@ -1,5 +1,6 @@
 """Networks from settings: new ones, and ones with a run's best weights."""
 
+import sys
 from pathlib import Path
 
 import keras
@@ -81,7 +82,8 @@ def best_checkpoint(run_dir: RunDir) -> Path:
         if errors < (found["val_top1_error"], found["val_loss"]):
             print(
                 f"The checkpoint of epoch {row['epoch']} is lost, "
-                f"with a top-1 error of {errors[0]:.4f}; {checkpoint} is used."
+                f"with a top-1 error of {errors[0]:.4f}; {checkpoint} is used.",
+                file=sys.stderr,
             )
     return checkpoint
 

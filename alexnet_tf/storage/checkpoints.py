@@ -19,6 +19,7 @@ import functools
 import json
 import re
 import shutil
+import sys
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -133,7 +134,9 @@ def _first_undamaged(directory, candidates):
         reason = damage(checkpoint)
         if not reason:
             return checkpoint
-        print(f"{checkpoint} is damaged and skipped: {reason}.")
+        # Not among results, which may be JSON.
+        text = f"{checkpoint} is damaged and skipped: {reason}."
+        print(text, file=sys.stderr)
     if reason:
         raise UserError(
             f"all checkpoints in {directory} that may be used are damaged, the "

@@ -211,6 +211,11 @@ class RunDir:
                     f"{self.history} has other rows than the checkpoints. The "
                     "command that trains the run writes it anew."
                 )
+        if self.is_imported:
+            raise UserError(
+                f"{self.path} is imported, so that it has no epochs; leave it "
+                "out."
+            )
         if not rows:
             raise UserError(
                 f"{self.history} has no rows yet; the first one is written "

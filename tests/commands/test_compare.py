@@ -111,7 +111,7 @@ def test_the_mean_difference_has_an_interval(make_run, tmp_path, capsys):
     assert "| +0.0 ± 0.0 | +7.5 ± 31.8 |" in capsys.readouterr().out
     assert json.loads(report.read_text())["none"]["differences"] == {
         "validation": [0, 0],
-        "training": pytest.approx([5, 10]),
+        "training": pytest.approx([0.05, 0.1]),
     }
     assert (tmp_path / "compared_differences.png").stat().st_size
 
@@ -121,6 +121,28 @@ def test_another_training_error(make_run, tmp_path, capsys):
     flags = ["--training_error=0.3", f"--figures_dir={tmp_path / 'figures'}"]
     assert main(["compare", run, *flags]) == 0
     assert "| 2 | 1.00 |" in capsys.readouterr().out
+    errors = [0.5] * 139 + [0.004]
+    run = make_run("b", top1=0.1, training_errors=errors)
+    flags[0] = "--training_error=0.005"
+    assert main(["compare", run, *flags]) == 0
+    output = capsys.readouterr().out
+    assert "epochs to 0.5% training error" in output
+    assert "| 140 | 1.00 |" in output
+
+
+def test_seeds_may_begin_with_seeds_of_another_run(make_run, tmp_path, capsys):
+    error = {"top1": 0.1, "training_errors": [0.5]}
+    runs = [make_run("nothing-1", **error)]
+    for start in ("one", "two"):
+        for seed in (1, 2):
+            flags = f"--seed={seed}", f"--init_from={tmp_path}/{start}-{seed}"
+            runs.append(make_run(f"from_{start}-{seed}", *flags, **error))
+    assert main(["compare", *runs, f"--figures_dir={tmp_path}"]) == 0
+    output = capsys.readouterr().out
+    for start in ("one", "two"):
+        assert (
+            f"| from_{start} | `--init_from={tmp_path}/{start}` | 2 " in output
+        )
 
 
 def test_epochs_of_one_step_have_no_speed(make_run, tmp_path, capsys):
@@ -136,6 +158,15 @@ def test_epochs_of_one_step_have_no_speed(make_run, tmp_path, capsys):
     content = json.loads(report.read_text())
     assert content["a"]["images_per_second"] is None
     assert content["b"]["images_per_second"] == 100
+
+
+def test_imported_runs_are_refused(make_run, tmp_path, capsys):
+    run = make_run("a", top1=0.1, training_errors=[])
+    (tmp_path / "a" / "result.json").write_text(
+        '{"imported_from": "b", "parameters": 1}'
+    )
+    assert main(["compare", run]) == 2
+    assert "is imported, so that it has no epochs" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compared(make_run, tmp_path, capsys):

@@ -1,7 +1,10 @@
 """Errors of runs and their average, against counts in NumPy."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -83,6 +86,34 @@ def test_the_last_checkpoint_may_be_worse_than_the_best(
         found[name] = json.loads(file.read_text())["center"]["top1_error"]
     assert found["best"] == pytest.approx(run.read_result()["top1_error"])
     assert found["last"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [(1, 2), (2, 1), (0, 4)])
+def test_runs_may_divide_the_cpu_in_different_ways(
+    finished_run, tmp_path, devices
+):
+    """In a process of its own, as TensorFlow divides it once."""
+    runs = []
+    for number in devices:
+        run = shutil.copytree(finished_run, tmp_path / f"run{number}")
+        flags = (run / "flags.cfg").read_text()
+        changed = re.sub(
+            r"--virtual_devices=\d+", f"--virtual_devices={number}", flags
+        )
+        (run / "flags.cfg").write_text(changed)
+        runs.append(str(run))
+    words = ["evaluate", *runs, "--noten_crops", f"--figures_dir={tmp_path}"]
+    command = [sys.executable, "-m", "alexnet_tf.main", *words]
+    output = subprocess.run(command, capture_output=True, text=True)
+    assert output.returncode == 0, output.stderr
+    assert "average of 2 runs" in output.stdout
+
+
+def test_a_run_that_takes_no_figures_is_refused_first(capsys):
+    assert main(["evaluate", "/proc/self"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --run_dir=/proc/self cannot be written")
 
 
 def copy_run(finished_run, copy):

@@ -1,12 +1,14 @@
 """The tables of `inspect`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from alexnet_tf.commands import inspect
 from alexnet_tf.main import main
+from tests.end_to_end.golden_runs import RELEASES
 
 
 def test_inspect_shows_the_papers_network(tmp_path, capsys):
@@ -59,6 +61,29 @@ def test_one_device_needs_no_trainer(tmp_path, capsys, monkeypatch):
 def test_flags_that_do_not_go_together(flags, message, capsys):
     assert main(["inspect", *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_is_described_without_its_data(tmp_path, capsys):
+    run = shutil.copytree(RELEASES["0.2.0"] / "run", tmp_path / "run")
+    text = (run / "flags.cfg").read_text()
+    moved = text.replace("folder:tests/golden/images", "folder:/moved")
+    (run / "flags.cfg").write_text(moved)
+    info = json.loads((run / "dataset.json").read_text())
+    file = tmp_path / "network.json"
+    assert main(["inspect", f"--run_dir={run}", f"--json={file}"]) == 0
+    assert "no run yet" not in capsys.readouterr().err
+    content = json.loads(file.read_text())
+    assert content["layers"][-1]["output_shape"] == [len(info["class_names"])]
+    assert (
+        content["parameters"]
+        == json.loads((run / "result.json").read_text())["parameters"]
+    )
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path, capsys):
+    flags = [f"--run_dir={tmp_path}/typo", "--width=0.1"]
+    assert main(["inspect", *flags, "--virtual_devices=1"]) == 0
+    assert f"{tmp_path}/typo has no run yet" in capsys.readouterr().err
 
 
 @pytest.fixture

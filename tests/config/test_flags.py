@@ -432,6 +432,7 @@ def test_the_paper_flag_file_states_what_the_defaults_are():
             ["--conv2_activation=after_norm", "--lrn_layers=1"],
             "lrn_layers=1 has no norm2; leave out one",
         ),
+        (["--dataset=folder:"], "has no path; give folder:PATH"),
         (["--spatial_norm2", "--lrn=off"], "add --nospatial_norm2, or"),
         (["--flagfile=code_2012", "--lrn=off"], "add --nospatial_norm2, or"),
         (["--link_precision=half"], "float32|float16"),
@@ -473,6 +474,7 @@ def test_a_run_is_named_by_its_flag_files_or_its_data(arguments, name):
     ("arguments", "expected"),
     [
         (["--run_dir=x", "--epochs=9", "--seed=2", "--data_dir=y"], False),
+        (["--run_dir=x", "--dataset=folder:y", "--prepared_dir="], False),
         (["--run_dir=x", "--width=0.5"], True),
         (["--run_dir=x", "--nohorizontal_flip"], True),
         (["--flagfile=photos"], True),

@@ -10,6 +10,7 @@ import tensorflow as tf
 from alexnet_tf.config.data import Geometry
 from alexnet_tf.data.decoding import (
     decode_patch,
+    decode_square,
     decode_square_patch,
     decode_usual_patch,
     draw_places,
@@ -54,6 +55,22 @@ def test_a_patch_is_the_papers(size, offset, squash):
     # a pixel at most.
     assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7
     assert np.abs(difference).max() < 5
+
+
+@pytest.mark.parametrize("size", [(32, 32), (1, 1), (20, 63), (64, 64)])
+def test_small_images_grow_as_in_a_patch(size):
+    """Without blocks of equal pixels; from 64 pixels `prepare` is exact."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    encoded, whole = tf.io.encode_png(pixels), Geometry(64, 64)
+    square = decode_square(encoded, whole)
+    np.testing.assert_array_equal(square, decode_patch(encoded, (0, 0), whole))
+    image = PIL.Image.fromarray(pixels)
+    side, (height, width) = min(size), size
+    left, top = (width - side) / 2, (height - side) / 2
+    box = tuple(int(n + 0.5) for n in (left, top))
+    image = image.crop((*box, box[0] + side, box[1] + side))
+    reference = image.resize((64, 64), PIL.Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(square, np.asarray(reference, int), atol=1.01)
 
 
 @pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])

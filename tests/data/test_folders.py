@@ -114,8 +114,10 @@ def test_a_training_folder_alone_is_divided(tmp_path, capsys):
     assert counts(root, "train") == {"a": 18, "b": 9}
     assert counts(root) == {"a": 2, "b": 1}
     assert capsys.readouterr().out == (
-        f"{root}: every tenth image of train is for validation; not used: "
-        "test\n"
+        f"{root}: split train leaves out every tenth image of a class, for "
+        "validation; in neither: test\n"
+        f"{root}: split validation is every tenth image of a class, "
+        "train+validation all images\n"
     )
 
 
@@ -229,6 +231,8 @@ def test_classes_without_validation_images_are_named(tmp_path, capsys):
     root = write(tmp_path, "a/*30", "b/*9", "c/*1", "d/*10")
     assert counts(root) == {"a": 3, "b": 0, "c": 0, "d": 1}
     assert capsys.readouterr().out == (
+        f"{root}: split validation is every tenth image of a class, "
+        "train+validation all images\n"
         f"{root}: 2 of 4 classes have no validation images: b, c\n"
     )
     counts(root, "train[:1]")

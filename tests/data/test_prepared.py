@@ -264,6 +264,13 @@ def test_a_flipped_bit_is_found(
     assert f"{file} is damaged" in capsys.readouterr().err
 
 
+def test_a_set_without_usable_images_is_refused(tmp_path, capsys):
+    root = write_folder(tmp_path / "photos", {"empty": b""}, copies=20)
+    assert prepare(tmp_path / "set", f"folder:{root}/train") == 2
+    error = capsys.readouterr().err
+    assert "none of the first" in error and "bad_examples.csv" in error
+
+
 def changed(**entries):
     """Returns a function that changes entries of a manifest."""
     return lambda text: json.dumps(json.loads(text) | entries).encode()

@@ -1,6 +1,8 @@
 """Data sets by name, and errors in names."""
 
+import importlib
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +82,53 @@ def write_builder(directory, **features):
 
     MySet(data_dir=directory).download_and_prepare()
     return "my_set"
+
+
+class Failing(tfds.core.GeneratorBasedBuilder):
+    """A data set that cannot be made, for the reason in `fail`."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Ask its authors for photos.zip."
+    fail = None
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"image": IMAGE, "label": LABEL})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, manager):
+        self.fail(manager)
+
+    def _generate_examples(self):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (
+            lambda self, m: m.download("http://127.0.0.1:9/photos.zip"),
+            "cannot be downloaded or generated.\nConnectionError: .*refused",
+        ),
+        (
+            lambda self, m: m.manual_dir / "photos.zip",
+            "or generated.\nAssertionError: .*photos.zip",
+        ),
+        (
+            lambda self, m: importlib.import_module("no_such_package"),
+            "ModuleNotFoundError: No module named 'no_such_package'",
+        ),
+        (
+            lambda self, m: Path("/dev/full").write_text("full"),
+            "failing/1.0.0 cannot be written: No space left on device",
+        ),
+    ],
+)
+def test_why_a_data_set_cannot_be_made(tmp_path, monkeypatch, fail, message):
+    monkeypatch.setattr(Failing, "fail", fail)
+    with pytest.raises(UserError, match=message) as caught:
+        tfds_source.open_split("failing", "train", data_dir=str(tmp_path))
+    assert len(str(caught.value).splitlines()) <= 3
+    assert not list(tmp_path.glob("failing/1.0.0"))
 
 
 IMAGE = tfds.features.Image(shape=(8, 8, 3))

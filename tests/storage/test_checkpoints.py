@@ -117,7 +117,7 @@ def test_a_damaged_checkpoint_is_reported_and_skipped(
     save(tmp_path, 2, 0.4)
     harm(tmp_path / "step-00000002" / name)
     assert checkpoints.newest(tmp_path).name == "step-00000001"
-    assert "step-00000002 is damaged" in capsys.readouterr().out
+    assert "step-00000002 is damaged" in capsys.readouterr().err
     assert checkpoints.best(tmp_path).name == "step-00000001"
     checkpoints.prune(tmp_path, keep=2)
     harm(tmp_path / "step-00000001" / name)
