@@ -73,7 +73,13 @@ def test_an_interrupted_table_continues(tmp_path):
         *("--schedule=0: weights=0.001", "--batch_size=8"),
     ]
     log = tmp_path / "runs" / "experiments" / "log.txt"
-    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        start_new_session=True,
+        # Programs in the background of a shell ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     checkpoints = (
         "runs/experiments/section3_3/normalization_alone-1/checkpoints"
     )
