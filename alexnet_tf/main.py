@@ -124,8 +124,8 @@ def _run(given):
         _check_paths(settings, command)
     first = runs[0].run_dir
     if command.newest and "figures_dir" in command.writes:
-        if first and not config.figures_dir:  # They go there.
-            check_writable("run_dir", Path(first))
+        if Path(first or os.devnull).is_dir() and not config.figures_dir:
+            check_writable("run_dir", Path(first))  # They go there.
     module = "train" if name == "train" else f"commands.{name}"
     run = import_quietly(f"alexnet_tf.{module}", debug=config.debug).run
     if command.settings == "each run":
@@ -145,8 +145,11 @@ def _check_paths(config, command):
         is_read = flag == "data_dir" and (is_made or name == "folder")
         if (place := getattr(config, flag)) and not is_read:
             check_writable(flag, Path(place))
-    manifest = Path(config.prepared_dir or os.devnull, "manifest.json")
-    if command.reads_data and name == "folder" and not manifest.exists():
+    known = [Path(config.prepared_dir or os.devnull, "manifest.json")]
+    if command.settings == "run":  # That is described without its data.
+        known.append(RunDir(Path(config.run_dir or os.devnull)).dataset)
+    is_known = any(file.exists() for file in known)
+    if command.reads_data and name == "folder" and not is_known:
         class_names(Path(path))
 
 

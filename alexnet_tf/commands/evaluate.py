@@ -113,13 +113,13 @@ def _check(runs):
                 f"{settings.run_dir} has other classes than {first.run_dir}; "
                 "only runs on one data set can be averaged."
             )
-        for name in ("dataset", "split"):
-            ours, theirs = (_measured(s)[name] for s in (settings, first))
-            if ours != theirs:
+        for flag, value in _measured(settings).items():
+            other = _measured(first)[flag]
+            if value != other:
                 raise UserError(
-                    f"{settings.run_dir} has --{name}={ours}, {first.run_dir} "
-                    f"has {theirs}; give --{name} to measure both on the same "
-                    "images."
+                    f"{settings.run_dir} is measured on {value or 'validation'}"
+                    f", {first.run_dir} on {other or 'validation'}; give "
+                    f"--{flag} to measure both on the same images."
                 )
     # Once for all: TensorFlow cannot divide the CPU again.
     largest = max(runs, key=lambda settings: settings.virtual_devices)

@@ -200,7 +200,7 @@ class Command:
     # under flags of neither data nor network; "each run" does the same as "run"
     # for each run directory among the words.
     settings: str = "flags"
-    # Whether it reads images of --dataset, and the flags whose files it writes.
+    # Whether it opens --dataset, and the flags whose files it writes.
     reads_data: bool = False
     writes: tuple[str, ...] = ()
     newest: bool = False  # Whether it takes the newest run if none is named.
@@ -351,6 +351,7 @@ COMMANDS = {
         ),
         groups=_TRAINING_GROUPS,
         settings="run",
+        reads_data=True,
         writes=("figures_dir", "json"),
     ),
     "compare": Command(
