@@ -117,9 +117,10 @@ def _check(runs):
             other = _measured(first)[flag]
             if value != other:
                 raise UserError(
-                    f"{settings.run_dir} is measured on {value or 'validation'}"
-                    f", {first.run_dir} on {other or 'validation'}; give "
-                    f"--{flag} to measure both on the same images."
+                    f"{settings.run_dir} is measured on --{flag}="
+                    f"{value or '(default)'}, {first.run_dir} on "
+                    f"{other or '(default)'}; give --{flag} to measure both on "
+                    "the same images."
                 )
     # Once for all: TensorFlow cannot divide the CPU again.
     largest = max(runs, key=lambda settings: settings.virtual_devices)

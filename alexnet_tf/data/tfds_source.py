@@ -159,10 +159,11 @@ def _prepare(builder):
         except Exception as caught:
             # TFDS wraps errors of TensorFlow in a RuntimeError.
             error = caught.__cause__ or caught
-            # Those of a disk have a number, those of a download have none.
-            if isinstance(error, tf.errors.OpError) or (
-                isinstance(error, OSError) and error.errno
-            ):
+            # Downloads fail without a number, or with one of the network.
+            of_network = ConnectionError, TimeoutError
+            has_number = isinstance(error, OSError) and error.errno
+            is_of_disk = has_number and not isinstance(error, of_network)
+            if is_of_disk or isinstance(error, tf.errors.OpError):
                 raise error from None
             reason = f"{type(error).__name__}: {error}"
             raise UserError(

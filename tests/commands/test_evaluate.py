@@ -295,6 +295,6 @@ def test_runs_on_other_images_are_not_averaged(
         file.write("--validation_split=train\n")
     assert main(["evaluate", str(finished_run), str(changed)]) == 2
     printed = capsys.readouterr().err
-    assert f"is measured on train, {finished_run} on validation;" in printed
+    assert f"is measured on --split=train, {finished_run} on (def" in printed
     assert "give --split" in printed
     assert len(printed.splitlines()) <= 3

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,10 @@ class Failing(tfds.core.GeneratorBasedBuilder):
         (
             lambda self, m: m.download("http://127.0.0.1:9/photos.zip"),
             "cannot be downloaded or generated.\nConnectionError: .*refused",
+        ),
+        (
+            lambda self, m: socket.create_connection(("127.0.0.1", 9)),
+            "or generated.\\nConnectionRefusedError: .*refused",
         ),
         (
             lambda self, m: m.manual_dir / "photos.zip",
