@@ -141,6 +141,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
         )
         restored = checkpointer.restore(model)
         if restored and previous:
+            config = resume.keep_initial_weights(config, previous)
             config = resume.settle_learning_rate(
                 config, previous, model, progress
             )

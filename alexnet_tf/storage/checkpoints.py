@@ -34,6 +34,7 @@ if typing.TYPE_CHECKING:
 
 _VARIABLES, _STATE = "variables.npz", "state.json"
 _FILES = (_VARIABLES, _STATE)
+_REMOVED = ".removed-"
 _NAME = re.compile(r"step-(\d+)(?:-(\d+))?")
 
 
@@ -155,8 +156,10 @@ def prune(directory: Path, *, keep: int) -> None:
     last_of_step = {_order(c)[0]: c for c in whole}
     kept = _best_first(whole)[:1] + list(last_of_step.values())[-keep:]
     for checkpoint in whole:
-        if checkpoint not in kept:
-            shutil.rmtree(checkpoint)
+        if checkpoint not in kept:  # In one step, so that none is cut.
+            checkpoint.rename(directory / f"{_REMOVED}{checkpoint.name}")
+    for removed in directory.glob(f"{_REMOVED}*"):
+        shutil.rmtree(removed)
 
 
 def _all(directory):

@@ -148,6 +148,17 @@ def write_settings(
     write_json(run_dir.environment, environment)
 
 
+def keep_initial_weights(config: Config, previous: Config) -> Config:
+    """Returns the settings with --init_from of the start of a restored run."""
+    given, kept = absolute(config).init_from, previous.init_from
+    if given and given != kept:
+        print(
+            f"--init_from={config.init_from} has no effect: the run has "
+            f"weights, and began with {kept or 'random ones'}."
+        )
+    return dataclasses.replace(config, init_from=kept)
+
+
 def settle_learning_rate(
     config: Config, previous: Config, model: keras.Model, progress: Progress
 ) -> Config:

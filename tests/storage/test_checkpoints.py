@@ -1,6 +1,7 @@
 """Checkpoints: complete, kept or removed, rejected where they do not fit."""
 
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -187,3 +188,23 @@ def test_a_full_disk_leaves_earlier_checkpoints_intact(tmp_path):
         save(tmp_path, 2, 0.4)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert checkpoints.damage(tmp_path / "step-00000001") == ""
+
+
+def test_a_kill_while_one_is_removed_leaves_no_part(tmp_path, monkeypatch):
+    """The next removal removes the rest."""
+    for step, error in enumerate((0.3, 0.2, 0.4), start=1):
+        save(tmp_path, step, error)
+
+    def killed(path):
+        (path / "state.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.prune(tmp_path, keep=1)
+    names = {"step-00000002", "step-00000003"}
+    assert {path.name for path in tmp_path.glob("step-*")} == names
+    assert checkpoints.best(tmp_path).name == "step-00000002"
+    checkpoints.prune(tmp_path, keep=1)
+    assert {path.name for path in tmp_path.iterdir()} == names

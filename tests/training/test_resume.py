@@ -65,7 +65,7 @@ def test_changes_of_the_recipe_are_reported(resume):
     code, output, _ = resume("--momentum=0.8", "--init_from=/nowhere", epochs=4)
     assert code == 0
     assert "--momentum was 0.9; the run continues with 0.8." in output
-    assert "init_from" not in output  # It has weights.
+    assert "--init_from=/nowhere has no effect: the run has weights" in output
 
 
 @pytest.mark.parametrize(
