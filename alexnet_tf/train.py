@@ -242,8 +242,15 @@ def _announce(
         print(f"Replica {number}: {', '.join(names)}")
     if "GPU" not in devices.layout.primaries[0]:
         print("No GPU is used.")
-    if config.schedule:
+    if schedule := config.rate_schedule:
         print("Learning rates: --schedule")
+        rate, first = config.learning_rate, schedule.value("weights", 0)
+        if rate not in (Config.learning_rate, first):
+            print(f"--learning_rate={rate:g} has no effect beside it.")
+        late = [f"{d:g}" for d in schedule.dates if d >= config.epochs]
+        if late:
+            dates = ", ".join(late)
+            print(f"Its dates {dates} come after --epochs={config.epochs}.")
     print(f"Run directory: {run_dir.path}\nWatch it: {_tensorboard(run_dir)}")
     if progress.step:
         print(

@@ -331,10 +331,16 @@ def test_a_run_from_before_schedules_goes_on_without(resume):
 @pytest.mark.slow
 def test_a_schedule_may_begin_change_and_end(resume):
     """Without it, the run keeps the last rate."""
-    code, output, _ = resume("--schedule=0: weights=0.02", epochs=4)
+    dates = "0: weights=0.02; 4: weights=0; 5.5: weights=1"
+    flags = [f"--schedule={dates}", "--learning_rate=0.3"]
+    code, output, _ = resume(*flags, epochs=4)
     assert code == 0
-    assert "--schedule was ; the run continues with 0: weights=0.02." in output
-    assert "Learning rates: --schedule\n" in output
+    assert f"--schedule was ; the run continues with {dates}." in output
+    assert (
+        "Learning rates: --schedule\n"
+        "--learning_rate=0.3 has no effect beside it.\n"
+        "Its dates 4, 5.5 come after --epochs=4.\n"
+    ) in output
     for epochs, schedule in [(5, "0: weights=0.02; 4: weights=0.003"), (6, "")]:
         resume.run.result.unlink()
         code, output, _ = resume(f"--schedule={schedule}", epochs=epochs)
