@@ -250,7 +250,7 @@ def _announce(
         late = [f"{d:g}" for d in schedule.dates if d >= config.epochs]
         if late:
             dates = ", ".join(late)
-            print(f"Its dates {dates} come after --epochs={config.epochs}.")
+            print(f"It has dates after --epochs={config.epochs}: {dates}.")
     print(f"Run directory: {run_dir.path}\nWatch it: {_tensorboard(run_dir)}")
     if progress.step:
         print(

@@ -95,15 +95,14 @@ FEW = [
     "--epochs=60",
 ]
 BASE = f"--init_from={ROOT}/finetuning/base-SEED"
-STARTS = {
-    "from_nothing": [],
-    "finetuned": [BASE, "--freeze=conv1,conv2"],
-    "finetuned_all_layers": [BASE],
+STARTS = {  # With their labels in the figure.
+    "from_nothing": ("from random weights", []),
+    "finetuned": (
+        "fine-tuned, conv1 and conv2 frozen",
+        [BASE, "--freeze=conv1,conv2"],
+    ),
+    "finetuned_all_layers": ("fine-tuned, all layers", [BASE]),
 }
-LABELS = (
-    *("from random weights", "fine-tuned, conv1 and conv2 frozen"),
-    "fine-tuned, all layers",
-)
 # The networks of Figure 1 at several learning rates, of which the best follow.
 RATES = {
     f"{name}_{rate}": [
@@ -281,7 +280,8 @@ def finetune(options: argparse.Namespace) -> None:
     for count in COUNTS:
         few = link_classes(source, directory / f"{count}", NEW, count)
         starts = {
-            f"{count}_{name}": FEW + flags for name, flags in STARTS.items()
+            f"{count}_{name}": FEW + flags
+            for name, (_, flags) in STARTS.items()
         }
         train_all(directory, starts, options, few)
     draw_few(directory)
@@ -291,7 +291,7 @@ def draw_few(directory: Path) -> None:
     """Draws the error after the last epoch by the number of images."""
     figure = make_figure((7, 4.2), "Three classes, from few images of each")
     axes = figure.add_subplot()
-    for start, label, color in zip(STARTS, LABELS, COLORS, strict=False):
+    for (start, (label, _)), color in zip(STARTS.items(), COLORS, strict=False):
         means = []
         for count in COUNTS:
             runs = directory.glob(f"{count}_{start}-*/result.json")

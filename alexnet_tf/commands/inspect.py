@@ -12,17 +12,14 @@ import tensorflow as tf
 
 from alexnet_tf.benchmarks import scaling, traffic
 from alexnet_tf.config.errors import UserError
-from alexnet_tf.config.flags import Config
+from alexnet_tf.config.flags import Config, absolute, parse_run
 from alexnet_tf.config.schedule import show
 from alexnet_tf.data import tfds_source
 from alexnet_tf.distribution.devices import connect
 from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.models.build import outline_network
 from alexnet_tf.models.paper_facts import count_facts
-from alexnet_tf.storage.dataset_info import (
-    placeholder_info,
-    read_dataset_info,
-)
+from alexnet_tf.storage.dataset_info import placeholder_info, read_dataset_info
 from alexnet_tf.storage.files import write_report
 from alexnet_tf.storage.run_dir import RunDir
 from alexnet_tf.training.trainer import build_trainer, check_layers, freeze
@@ -38,12 +35,14 @@ def run(config: Config) -> int:
     if config.paper_facts and not config.run_dir and dataset == Config.dataset:
         dataset = "imagenet2012"  # Not the few classes of the default.
     run_dir = RunDir(Path(config.run_dir or os.devnull))
-    if run_dir.dataset.exists():
+    is_run = run_dir.dataset.exists()
+    if config.run_dir and not is_run:
+        text = f"{config.run_dir} has no run yet; these are the settings."
+        print(text, file=sys.stderr)
+    # Not if another data set is given, as by a flag file.
+    if is_run and parse_run(run_dir.flags).dataset == absolute(config).dataset:
         names = tuple(read_dataset_info(run_dir).class_names)
     else:
-        if config.run_dir:
-            text = f"{config.run_dir} has no run yet; these are the settings."
-            print(text, file=sys.stderr)
         names = tfds_source.class_names(dataset, data_dir=config.data_dir)
     if config.scale:
         scaling.report(config, names)

@@ -34,13 +34,12 @@ def fit_to_end(
     iterators.keep_those_of_fit(model)
     progress = checkpointer.progress
     while not progress.stopped and progress.epochs_done < epochs:
-        first = progress.epochs_done * progress.steps_per_epoch
+        size = progress.steps_per_epoch
+        whole = range(progress.epochs_done * size, epochs * size)
+        # `fit` gives all epochs as many steps, but a resumed epoch, or one that
+        # leaves out a bad batch, has fewer.
         last = epochs
-        # A resumed epoch, or one without a bad batch, has fewer steps than the
-        # others, and `fit` gives all the same number.
-        if progress.steps_to(last) != [
-            range(first, last * progress.steps_per_epoch)
-        ]:
+        if progress.steps_to(epochs) != [whole]:
             last = progress.epochs_done + 1
         try:
             if progress.steps_to(last):

@@ -150,7 +150,7 @@ def write_settings(
 
 def keep_initial_weights(config: Config, previous: Config) -> Config:
     """Returns the settings with --init_from of the start of a restored run."""
-    given, kept = absolute(config).init_from, previous.init_from
+    given, kept = (absolute(c).init_from for c in (config, previous))
     if given and given != kept:
         print(
             f"--init_from={config.init_from} has no effect: the run has "

@@ -104,7 +104,7 @@ class TensorBoard(keras.callbacks.Callback):
     At the start of a process: the settings, as text and for HPARAMS, which
     curves CUSTOM SCALARS draws together, and the epochs done; before the
     first step also some training images and the graph of the network. Every
-    --summary_steps: the loss and errors since the last time. After each
+    --summary_steps steps: the loss and errors since the last time. After each
     epoch: its row of history.csv, so that `History` must come first, and
     conv1's kernels. (Keras's callback makes a run of training and another one
     of validation, and writes none of the rest.)

@@ -80,6 +80,18 @@ def test_a_run_is_described_without_its_data(tmp_path, capsys):
     )
 
 
+def test_another_data_set_than_the_runs_has_other_classes(tmp_path):
+    """Flag files name the directory of a run, which may have been another."""
+    run = shutil.copytree(RELEASES["0.2.0"] / "run", tmp_path / "run")
+    file = tmp_path / "network.json"
+    flags = [f"--run_dir={run}", "--dataset=shapes/tiny", f"--json={file}"]
+    assert main(["inspect", *flags]) == 0
+    content = json.loads(file.read_text())
+    assert content["layers"][-1]["output_shape"] == [12]
+    info = json.loads((run / "dataset.json").read_text())
+    assert len(info["class_names"]) == 4
+
+
 def test_a_run_that_is_not_there_is_named(tmp_path, capsys):
     flags = [f"--run_dir={tmp_path}/typo", "--width=0.1"]
     assert main(["inspect", *flags, "--virtual_devices=1"]) == 0

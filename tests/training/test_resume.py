@@ -339,7 +339,7 @@ def test_a_schedule_may_begin_change_and_end(resume):
     assert (
         "Learning rates: --schedule\n"
         "--learning_rate=0.3 has no effect beside it.\n"
-        "Its dates 4, 5.5 come after --epochs=4.\n"
+        "It has dates after --epochs=4: 4, 5.5.\n"
     ) in output
     for epochs, schedule in [(5, "0: weights=0.02; 4: weights=0.003"), (6, "")]:
         resume.run.result.unlink()
