@@ -31,6 +31,7 @@ from alexnet_tf.config.flags import (
     parse_run,
     run_name,
 )
+from alexnet_tf.config.unused import unused_flags
 from alexnet_tf.data.class_folders import class_names
 from alexnet_tf.distribution.cluster import find_cluster
 from alexnet_tf.distribution.startup import import_quietly
@@ -122,6 +123,8 @@ def _run(given):
         ]
     for settings in runs:
         _check_paths(settings, command)
+    for sentence in unused_flags(given, runs[0], name):
+        print(sentence, file=sys.stderr)  # The results may be JSON.
     first = runs[0].run_dir
     if command.newest and "figures_dir" in command.writes:
         if Path(first or os.devnull).is_dir() and not config.figures_dir:

@@ -306,7 +306,7 @@ def _finish(
     names = without_ids(labels)
     figures = {
         "confusion": confusion.draw_confusion(counts, names),
-        "wrong_answers": gallery.draw_wrong_answers(
+        "wrong_answers": gallery.draw_first_wrong_answers(
             validator, signatures, names
         ),
     }

@@ -13,7 +13,9 @@ sets; the part finetuning needs them. All other flags are for the runs, such as
 """
 
 import argparse
+import fnmatch
 import itertools
+import json
 import math
 import os
 import queue
@@ -27,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alexnet_tf.evaluation.plots import COLORS, make_figure, make_plain, save
+from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.storage.run_dir import RunDir
 
 ROOT = Path("runs", "experiments")
@@ -34,6 +37,7 @@ PARTS = (
     *("imagenette", "ablations", "figure3", "finetuning"),
     *("rates", "figure1", "section3_3"),
 )
+CROPS = {"center": "center crop", "ten_crop": "ten crops"}
 # The whole network on photographs, and smaller ones.
 IMAGENETTE = {
     "full": ["--flagfile=imagenette"],
@@ -162,11 +166,13 @@ def train_all(
     flags: Sequence[str],
     *,
     to_figure1: bool = False,
+    evaluated: str = "",
 ) -> None:
     """Trains all variants with one seed, then with the next.
 
     With `to_figure1` to the training error of Figure 1, unless the flags have
-    a number of epochs.
+    a number of epochs. Variants named like the pattern `evaluated` are then
+    evaluated as they end, with the center patch and with ten.
     """
     if any(word.startswith("--epochs=") for word in options.last):
         to_figure1 = False
@@ -195,29 +201,34 @@ def train_all(
         return [f"--epochs={done + FIGURE1_AT_ONCE}"]
 
     def train(name):
-        """Trains to the end; returns whether that failed."""
-        while (epochs := next_epochs(directory / name)) is not None:
-            if train_part(name, epochs):
-                return True
-        return False
-
-    def train_part(name, epochs):
+        """Trains to the end, and evaluates; returns whether that failed."""
         path = directory / name
         variant, _, seed = name.rpartition("-")
+        while (epochs := next_epochs(path)) is not None:
+            log(f"{name} {'continues' if path.exists() else 'starts'}")
+            words = [*variants[variant], *flags, *epochs, f"--seed={seed}"]
+            words += options.last
+            words = [word.replace("SEED", seed) for word in words]
+            code = run_beside(path, *words, f"--run_dir={path}")
+            reason = f" with code {code}, see {path}.log" if code else ""
+            log(f"{name} ends{reason}")
+            if code:
+                return True
+        report = Path(f"{path}.json")
+        if fnmatch.fnmatch(variant, evaluated) and not report.exists():
+            words = "evaluate", str(path), "--checkpoint=last"
+            return run_beside(path, *words, f"--json={report}") != 0
+        return False
+
+    def run_beside(path, *words):
+        """Runs a command on a core that is free; returns its code."""
         core = cores.get() if options.jobs > 1 else None
-        log(f"{name} {'continues' if path.exists() else 'starts'}")
-        words = [*variants[variant], *flags, *epochs, f"--seed={seed}"]
-        words += options.last
-        words = [word.replace("SEED", seed) for word in words]
         try:
             with Path(f"{path}.log").open("a") as out:
-                code = run(*words, f"--run_dir={path}", core=core, output=out)
+                return run(*words, core=core, output=out)
         finally:
             if core is not None:
                 cores.put(core)
-        reason = f" with code {code}, see {path}.log" if code else ""
-        log(f"{name} ends{reason}")
-        return code
 
     directory.mkdir(parents=True, exist_ok=True)
     names = [f"{name}-{seed}" for seed in options.seeds for name in variants]
@@ -240,13 +251,23 @@ def compare(directory: Path, first: str, *flags: str) -> None:
     run_checked("compare", *map(str, runs), *flags, *outputs)
 
 
-def ten_crops(directory: Path, names: str) -> None:
-    """Evaluates the ends of runs with the center patch and with ten."""
-    for path in sorted(directory.glob(names)):
-        file = Path(f"{path}.json")
-        if (path / "result.json").exists() and not file.exists():
-            words = ["evaluate", str(path), "--checkpoint=last"]
-            run_checked(*words, f"--json={file}")
+def show_errors(directory: Path) -> None:
+    """Prints a row for each evaluated variant: mean and range of its seeds."""
+    reports: dict[str, list[dict]] = {}
+    for file in sorted(directory.glob("*-?.json")):
+        variant = file.stem.rpartition("-")[0]
+        reports.setdefault(variant, []).append(json.loads(file.read_text()))
+    measured = list(itertools.product(CROPS, ("top1_error", "top5_error")))
+    titles = [f"{CROPS[crops]}, {name[:4]} %" for crops, name in measured]
+    rows = []
+    for variant, runs in reports.items():
+        cells = [variant, str(len(runs))]
+        for crops, name in measured:
+            errors = [100 * run[crops][name] for run in runs]
+            mean = statistics.fmean(errors)
+            cells.append(f"{mean:.1f} ({min(errors):.1f}-{max(errors):.1f})")
+        rows.append(cells)
+    print(format_table(["", "seeds", *titles], rows, markdown=True))
 
 
 def link_classes(
@@ -361,14 +382,14 @@ def main() -> None:
         directory = ROOT / part
         if part == "imagenette":
             flags = prepared("imagenette", *photos)
-            train_all(directory, IMAGENETTE, options, flags)
+            train_all(directory, IMAGENETTE, options, flags, evaluated="*")
             compare(directory, "full")
-            ten_crops(directory, "*")
+            show_errors(directory)
         elif part == "ablations":
             flags = prepared("experiments", *photos)
-            train_all(directory, ABLATIONS, options, flags)
+            train_all(directory, ABLATIONS, options, flags, evaluated="base")
             compare(directory, "base", "--training_error=0.4")
-            ten_crops(directory, "base-?")
+            show_errors(directory)
         elif part == "figure3":
             flags = prepared("experiments", *photos)
             ten = with_seeds(*range(1, 11))
@@ -386,9 +407,10 @@ def main() -> None:
             train_all(directory, FIGURE1, options, flags, to_figure1=True)
             compare(directory, "relu")
         elif part == "section3_3":
-            train_all(directory, SECTION3_3, options, prepared(*small))
+            flags = prepared(*small)
+            train_all(directory, SECTION3_3, options, flags, evaluated="*")
             compare(directory, "13pct")
-            ten_crops(directory, "*")
+            show_errors(directory)
 
 
 if __name__ == "__main__":

@@ -367,7 +367,8 @@ COMMANDS = {
     ),
     "figures": Command(
         "plot the learning curves of runs together, and each run's first "
-        "kernels, sample predictions and nearest neighbors, as PNG and SVG",
+        "kernels, sample predictions, wrong answers and nearest neighbors, as "
+        "PNG and SVG",
         "Settings come from each run's flags.cfg.",
         ("figures runs/quickstart runs/no_lrn --figures_dir=figures",),
         words="RUN_DIR...",

@@ -285,13 +285,11 @@ def parse_run(file: Path, arguments: Sequence[str] = ()) -> Config:
 
 def check_flags(arguments: Sequence[str], command: str) -> None:
     """Checks that a command takes all flags of a command line."""
-    flag_values, _ = _read(arguments)
-    for field in dataclasses.fields(Config):
-        if flag_values[field.name].present and not takes(command, field.name):
+    for name in sorted(given_flags(arguments)):
+        if not takes(command, name):
             raise UserError(
-                f"--{field.name} is a flag of "
-                f"{', '.join(owners(field.name))}; {command} does not take "
-                "it. Leave it out."
+                f"--{name} is a flag of {', '.join(owners(name))}; {command} "
+                "does not take it. Leave it out."
             )
 
 
@@ -300,9 +298,32 @@ def describes_network(arguments: Sequence[str]) -> bool:
 
     Places of data do not count: the data of a run may move.
     """
-    flag_values, _ = _read(arguments)
     names = DATA_AND_NETWORK - {"dataset", "prepared_dir"}
-    return any(flag_values[name].present for name in names)
+    return bool(given_flags(arguments) & names)
+
+
+def given_flags(arguments: Sequence[str], *, in_files: bool = True) -> set[str]:
+    """Returns the names of the settings that a command line has flags of.
+
+    Those in flag files only if `in_files`.
+    """
+    if not in_files:
+        arguments = list(_outside_files(arguments))
+    flag_values, _ = _read(arguments)
+    names = (field.name for field in dataclasses.fields(Config))
+    return {name for name in names if flag_values[name].present}
+
+
+def _outside_files(arguments):
+    """Yields the arguments but for the names of flag files."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            yield from (argument, *rest)
+        elif not (named := _FLAG_FILE.fullmatch(argument)):
+            yield argument
+        elif named[1] is None:
+            next(rest, None)
 
 
 def run_name(arguments: Sequence[str], config: Config) -> str:

@@ -25,8 +25,9 @@ from alexnet_tf.storage.run_dir import open_run
 # (n, classes); `features`, (n, neurons).
 Predictions = Mapping[str, np.ndarray]
 
-# Images whose predictions are shown, and the classes of each.
-_SHOWN, _BEST = 8, 5
+# Images whose predictions are shown, those of wrong ones, and the classes of
+# each.
+_SHOWN, _WRONG, _BEST = 8, 10, 5
 # Images whose neighbors are shown, and the neighbors of each.
 _QUERIES, _NEIGHBORS = 5, 6
 # Validation images; training images among which neighbors are sought; batch.
@@ -40,32 +41,30 @@ _LONGEST, _LONGEST_OF_BAR = 28, 20
 
 
 def draw_images(config: Config, model: keras.Model) -> dict[str, Figure]:
-    """Draws `answers` and `neighbors` of a run's images."""
+    """Draws `answers`, `neighbors` and any `wrong_answers` of a run."""
     names = without_ids(run_labels(config, open_run(config.run_dir)))
     tested = _predict(model, config, config.validation_split, _TESTED)
     pool = _predict(model, config, config.train_split, _POOL)
-    return {
+    figures = {
         "answers": draw_answers(tested, names),
         "neighbors": draw_neighbors(tested, pool, names),
     }
+    if wrong := draw_wrong_answers(tested, names):
+        figures["wrong_answers"] = wrong
+    return figures
 
 
-def draw_wrong_answers(
+def draw_first_wrong_answers(
     validator: SplitPredictor, signatures: Signatures, names: Sequence[str]
 ) -> Figure | None:
-    """Draws those of some validation images that a network misclassifies."""
+    """Draws the wrong answers of a network to the first validation images."""
     tested = validator.read(_BATCH)
     if not len(tested["labels"]):
         return None
     answer = signatures["probabilities"](images=tested["images"])
     probabilities = answer["probabilities"].numpy().astype(float)
     logits = np.log(np.maximum(probabilities, 1e-45))
-    wrong = np.array(top_k_errors(tested["labels"], logits, 1))
-    if not wrong.any():
-        return None
-    tested |= {"logits": logits}
-    tested = {name: values[wrong] for name, values in tested.items()}
-    return draw_answers(tested, names)
+    return draw_wrong_answers(tested | {"logits": logits}, names)
 
 
 def _predict(model, config, split, count):
@@ -105,9 +104,30 @@ def draw_answers(tested: Predictions, names: Sequence[str]) -> Figure:
     right = np.flatnonzero(~wrong)
     last = np.flatnonzero(wrong)[: _SHOWN // 2 if len(right) else _SHOWN]
     chosen = [*right[: _SHOWN - len(last)], *last]
-    columns = min(4, len(chosen))
-    rows = -(-len(chosen) // columns)
     title = "Validation images and their most probable classes"
+    return _draw_bars_below(tested, chosen, names, title, most_columns=4)
+
+
+def draw_wrong_answers(
+    tested: Predictions, names: Sequence[str]
+) -> Figure | None:
+    """Draws the most probable wrong answers; returns None if all are right."""
+    wrong = np.array(top_k_errors(tested["labels"], tested["logits"], 1))
+    highest = np.max(log_probabilities(tested["logits"]), axis=1)
+    order = np.argsort(-highest, kind="stable")
+    chosen = order[wrong[order]][:_WRONG]
+    if not len(chosen):
+        return None
+    count = len(wrong)
+    title = f"The most certain of {wrong.sum()} wrong answers to {count} images"
+    return _draw_bars_below(tested, chosen, names, title, most_columns=5)
+
+
+def _draw_bars_below(tested, chosen, names, title, *, most_columns):
+    """Draws images, and below each its most probable classes as bars."""
+    wrong = top_k_errors(tested["labels"], tested["logits"], 1)
+    columns = min(most_columns, len(chosen))
+    rows = -(-len(chosen) // columns)
     inches = (2.6 * columns, 3.9 * rows + 0.5)
     heights = [2.4, 1.2] * rows
     figure, grid = make_grid(

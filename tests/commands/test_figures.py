@@ -47,7 +47,7 @@ def test_files_are_written_and_named(tmp_path, capsys):
 
 
 def test_a_run_has_all_figures(finished_run, tmp_path, capsys, monkeypatch):
-    for constant in ("_SHOWN", "_QUERIES", "_NEIGHBORS"):
+    for constant in ("_SHOWN", "_WRONG", "_QUERIES", "_NEIGHBORS"):
         monkeypatch.setattr(gallery, constant, 2)
     monkeypatch.setattr(gallery, "_TESTED", 50)
     monkeypatch.setattr(gallery, "_POOL", 100)
@@ -55,7 +55,8 @@ def test_a_run_has_all_figures(finished_run, tmp_path, capsys, monkeypatch):
     assert main(["figures", str(finished_run), *flags]) == 0
     printed = capsys.readouterr().out
     assert "color of conv1's kernels  tower 0" in printed
-    for name in ("curves", "kernels", "answers", "neighbors", "towers"):
+    names = "curves kernels answers neighbors towers wrong_answers"
+    for name in names.split():
         for suffix in ("png", "svg"):
             assert str(tmp_path / f"{name}.{suffix}") in printed
         image = matplotlib.image.imread(tmp_path / f"{name}.png")

@@ -29,6 +29,24 @@ def test_answers_show_the_probabilities():
     assert titles_of(figure) == ["\N{CHECK MARK} cat", "\N{BALLOT X} cat"]
 
 
+def test_the_most_certain_wrong_answers():
+    """Ten of twelve, the most probable ones first."""
+    high = np.linspace(0.51, 0.95, 12)
+    tested = {
+        "images": np.zeros((13, 8, 8, 3), np.uint8),
+        "labels": np.array([*12 * [0], 1]),
+        "logits": np.log([*np.stack([1 - high, high], 1), [0.01, 0.99]]),
+    }
+    figure = gallery.draw_wrong_answers(tested, NAMES)
+    assert titles_of(figure) == 10 * ["\N{BALLOT X} cat"]
+    assert figure.get_suptitle().endswith("of 12 wrong answers to 13 images")
+    bars = [axes for axes in figure.axes if axes.patches]
+    widths = [axes.patches[0].get_width() for axes in bars]
+    np.testing.assert_allclose(widths, high[:1:-1])
+    right = {name: values[-1:] for name, values in tested.items()}
+    assert gallery.draw_wrong_answers(right, NAMES) is None
+
+
 def test_names_and_percentages_are_beside_the_bars():
     names = ["a name that is longer than its place", *"bcdefg", "$^$"]
     tested = {

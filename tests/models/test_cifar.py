@@ -204,7 +204,8 @@ def test_a_tiny_run_is_evaluated_and_drawn(run, tmp_path):
     assert errors["ten_crop"]["num_examples"] == 12
     assert main(["figures", str(run), f"--figures_dir={tmp_path}"]) == 0
     names = {"curves", "kernels", "answers", "neighbors"}
-    assert {file.stem for file in tmp_path.glob("*.svg")} == names
+    drawn = {file.stem for file in tmp_path.glob("*.svg")}
+    assert drawn - {"wrong_answers"} == names
 
 
 @pytest.mark.slow
