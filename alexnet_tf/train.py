@@ -145,6 +145,7 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             config = resume.settle_learning_rate(
                 config, previous, model, progress
             )
+            tensorboard.config = config
         if source:
             initialize_from(source, model)
         workers.wait()  # Until all have read what the chief will overwrite.

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config
+from alexnet_tf.config.network import Network
 from alexnet_tf.evaluation import plots
 from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.models.build import outline_network
@@ -27,7 +28,10 @@ from alexnet_tf.storage.dataset_info import placeholder_info
 from alexnet_tf.storage.files import write_report
 
 # Settings that a measured speed depends on.
-SETTINGS = ("batch_size", "precision")
+SETTINGS = (
+    *("batch_size", "precision", "image_size", "crop_size"),
+    *(field.name for field in dataclasses.fields(Network)),
+)
 # Global batches of AlexNet that are reported to have kept its accuracy.
 _PUBLISHED_BATCHES = {
     128: "Krizhevsky, Sutskever and Hinton, 2012, Sec. 5",
@@ -179,7 +183,8 @@ def _read_rates(config):
     try:
         measured = json.loads(Path(file).read_text())
         rates = [measured[p]["images_per_second"] for p in ("step", "input")]
-        settings = {name: measured["settings"][name] for name in SETTINGS}
+        settings = dict(measured["settings"])
+        devices = measured["step"].get("devices", 1)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"--benchmark_json={file!r} is not the output of `benchmark "
@@ -190,8 +195,15 @@ def _read_rates(config):
             f"--benchmark_json={file} is of a benchmark that was stopped; "
             "measure again."
         )
-    for name, value in settings.items():
-        if getattr(config, name) != value:
+    if devices != 1:
+        raise UserError(
+            f"--benchmark_json={file} was measured on {devices} devices, which "
+            "does not tell the speed of one; measure with --gpus=0, or without "
+            "--virtual_devices."
+        )
+    # Those that it has: version 0.1 recorded the first two alone.
+    for name in SETTINGS:
+        if (value := settings.get(name)) not in (None, getattr(config, name)):
             raise UserError(
                 f"--benchmark_json={file} was measured with --{name}={value}, "
                 f"not {getattr(config, name)}; give that, or measure again."

@@ -55,7 +55,8 @@ def run(config: Config) -> int:
 
 def _measure_step(config, splits):
     """Yields the speeds of steps on a synthetic batch, after each round."""
-    networks = step_benchmark.make_networks(config, connect(config))
+    devices = connect(config)
+    networks = step_benchmark.make_networks(config, devices)
     name, network = next(iter(networks.items()))
     flops = step_benchmark.count_flops(network)
     subjects = step_benchmark.make_subjects(config, networks, flops)
@@ -63,7 +64,9 @@ def _measure_step(config, splits):
     # The first step after another network's takes longer.
     for measured in measure_in_turns(subjects, config.rounds, warmup_calls=1):
         rows = step_benchmark.compare(measured)
-        yield (result := _result(rows, name, measured))
+        result = _result(rows, name, measured)
+        result["devices"] = sum(map(len, devices.layout.devices))
+        yield result
     print(step_benchmark.as_table(rows, "limit"))
     layers = layer_times.measure_layers(network, subjects[name])
     print(f"\n{layer_times.as_table(layers)}")

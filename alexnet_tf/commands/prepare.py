@@ -6,7 +6,7 @@ from alexnet_tf.config.errors import UserError
 from alexnet_tf.config.flags import Config, absolute
 from alexnet_tf.data import prepared, splits
 from alexnet_tf.data.bad_examples import BadExamples
-from alexnet_tf.storage.files import write_json
+from alexnet_tf.storage.files import check_writable, write_json
 
 
 def run(config: Config) -> int:
@@ -23,6 +23,7 @@ def run(config: Config) -> int:
         prepared.check_files(directory, entries)
         print(f"{directory} is finished; the checksums of all files match.")
         return 0
+    check_writable("prepared_dir", directory)
     sources = {
         name: splits.open_source(config, split)
         for name, split in manifest["source_splits"].items()

@@ -289,7 +289,7 @@ COMMANDS = {
         flags=("prepared_format",),
         groups=(Data,),
         reads_data=True,
-        writes=("prepared_dir", "data_dir"),
+        writes=("data_dir",),  # It may find --prepared_dir finished.
     ),
     "benchmark": Command(
         "measure the speed of --target next to the machine's own limits",

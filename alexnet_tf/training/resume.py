@@ -177,6 +177,11 @@ def settle_learning_rate(
             progress.forced_rate = new
             change = f"Learning rate {reached:g} -> {new:g}"
             print(f"{change}: --override_learning_rate.")
+        elif f"{reached:g}" != f"{new:g}":
+            print(
+                f"Learning rate {reached:g}, to which the plateau rule has "
+                f"lowered it since --override_learning_rate set it to {new:g}."
+            )
         return config
     if new == previous.full_learning_rate:
         return config

@@ -124,7 +124,7 @@ class TensorBoard(keras.callbacks.Callback):
         self.run_dir = run_dir
         self.progress = progress
         self.make_batches = make_batches
-        self.settings = {name: getattr(config, name) for name in _COMPARED}
+        self.config = config
         self.summary_steps = config.summary_steps
         self.profile_steps = config.profile_steps
         self._steps = 0  # In this process.
@@ -252,7 +252,8 @@ class TensorBoard(keras.callbacks.Callback):
     def _write_plugins(self):
         """Writes the settings, and the curves that belong together."""
         # Without `hparams_config`, which would fix the columns.
-        hparams.hparams(self.settings, trial_id=self.run_dir.path.name)
+        settings = {name: getattr(self.config, name) for name in _COMPARED}
+        hparams.hparams(settings, trial_id=self.run_dir.path.name)
         charts = [
             layout_pb2.Chart(
                 title=title,

@@ -158,6 +158,17 @@ def test_scale_needs_the_settings_of_the_benchmark(scale, capsys):
     assert "with --batch_size=128, not 256" in capsys.readouterr().err
 
 
+def test_scale_needs_the_network_of_the_benchmark(scale, capsys):
+    settings = {"batch_size": 128, "precision": "float32", "width": 0.5}
+    assert scale(settings=settings) == 2
+    assert "measured with --width=0.5, not 0.25" in capsys.readouterr().err
+
+
+def test_scale_needs_the_speed_of_one_device(scale, capsys):
+    assert scale(step={"images_per_second": 50.0, "devices": 4}) == 2
+    assert "was measured on 4 devices" in capsys.readouterr().err
+
+
 def test_the_table_of_a_schedule(tmp_path, capsys):
     file = tmp_path / "schedule.json"
     flags = ["--flagfile=flags/code_2012.cfg", "--width=0.02"]
