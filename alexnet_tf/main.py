@@ -142,13 +142,15 @@ def _run(given):
 def _check_paths(config, command):
     """Checks data and where results go, before anything that takes time."""
     name, _, path = config.dataset.partition(":")
-    is_made = Path(config.data_dir, name.split("/")[0]).exists()
-    for flag in command.writes:
-        # A data set that is there already may be read-only.
-        is_read = flag == "data_dir" and (is_made or name == "folder")
-        if (place := getattr(config, flag)) and not is_read:
-            check_writable(flag, Path(place))
     known = [Path(config.prepared_dir or os.devnull, "manifest.json")]
+    is_there = {  # Such data may be read-only.
+        "data_dir": Path(config.data_dir, name.split("/")[0]).exists()
+        or name == "folder",
+        "prepared_dir": known[0].exists(),
+    }
+    for flag in command.writes:
+        if (place := getattr(config, flag)) and not is_there.get(flag):
+            check_writable(flag, Path(place))
     if command.settings == "run":  # That is described without its data.
         known.append(RunDir(Path(config.run_dir or os.devnull)).dataset)
     is_known = any(file.exists() for file in known)

@@ -289,7 +289,7 @@ COMMANDS = {
         flags=("prepared_format",),
         groups=(Data,),
         reads_data=True,
-        writes=("data_dir",),  # It may find --prepared_dir finished.
+        writes=("prepared_dir", "data_dir"),
     ),
     "benchmark": Command(
         "measure the speed of --target next to the machine's own limits",
