@@ -357,8 +357,9 @@ COMMANDS = {
     "compare": Command(
         "compare the errors of finished runs across seeds, as a table and as "
         "figures",
-        "Runs whose settings differ only in the seed, and in paths other than "
-        "--dataset, form a row; the first row is the baseline.",
+        "Runs whose settings differ only in the seed and in paths form a row; "
+        "folders whose images have equal names are one --dataset. The first "
+        "row is the baseline.",
         ("compare runs/a-* runs/b-* --figures_dir=figures",),
         words="RUN_DIR...",
         flags=("training_error", "figures_dir", "json"),

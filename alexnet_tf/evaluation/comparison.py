@@ -28,6 +28,7 @@ from alexnet_tf.evaluation.plots import (
     shortened,
 )
 from alexnet_tf.evaluation.tables import format_table
+from alexnet_tf.storage.dataset_info import read_dataset_info
 from alexnet_tf.storage.run_dir import RunDir
 
 # Runs that differ in these alone are of one variant.
@@ -132,13 +133,22 @@ def read_variants(runs: Sequence[Config]) -> tuple[list[Variant], list[str]]:
         those that all but the first variant have.
     """
     groups: dict[tuple, dict[RunDir, int]] = {}
+    folders: dict[tuple, str] = {}
     for config in runs:
         # By path, as `runs/a-* runs/*` names some runs twice.
         run = RunDir(Path(config.run_dir).resolve())
-        groups.setdefault(_settings(config), {})[run] = config.seed
+        settings = _settings(config)
+        if config.dataset.startswith("folder:"):
+            # One that has moved has images of the same names.
+            digests = tuple(read_dataset_info(run).names_sha256)
+            if all(digests):
+                first_seen = folders.setdefault(digests, settings["dataset"])
+                settings["dataset"] = first_seen
+        key = tuple((n, v) for n, v in settings.items() if n not in _INCIDENTAL)
+        groups.setdefault(key, {})[run] = config.seed
     first, *others = map(set, groups)
     names = _names(groups.values())
-    common = first.intersection(*others) - set(_settings(Config()))
+    common = first.intersection(*others) - set(_settings(Config()).items())
     lines = [f"All runs: {' '.join(_flags(groups, common))}"] if common else []
     shared = set.intersection(*others) - first if len(others) > 1 else set()
     if shared:
@@ -161,11 +171,11 @@ def read_variants(runs: Sequence[Config]) -> tuple[list[Variant], list[str]]:
 
 
 def _settings(config):
-    """Returns the (name, value) pairs of what distinguishes variants."""
+    """Returns the settings, without the number that --init_from ends with."""
     settings = dataclasses.asdict(absolute(config))
     # Of one variant's seeds, each may begin with the same seed of another.
     settings["init_from"] = _without_number(settings["init_from"])
-    return tuple((n, v) for n, v in settings.items() if n not in _INCIDENTAL)
+    return settings
 
 
 def _names(groups):

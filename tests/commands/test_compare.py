@@ -75,6 +75,27 @@ def test_runs_that_differ_in_the_seed_make_a_row(make_run, tmp_path, capsys):
             assert (tmp_path / "figures" / f"{name}{suffix}").stat().st_size
 
 
+def test_a_folder_that_has_moved_is_the_same(make_run, tmp_path, capsys):
+    """By the names of its images; others differ, or are not known."""
+    error = {"top1": 0.1, "training_errors": [0.5]}
+    names = ("a", "a"), ("a", "a"), ("a", "b"), ("", "")
+    runs = []
+    for number, digests in enumerate(names):
+        flag = f"--dataset=folder:/{number}"
+        runs.append(make_run(f"{number}", flag, **error))
+        file = tmp_path / str(number) / "dataset.json"
+        info = json.loads(file.read_text()) | {"names_sha256": digests}
+        file.write_text(json.dumps(info))
+    assert main(["compare", *runs, f"--figures_dir={tmp_path}"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    cells = [row.split("|")[2:4] for row in rows if row.startswith("|")][2:]
+    assert cells == [
+        ["  ", " 2 "],
+        [" `--dataset=folder:/2` ", " 1 "],
+        [" `--dataset=folder:/3` ", " 1 "],
+    ]
+
+
 def test_what_all_others_have_is_stated_once(make_run, tmp_path, capsys):
     """And runs of equal names have those of their parents, too."""
     error = {"top1": 0.1, "training_errors": [0.5]}
