@@ -102,12 +102,20 @@ def test_a_notebook_that_predicts(at_home, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
+def notebook_code():
+    """Returns the source of the notebook's cells of code."""
+    cells = json.loads(EXAMPLES[Path("examples/alexnet.ipynb")])["cells"]
+    return ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+
+
+def test_what_the_notebook_imports():
+    exec(notebook_code()[0], {})
+
+
 @pytest.mark.slow
 def test_the_notebook(at_home, data_dir, capsys):
-    cells = json.loads(EXAMPLES[Path("examples/alexnet.ipynb")])["cells"]
-    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     names = {}
-    exec(on_small_data("\n".join(code), data_dir), names)
+    exec(on_small_data("\n".join(notebook_code()), data_dir), names)
     assert names["model"].optimizer.iterations == 12
     assert names["features"].output_shape == (None, 29, 29, 32)
     assert len(names["figure"].axes) == 2
