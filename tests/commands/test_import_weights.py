@@ -200,6 +200,7 @@ def test_an_imported_run_is_drawn(imported, tmp_path):
         "kernels.png",
         "answers.png",
         "neighbors.png",
+        "towers.png",
         "wrong_answers.png",
     }
 
