@@ -132,8 +132,7 @@ class LocallyConnected2D(tower_layers.OnTower, keras.layers.Layer):
 
     def build(self, input_shape):
         """Creates the weights."""
-        lost = 0 if self.padding == "same" else self.kernel_size - 1
-        positions = [side - lost for side in input_shape[1:3]]
+        *positions, _ = self.compute_output_shape(input_shape)[1:]
         inputs = self.kernel_size**2 * input_shape[3]
         self.kernel = self.add_weight(
             (*positions, inputs, self.filters),
@@ -143,6 +142,12 @@ class LocallyConnected2D(tower_layers.OnTower, keras.layers.Layer):
         self.bias = self.add_weight(
             (*positions, self.filters), self.bias_initializer, name="bias"
         )
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape, also while weights have no values."""
+        lost = 0 if self.padding == "same" else self.kernel_size - 1
+        positions = [side - lost for side in input_shape[1:3]]
+        return (input_shape[0], *positions, self.filters)
 
     def call(self, inputs):
         """Returns the responses."""

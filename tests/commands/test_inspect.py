@@ -1,6 +1,7 @@
 """The tables of `inspect`."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -167,6 +168,30 @@ def test_scale_needs_the_network_of_the_benchmark(scale, capsys):
 def test_scale_needs_the_speed_of_one_device(scale, capsys):
     assert scale(step={"images_per_second": 50.0, "devices": 4}) == 2
     assert "was measured on 4 devices" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "parameters", "classes", "last_inputs"),
+    [
+        (["cifar10/conv_local_13pct"], 1_116_490, 10, 6 * 6 * 32),
+        (["cifar10/conv_local_11pct"], 2_112_970, 10, 6 * 6 * 32),
+        (["cifar10/figure1_tanh"], 1_901_386, 10, 8 * 8 * 32),
+        (["torchvision"], 61_100_840, 1000, 4096),
+        (["paper", "code_2012", "cnn_star/pretrain"], 61_555_304, 1000, 4096),
+        (["caffe_alexnet", "caffenet"], 60_965_224, 1000, 4096),
+    ],
+)
+def test_networks_of_other_flag_files(
+    names, parameters, classes, last_inputs, capsys
+):
+    """Weights without values are counted; there are 12 classes here."""
+    flags = [f"--flagfile={name}" for name in names]
+    flags += ["--dataset=shapes", "--gpus=none"]
+    assert main(["inspect", *flags]) == 0
+    printed = capsys.readouterr().out
+    (total,) = re.findall(r"^total +([\d,]+)", printed, re.MULTILINE)
+    expected = parameters + (12 - classes) * (last_inputs + 1)
+    assert int(total.replace(",", "")) == expected
 
 
 def test_the_table_of_a_schedule(tmp_path, capsys):
