@@ -308,31 +308,29 @@ def given_flags(arguments: Sequence[str], *, in_files: bool = True) -> set[str]:
     Those in flag files only if `in_files`.
     """
     if not in_files:
-        arguments = list(_outside_files(arguments))
+        pairs = _with_flag_files(arguments)
+        arguments = [argument for argument, file in pairs if file is None]
     flag_values, _ = _read(arguments)
     names = (field.name for field in dataclasses.fields(Config))
     return {name for name in names if flag_values[name].present}
 
 
-def _outside_files(arguments):
-    """Yields the arguments but for the names of flag files."""
+def _with_flag_files(arguments):
+    """Yields each argument with the flag file that it names, or None."""
     rest = iter(arguments)
     for argument in rest:
-        if argument == "--":
-            yield from (argument, *rest)
-        elif not (named := _FLAG_FILE.fullmatch(argument)):
-            yield argument
-        elif named[1] is None:
-            next(rest, None)
+        if argument == "--":  # Words only from here on.
+            yield from ((word, None) for word in (argument, *rest))
+        elif named := _FLAG_FILE.fullmatch(argument):
+            yield argument, next(rest, "") if named[1] is None else named[1]
+        else:
+            yield argument, None
 
 
 def run_name(arguments: Sequence[str], config: Config) -> str:
     """Returns a name for a run: that of its flag files, or of its data set."""
-    names = [
-        Path(following if found[1] is None else found[1]).stem
-        for argument, following in itertools.pairwise([*arguments, ""])
-        if (found := _FLAG_FILE.fullmatch(argument))
-    ]
+    pairs = _with_flag_files(arguments)
+    names = [Path(file).stem for _, file in pairs if file is not None]
     kind, _, path = config.dataset.partition(":")
     name = "-".join(names) or Path(path).name or kind
     return re.sub(r"[^\w.]+", "-", name).strip("-.")[:80] or "run"
@@ -439,31 +437,27 @@ def expand_flag_files(arguments: Sequence[str]) -> list[str]:
 
     def expand(arguments: Sequence[str], above: tuple[str, ...]) -> Iterator:
         nonlocal left
-        rest = iter(arguments)
-        for argument in rest:
-            if argument == "--":  # Words only from here on.
-                yield from (argument, *rest)
-            elif not (named := _FLAG_FILE.fullmatch(argument)):
+        for argument, name in _with_flag_files(arguments):
+            if name is None:
                 yield argument
-            else:
-                name = next(rest, "") if named[1] is None else named[1]
-                file = _find_flag_file(os.path.expanduser(name.strip()))
-                if file in above or len(above) == _DEEPEST:
-                    chain = " > ".join((*above[-3:], file))
-                    raise UserError(
-                        f"--flagfile={file} is read by itself, or inside "
-                        f"{_DEEPEST} others: {chain}. Remove one of these "
-                        "--flagfile from its file."
-                    )
-                text = _read_flag_file(file, left)
-                left -= len(text)
-                lines = map(str.strip, io.StringIO(text, newline=None))
-                inside = [
-                    line
-                    for line in lines
-                    if line and not line.startswith(("#", "//"))
-                ]
-                yield from expand(inside, (*above, file))
+                continue
+            file = _find_flag_file(os.path.expanduser(name.strip()))
+            if file in above or len(above) == _DEEPEST:
+                chain = " > ".join((*above[-3:], file))
+                raise UserError(
+                    f"--flagfile={file} is read by itself, or inside "
+                    f"{_DEEPEST} others: {chain}. Remove one of these "
+                    "--flagfile from its file."
+                )
+            text = _read_flag_file(file, left)
+            left -= len(text)
+            lines = map(str.strip, io.StringIO(text, newline=None))
+            inside = [
+                line
+                for line in lines
+                if line and not line.startswith(("#", "//"))
+            ]
+            yield from expand(inside, (*above, file))
 
     return list(expand(arguments, ()))
 
