@@ -18,20 +18,15 @@ from alexnet_tf.storage.run_dir import HISTORY_COLUMNS, RunDir, count_from_one
 from alexnet_tf.training.checkpointing import Progress
 
 
-class AfterEach(keras.callbacks.Callback):
-    """Calls a function after each step and after each epoch."""
+def after_each(function: Callable[[], None]) -> keras.callbacks.Callback:
+    """Returns a callback that calls a function after each step and epoch."""
 
-    def __init__(self, function: Callable[[], None]):
-        super().__init__()
-        self.function = function
+    def call(number, logs):
+        function()
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Calls it after the step."""
-        self.function()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Calls it after the validation."""
-        self.function()
+    return keras.callbacks.LambdaCallback(
+        on_train_batch_end=call, on_epoch_end=call
+    )
 
 
 class Throughput(keras.callbacks.Callback):
