@@ -1,6 +1,5 @@
 """What the paper says about its network, compared with a network's counts."""
 
-import collections
 import dataclasses
 import math
 
@@ -8,7 +7,7 @@ import keras
 
 from alexnet_tf.config.data import Geometry
 from alexnet_tf.models.convolution import LocallyConnected2D
-from alexnet_tf.models.tower_layers import OnTower
+from alexnet_tf.models.tower_layers import learned_layers
 
 # What is counted: section of the paper, and what it says.
 _PAPER = {
@@ -91,11 +90,7 @@ def count_multiply_adds(model: keras.Model) -> int:
 
 def _count(model, offsets):
     """Returns the counts, formatted, by what is counted."""
-    # The towers' parts of each learned layer.
-    layers = collections.defaultdict(list)
-    for layer in model.layers:
-        if isinstance(layer, OnTower) and layer.count_params():
-            layers[layer.figure_name].append(layer)
+    layers = learned_layers(model)
     parameters = model.count_params()
     convolutions = neurons = 0
     of_layers = {}

@@ -106,6 +106,15 @@ class OnTower:
         return {**super().get_config(), "tower": self.tower, **own}
 
 
+def learned_layers(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
+    """Returns the towers' parts of layers with weights, by `figure_name`."""
+    layers: dict[str, list[keras.layers.Layer]] = {}
+    for layer in model.layers:
+        if layer.weights:
+            layers.setdefault(layer.figure_name, []).append(layer)
+    return layers
+
+
 def _on_tower(kind):
     """Returns a class of Keras's layers with `OnTower`, of the same name."""
     attributes = {"__doc__": kind.__doc__, "__module__": __name__}

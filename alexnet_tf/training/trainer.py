@@ -1,6 +1,5 @@
 """The compiled network: loss, optimizer, metrics, and where it starts from."""
 
-import collections
 from pathlib import Path
 
 import keras
@@ -10,6 +9,7 @@ from alexnet_tf.config.flags import Config
 from alexnet_tf.distribution.devices import Devices
 from alexnet_tf.evaluation.predictor import top_k_error
 from alexnet_tf.models.build import POLICIES, best_checkpoint, build_network
+from alexnet_tf.models.tower_layers import learned_layers
 from alexnet_tf.storage import checkpoints
 from alexnet_tf.storage.dataset_info import DatasetInfo
 from alexnet_tf.storage.run_dir import RunDir
@@ -71,7 +71,7 @@ def check_layers(model: keras.Model, config: Config) -> None:
         "schedule": schedule.layers if schedule else (),
         "layer_weight_decay": config.layer_decays(),
     }
-    layers = _layers_with_weights(model)
+    layers = learned_layers(model)
     for flag, names in named.items():
         for name in names:
             if name not in layers:
@@ -84,7 +84,7 @@ def check_layers(model: keras.Model, config: Config) -> None:
 
 def freeze(model: keras.Model, names: str) -> None:
     """Excludes layers, named without the tower, from training."""
-    layers = _layers_with_weights(model)
+    layers = learned_layers(model)
     for name in filter(None, names.split(",")):
         for layer in layers[name]:
             layer.trainable = False
@@ -93,15 +93,6 @@ def freeze(model: keras.Model, names: str) -> None:
             f"--freeze={names} leaves nothing to train; leave "
             f"{[*layers][-1]} out."
         )
-
-
-def _layers_with_weights(model):
-    """Returns the towers' parts of layers by their names in Figure 2."""
-    layers = collections.defaultdict(list)
-    for layer in model.layers:
-        if layer.trainable_variables:
-            layers[layer.figure_name].append(layer)
-    return dict(layers)
 
 
 def find_initial_weights(
