@@ -31,11 +31,6 @@ class TowerBuilder:
         self.network, self.layout, self.dtype = network, layout, dtype
         self.kernel_counts = network.kernel_counts()
         self.kernel_counts["conv2b"] = self.kernel_counts["conv2"]
-        self.neuron_counts = network.neuron_counts()
-        self.zeros = network.zeros_around()
-        self.see_all_towers = network.layers_that_see_all_towers()
-        self.with_lrn = network.layers_with_lrn()
-        self.with_dropout = network.layers_with_dropout()
         # Convolutions whose nonlinearity comes later.
         self.linear = set()
         if network.conv1_activation == "after_pool":
@@ -55,9 +50,9 @@ class TowerBuilder:
 
         That is the exchange before it, its nonlinearity and dropout.
         """
-        count, zeros = self.kernel_counts[name], self.zeros[name]
-        if not count:
+        if not (count := self.kernel_counts[name]):
             return x
+        zeros = self.network.zeros_around()[name]
         x = self.exchange(x, name)
         kind, padding = tower_layers.Conv2D, "valid"
         activation = self.network.activation
@@ -100,7 +95,7 @@ class TowerBuilder:
 
     def normalize(self, x, number):
         """Adds the normalizations of layer 1 or 2."""
-        if number in self.with_lrn:
+        if number in self.network.layers_with_lrn():
             x = self.local_response_normalization(x, f"norm{number}")
         if number == 2 and self.network.conv2_activation == "after_norm":
             x = self.activate(x, number)
@@ -196,7 +191,7 @@ class TowerBuilder:
         shared_conv4 before conv4, and so on.
         """
         towers = len(x)
-        if towers == 1 or name not in self.see_all_towers:
+        if towers == 1 or name not in self.network.layers_that_see_all_towers():
             return x
         suffix = _EXCHANGES.get(name, f"_{name}")
         copies = self.per_tower(
@@ -232,14 +227,15 @@ class TowerBuilder:
         """Adds a fully connected layer, and what belongs to it as in `conv`."""
         x = self.exchange(x, name)
         arguments = self._initializers(name)
-        arguments["units"] = self._units_per_tower(self.neuron_counts[name])
+        neurons = self.network.neuron_counts()[name]
+        arguments["units"] = self._units_per_tower(neurons)
         arguments["activation"] = self.network.activation
         x = self.per_tower(tower_layers.Dense, x, name, **arguments)
         return self.dropout(x, name)
 
     def dropout(self, x, name):
         """Adds dropout after layer `name`, if it has it (Sec. 4.2)."""
-        if name not in self.with_dropout:
+        if name not in self.network.layers_with_dropout():
             return x
         suffix = {"fc6": "6", "fc7": "7"}.get(name, f"_{name}")
         inverted = self.network.dropout_form == "inverted"
