@@ -161,11 +161,8 @@ def _train(config: Config, run_dir: RunDir, previous: Config | None) -> None:
             run_dir.result.unlink(missing_ok=True)  # It has fewer epochs.
         _announce(config, run_dir, devices, model, info, progress)
 
-        rates: keras.callbacks.Callback
-        if schedule := config.rate_schedule:
-            rates = callbacks.ScheduleDates(schedule)
-        else:
-            rates = plateau
+        schedule = config.rate_schedule
+        rates = callbacks.ScheduleDates(schedule) if schedule else plateau
         validator = SplitPredictor(config, model, val_split, devices, bad)
         stop = StopRequest(workers.total if workers.count > 1 else None)
         stop_if_requested = partial(checkpointer.stop_on, stop)
@@ -285,8 +282,7 @@ def _finish(
     tensorboard: TensorBoard,
 ) -> None:
     """Evaluates and exports the best checkpoint; writes result.json last."""
-    checkpoint = best_checkpoint(run_dir)
-    checkpoints.restore(checkpoint, model.variables)
+    checkpoints.restore(best_checkpoint(run_dir), model.variables)
     predicted = validator.predict()
     if not workers.is_chief:
         return
