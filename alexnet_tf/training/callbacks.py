@@ -106,8 +106,9 @@ class History(keras.callbacks.Callback):
         except UserError as error:
             print(error)
             found = []
-        rows = self._rows
+        rows, source = self._rows, "from the checkpoint"
         if rows is None:
+            source = "but lost rows stay empty"
             if len(found) > 1 and not epochs_done:
                 raise UserError(
                     f"{self.run_dir.history} has {len(found)} rows, but "
@@ -119,9 +120,6 @@ class History(keras.callbacks.Callback):
             empty = dict.fromkeys(HISTORY_COLUMNS, "")
             rows += [empty | {"epoch": str(epoch)} for epoch in missing]
         if found[:epochs_done] != rows:
-            source = "from the checkpoint"
-            if self._rows is None:
-                source = "but lost rows stay empty"
             print(
                 f"{self.run_dir.history} lacked rows of the {epochs_done} "
                 f"epochs done; it is written anew, {source}."
