@@ -255,19 +255,14 @@ class TensorBoard(keras.callbacks.Callback):
         settings = {name: getattr(self.config, name) for name in _COMPARED}
         hparams.hparams(settings, trial_id=self.run_dir.path.name)
         charts = [
-            layout_pb2.Chart(
-                title=title,
-                multiline=layout_pb2.MultilineChartContent(tag=[tag]),
-            )
+            {"title": title, "multiline": {"tag": [tag]}}
             for title, tag in (
                 ("Loss [nats]", "loss/"),
                 ("Top-1 error [%]", "error_percent/top1"),
                 ("Top-5 error [%]", "error_percent/top5"),
             )
         ]
-        category = layout_pb2.Category(
-            title="Training and validation", chart=charts
-        )
+        category = {"title": "Training and validation", "chart": charts}
         layout = layout_pb2.Layout(category=[category])
         tf.summary.write(
             metadata.CONFIG_SUMMARY_TAG,
