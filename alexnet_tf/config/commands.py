@@ -161,9 +161,8 @@ class CommandOptions:
         """Returns the numbers in --weights, none if there are none."""
         if self.weights in ("", "search"):
             return []
-        texts = self.weights.split(",")
         try:
-            weights = [float(text) for text in texts]
+            weights = [float(text) for text in self.weights.split(",")]
         except ValueError:
             weights = []
         total = sum(weights)

@@ -536,8 +536,7 @@ def _flag_values():
 
 def _title(group, flag=""):
     """Returns a heading of --help."""
-    commands = owners(flag)
-    if commands:
+    if commands := owners(flag):
         return f"Only {', '.join(commands)}"
     return group.__doc__.rstrip(".")
 

@@ -156,8 +156,7 @@ class LocallyConnected2D(tower_layers.OnTower, keras.layers.Layer):
     def _respond(self, images):
         size, (rows, columns, *_) = self.kernel_size, self.kernel.shape
         if self.padding == "same":
-            before, after = (size - 1) // 2, size // 2
-            margin = (before, after)
+            margin = ((size - 1) // 2, size // 2)
             images = tf.pad(images, ((0, 0), margin, margin, (0, 0)))
         # Slices: the gradient of tf.image.extract_patches multiplies by a
         # sparse matrix.
