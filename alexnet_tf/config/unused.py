@@ -76,7 +76,6 @@ _GROUPS: dict[str, tuple[type, ...]] = {
     "figures": (Training, Hardware),
     "compare": (Network, Training, Hardware),
     "prepare": (Network, Training, Hardware),
-    "import_weights": (Training, Hardware),
 }
 _USED = {
     "evaluate": {"batch_size"},
