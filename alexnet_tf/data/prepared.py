@@ -437,16 +437,14 @@ def _write_shard(file, images, rows):
         writer.writerow((to_csv_cell(printable(name)), label, length, crc32))
     if images and isinstance(images[0], bytes):
         images = np.frombuffer(b"".join(images), np.uint8)
-    array = io.BytesIO()
-    np.save(array, np.asarray(images, np.uint8))
-    csv_file, csv_bytes = file.with_suffix(".csv"), table.getvalue().encode()
-    files = {file: array.getvalue(), csv_file: csv_bytes}
-    for path, content in files.items():
-        write_whole(path, content)
+    write_array(file, np.asarray(images, np.uint8))
+    csv_file = file.with_suffix(".csv")
+    write_whole(csv_file, table.getvalue())
+    files = (file, csv_file)
     return {
         "file": file.name,
         "examples": len(rows),
-        "bytes": {path.name: len(content) for path, content in files.items()},
+        "bytes": {path.name: path.stat().st_size for path in files},
         "sha256": {path.name: checksum(path) for path in files},
     }
 
@@ -467,9 +465,8 @@ def finish(directory: Path, manifest: dict, bad: BadExamples) -> None:
         # In columns, as NumPy returns them.
         "eigenvectors": eigenvectors.tolist(),
     }
-    mean_image = measured.mean_image.astype(np.float32)
     file = directory / "mean_image.npy"
-    write_array(file, mean_image)
+    write_array(file, measured.mean_image.astype(np.float32))
     manifest["sha256"] = {file.name: checksum(file)}
     manifest["finished"] = True
     write_json(directory / "manifest.json", manifest)
