@@ -35,7 +35,7 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
     """
     if dataset.startswith("folder:"):
         return folders.open_split(Path(dataset.removeprefix("folder:")), split)
-    builder = _open_builder(dataset, data_dir)
+    builder, image, label = _open_builder(dataset, data_dir)
     _prepare(builder)
     split = split or _validation_split(builder.info.splits)
     try:
@@ -47,7 +47,6 @@ def open_split(dataset: str, split: str, *, data_dir: str = "") -> Examples:
         ) from error
     if not count:
         raise UserError(f"split {split!r} of --dataset={dataset} is empty.")
-    image, label = _find_features(builder)
     records = builder.as_dataset(
         split,
         decoders={image: tfds.decode.SkipDecoding()},
@@ -68,8 +67,7 @@ def class_names(dataset: str, *, data_dir: str = "") -> tuple[str, ...]:
     """Returns a data set's class names without reading its images."""
     if dataset.startswith("folder:"):
         return class_folders.class_names(Path(dataset.removeprefix("folder:")))
-    builder = _open_builder(dataset, data_dir)
-    _, label = _find_features(builder)
+    builder, _, label = _open_builder(dataset, data_dir)
     return unique_names(builder.info.features[label].names)
 
 
@@ -84,12 +82,12 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _open_builder(dataset, data_dir):
+    """Returns a builder, and the names of its image and label."""
     try:
         builder = tfds.builder(dataset, data_dir=data_dir or None)
     except (ValueError, AssertionError) as error:
         raise UserError(_why_not_opened(dataset, error)) from error
-    _find_features(builder)
-    return builder
+    return builder, *_find_features(builder)
 
 
 def _find_features(builder):
