@@ -1,7 +1,6 @@
 """Ways to read training images."""
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,11 @@ from alexnet_tf.benchmarks.timing import Times, speed_table
 from alexnet_tf.config.data import Data, Geometry
 from alexnet_tf.data import folders, prepared
 from alexnet_tf.data.bad_examples import BadExamples
-from alexnet_tf.data.examples import Examples, pipeline_options
+from alexnet_tf.data.examples import CORES, Examples, pipeline_options
 from alexnet_tf.data.formats import JPEG_OPTIONS
 from alexnet_tf.data.pipeline import training_batches
 from alexnet_tf.models.layers import InputNormalization
 
-_CORES = os.cpu_count() or 1
 _FILES = 256
 # Images per measurement.
 _IMAGES = 4096
@@ -114,7 +112,7 @@ def _decode_only(names, load, batch_size, options):
     def decode(name):
         return tf.shape(tf.io.decode_jpeg(load(name), **options))
 
-    dataset = names.map(decode, num_parallel_calls=_CORES)
+    dataset = names.map(decode, num_parallel_calls=CORES)
     return dataset.batch(batch_size).with_options(pipeline_options())
 
 
@@ -134,7 +132,7 @@ def _plain(names, load, geometry, batch_size):
         noise = tf.random.stateless_normal((1, 3), seeds) @ tf.constant(_NOISE)
         return image - tf.constant(_MEAN) + noise[0]
 
-    dataset = names.enumerate().map(patch, num_parallel_calls=_CORES)
+    dataset = names.enumerate().map(patch, num_parallel_calls=CORES)
     dataset = dataset.batch(batch_size).prefetch(2)
     return dataset.with_options(pipeline_options())
 
@@ -176,7 +174,7 @@ def as_table(rows: list[dict], batch_size: int) -> str:
         "of_plain_with_layer": ("with layer", ".2f"),
     }
     return (
-        f"500x375 JPEG files, batches of {batch_size}, {_CORES} cores\n"
+        f"500x375 JPEG files, batches of {batch_size}, {CORES} cores\n"
         f"{speed_table(rows, columns)}\n"
         "of decoding: share of the rate of decoding only. of plain: processor "
         "time of an\nimage in the plain pipeline, relative to this one; with "
