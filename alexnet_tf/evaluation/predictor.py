@@ -173,17 +173,11 @@ def measure_each(
         losses = keras.ops.sparse_categorical_crossentropy(
             their_labels, some.astype(np.float64), from_logits=True
         )
-        parts.append(
-            {
-                "loss": np.asarray(losses),
-                "top1_error": np.asarray(top_k_errors(their_labels, some, 1)),
-                "top5_error": np.asarray(top_k_errors(their_labels, some, 5)),
-            }
-        )
-    return {
-        name: np.concatenate([part[name] for part in parts])
-        for name in parts[0]
-    }
+        errors = [top_k_errors(their_labels, some, k) for k in (1, 5)]
+        parts.append([losses, *errors])
+    names = ("loss", "top1_error", "top5_error")
+    columns = map(np.concatenate, zip(*parts, strict=True))
+    return dict(zip(names, columns, strict=True))
 
 
 def top_k_errors(labels, logits, k: int):
