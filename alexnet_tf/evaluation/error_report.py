@@ -30,17 +30,15 @@ def class_errors(
     """Returns the errors of each class that has examples, worst first."""
     each = measure_each(logits, labels)
     counts = np.bincount(labels, minlength=len(names))
-    wrong = {
-        name: np.bincount(labels, each[name], len(names))
+    top1, top5 = (
+        np.bincount(labels, each[name], len(names)) / np.maximum(counts, 1)
         for name in ("top1_error", "top5_error")
-    }
+    )
     rows = [
         {
             "class": names[label],
-            **{
-                name: float(n[label] / counts[label])
-                for name, n in wrong.items()
-            },
+            "top1_error": float(top1[label]),
+            "top5_error": float(top5[label]),
             "num_examples": int(counts[label]),
         }
         for label in np.flatnonzero(counts)
