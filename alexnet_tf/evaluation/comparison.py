@@ -110,8 +110,8 @@ class Variant:
         return statistics.median(known) if known else None
 
 
-def half_interval(values: Sequence[float], level: float = 0.95) -> float:
-    """Returns the half-width of the mean's confidence interval by Student's t.
+def half_interval(values: Sequence[float]) -> float:
+    """Returns the half-width of the mean's 95% interval by Student's t.
 
     It is infinite for one value.
     """
@@ -121,7 +121,7 @@ def half_interval(values: Sequence[float], level: float = 0.95) -> float:
     # With t = sqrt(freedom) tan(x), the density is cos(x) ** (freedom - 1).
     x = np.linspace(0, math.pi / 2, 100_001)
     area = np.cumsum(np.cos(x) ** (freedom - 1))
-    t = math.sqrt(freedom) * math.tan(np.interp(level, area / area[-1], x))
+    t = math.sqrt(freedom) * math.tan(np.interp(0.95, area / area[-1], x))
     return t * statistics.stdev(values) / math.sqrt(len(values))
 
 
@@ -302,9 +302,8 @@ def draw_errors(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
     if len(shown[0]) > 1:
         name = shortened(first.name, _LONGEST)
         label = f"range of the {len(shown[0])} seeds of {name}"
-        band = axes.axvspan(
-            *_range(shown[0]), color="0.9", zorder=0, label=label
-        )
+        ends = min(shown[0]), max(shown[0])
+        band = axes.axvspan(*ends, color="0.9", zorder=0, label=label)
         legend.append(band)
     axes.set_yticks(rows, labels)
     axes.set_ylim(heights.sum(), 0)
@@ -313,10 +312,6 @@ def draw_errors(variants: Sequence[Variant], lines: Sequence[str]) -> Figure:
     make_plain(axes)
     _finish(figure, axes.get_yticklabels(), legend, caption)
     return figure
-
-
-def _range(values):
-    return min(values), max(values)
 
 
 def draw_differences(
