@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.message import DecodeError
 
 from alexnet_tf.config.errors import UserError
@@ -131,7 +131,7 @@ def _read(file):
 
 def _parse(file, content, message):
     try:
-        return _message_class(message).FromString(content)
+        return _message_classes()[f"caffe.{message}"].FromString(content)
     except DecodeError as error:
         raise UserError(
             f"{file} is damaged, incomplete or not a file of Caffe's; get it "
@@ -242,18 +242,16 @@ def _array(blob, name):
 
 
 @functools.cache
-def _message_class(name):
-    """Returns the class of one of `_MESSAGES`."""
-    schema = descriptor_pb2.FileDescriptorProto(name="caffe.proto")
-    schema.package, schema.syntax = "caffe", "proto2"
+def _message_classes():
+    """Returns the classes of `_MESSAGES`, by names such as caffe.BlobProto."""
+    schema = descriptor_pb2.FileDescriptorProto(
+        name="caffe.proto", package="caffe", syntax="proto2"
+    )
     for message, fields in _MESSAGES.items():
         declared = schema.message_type.add(name=message)
         for field in fields.split(", "):
             _add_field(declared, *field.split())
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(schema.SerializeToString())
-    message = pool.FindMessageTypeByName(f"caffe.{name}")
-    return message_factory.GetMessageClass(message)
+    return message_factory.GetMessages([schema])
 
 
 def _add_field(message, name, number, kind, default=""):
