@@ -82,13 +82,9 @@ def draw_confusion(counts: Counter, names: Sequence[str]) -> Figure:
     for (row, column), count in np.ndenumerate(cells):
         if count:
             color = "white" if shades[row, column] > 0.6 else "black"
-            text = axes.text(
-                column,
-                row,
-                f"{count / in_row[row, 0]:.0%}\n{count:,}",
-                ha="center",
-            )
-            text.set(va="center", fontsize=7.5, color=color)
+            text = f"{count / in_row[row, 0]:.0%}\n{count:,}"
+            drawn = axes.text(column, row, text, color=color, fontsize=7.5)
+            drawn.set(ha="center", va="center")
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
     axes.set_yticks(range(len(rows)), rows)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
