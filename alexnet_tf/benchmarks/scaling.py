@@ -24,7 +24,7 @@ from alexnet_tf.config.network import Network
 from alexnet_tf.evaluation import plots
 from alexnet_tf.evaluation.tables import format_table
 from alexnet_tf.models.build import outline_network
-from alexnet_tf.storage.dataset_info import placeholder_info
+from alexnet_tf.storage.dataset_info import DatasetInfo
 from alexnet_tf.storage.files import write_report
 
 # Settings that a measured speed depends on.
@@ -143,7 +143,7 @@ def bytes_between_towers(model: keras.Model) -> int:
     )
 
 
-def report(config: Config, class_names: Sequence[str]) -> None:
+def report(config: Config, info: DatasetInfo) -> None:
     """Prints predictions, and draws them into --figures_dir."""
     rate, input_rate = _read_rates(config)
     machines = Machines(
@@ -153,7 +153,6 @@ def report(config: Config, class_names: Sequence[str]) -> None:
         link=config.network_gbps * _GIGABIT,
         device_link=config.device_gbps * _GIGABIT,
     )
-    info = placeholder_info(class_names)
     model = outline_network(config, info)
     traffic = Traffic(4.0 * model.count_params(), bytes_between_towers(model))
     batch, layouts = config.batch_size, {}
@@ -252,7 +251,7 @@ def draw_speeds(
     layouts: Mapping[str, Sequence[Prediction]], batch: int
 ) -> Figure:
     """Draws the speed per device; `batch` are a replica's images per step."""
-    figure = Figure(figsize=(8.8, 5.6), dpi=125, layout="constrained")
+    figure = plots.make_figure((8.8, 5.6))
     axes = figure.add_subplot()
     axes.set_title("Predicted training speed per device", loc="left")
     for (name, predictions), color in zip(

@@ -44,14 +44,15 @@ def run(config: Config) -> int:
         names = tuple(read_dataset_info(run_dir).class_names)
     else:
         names = tfds_source.class_names(dataset, data_dir=config.data_dir)
+    info = placeholder_info(names)
     if config.scale:
-        scaling.report(config, names)
+        scaling.report(config, info)
     elif config.paper_facts:
-        _show_facts(config, placeholder_info(names))
+        _show_facts(config, info)
     elif config.schedule_table:
-        _show_schedule(config, placeholder_info(names))
+        _show_schedule(config, info)
     else:
-        _show_network(config, placeholder_info(names))
+        _show_network(config, info)
     return 0
 
 
