@@ -168,14 +168,12 @@ def _compare_errors(config, model, split, name, file):
         found = reload(name, file, patches)["probabilities"]
         # Equal ones (int8 has steps of 1/256) count in the order of classes.
         rounded = found - 1e-6 * np.arange(found.shape[1])
-        wrong += zip(
-            *(
-                np.asarray(top_k_errors(labels, scores, k))
-                for k in (1, 5)
-                for scores in (rounded, exact)
-            ),
-            strict=True,
-        )
+        errors = [
+            top_k_errors(labels, scores, k)
+            for k in (1, 5)
+            for scores in (rounded, exact)
+        ]
+        wrong += np.transpose(errors).tolist()
     if not wrong:
         raise UserError(
             f"--format={name} is compared on the validation images, of which "
@@ -199,5 +197,5 @@ def _largest_difference(found, expected):
 
 def _size(path):
     """Returns the size of a file or a directory [bytes]."""
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    files = [path, *path.rglob("*")]  # Inside a file there is nothing.
     return sum(file.stat().st_size for file in files if file.is_file())
