@@ -70,7 +70,10 @@ def run(config: Config) -> int:
 
 def _describe_dataset(config, file, weights):
     """Returns the info of the images that the network was trained on."""
-    names = _class_names(config)
+    if config.labels:
+        names = sources.unique_names(read_lines(config.labels))
+    else:
+        names = sources.class_names(config.dataset, data_dir=config.data_dir)
     blobs = weights.blobs.get("fc8")
     if blobs and len(blobs[0]) != len(names):
         source = config.labels or f"--dataset={config.dataset}"
@@ -84,12 +87,6 @@ def _describe_dataset(config, file, weights):
         mean_rgb=weights.mean_rgb,
         mean_image=splits.read_mean(config),
     )
-
-
-def _class_names(config):
-    if not config.labels:
-        return sources.class_names(config.dataset, data_dir=config.data_dir)
-    return sources.unique_names(read_lines(config.labels))
 
 
 def _write(config, run_dir, info, model, **result):
