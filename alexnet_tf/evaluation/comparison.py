@@ -400,9 +400,7 @@ def draw_curves(
 
 
 def _caption(lines, width):
-    return "\n".join(
-        part for line in lines for part in textwrap.wrap(line, width)
-    )
+    return "\n".join(textwrap.fill(line, width) for line in lines)
 
 
 def _finish(figure, labels, legend, caption):
