@@ -227,11 +227,9 @@ class RunDir:
 
 def count_from_one(rows: list[dict]) -> list[dict]:
     """Returns rows of history.csv, which earlier versions count from 0."""
-    numbers = [str(number) for number in range(len(rows) + 1)]
-    if [row["epoch"] for row in rows] != numbers[:-1]:
+    if [row["epoch"] for row in rows] != list(map(str, range(len(rows)))):
         return rows
-    pairs = zip(rows, numbers[1:], strict=True)
-    return [row | {"epoch": number} for row, number in pairs]
+    return [row | {"epoch": str(n)} for n, row in enumerate(rows, start=1)]
 
 
 def _number(row, column, file):
