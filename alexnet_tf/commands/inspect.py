@@ -81,14 +81,12 @@ def _show_schedule(config, info):
     check_layers(outline_network(config, info), config)
     own = [f"{n}.{kind}" for n in schedule.layers for kind in _KINDS]
     names = [*_KINDS, *own, "color_noise"]
+    columns = map(schedule.values, names)
     periods = []
-    for date, *values in zip(
-        schedule.dates, *map(schedule.values, names), strict=True
-    ):
-        if date < config.epochs:
-            row = dict(zip(names, values, strict=True))
-            if not periods or row != periods[-1][1]:
-                periods.append((date, row))
+    for date, *values in zip(schedule.dates, *columns, strict=True):
+        row = dict(zip(names, values, strict=True))
+        if date < config.epochs and (not periods or row != periods[-1][1]):
+            periods.append((date, row))
     ends = [*(date for date, _ in periods[1:]), config.epochs]
     rows, content = [], []
     for (start, row), end in zip(periods, ends, strict=True):
