@@ -105,8 +105,7 @@ def sheet(kernels: np.ndarray) -> np.ndarray:
     rows = -(-count // columns)
     step = size + _GAP
     image = np.ones((rows * step - _GAP, columns * step - _GAP, 3))
-    for index in range(count):
-        kernel = kernels[..., index]
+    for index, kernel in enumerate(np.moveaxis(kernels, -1, 0)):
         largest = np.abs(kernel).max() or 1.0
         y, x = step * (index // columns), step * (index % columns)
         image[y : y + size, x : x + size] = 0.5 + 0.5 * kernel / largest
