@@ -254,7 +254,7 @@ def compare(directory: Path, first: str, *flags: str) -> None:
 def show_errors(directory: Path) -> None:
     """Prints a row for each evaluated variant: mean and range of its seeds."""
     reports: dict[str, list[dict]] = {}
-    for file in sorted(directory.glob("*-?.json")):
+    for file in sorted(directory.glob("*-*.json")):
         variant = file.stem.rpartition("-")[0]
         reports.setdefault(variant, []).append(json.loads(file.read_text()))
     measured = list(itertools.product(CROPS, ("top1_error", "top5_error")))

@@ -182,7 +182,8 @@ def _read_rates(config):
     try:
         measured = json.loads(Path(file).read_text())
         rates = [measured[p]["images_per_second"] for p in ("step", "input")]
-        settings = dict(measured["settings"])
+        required = {n: measured["settings"][n] for n in SETTINGS[:2]}
+        settings = measured["settings"] | required
         devices = measured["step"].get("devices", 1)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -200,7 +201,7 @@ def _read_rates(config):
             "does not tell the speed of one; measure with --gpus=0, or without "
             "--virtual_devices."
         )
-    # Those that it has: version 0.1 recorded the first two alone.
+    # Of the others, those that it has: earlier versions recorded two alone.
     for name in SETTINGS:
         if (value := settings.get(name)) not in (None, getattr(config, name)):
             raise UserError(

@@ -68,7 +68,7 @@ _CONDITIONS: tuple[tuple[str, str, Callable[[Config], bool]], ...] = (
         lambda config: not config.scale,
     ),
 )
-# Groups of settings that commands do not use, but for some.
+# Groups of settings that a command does not use, except for those in `_USED`.
 _GROUPS: dict[str, tuple[type, ...]] = {
     "evaluate": (Training,),
     "predict": (Training, Hardware),
@@ -96,7 +96,7 @@ def unused_flags(
     groups = _GROUPS.get(command, ())
     names = {field.name for g in groups for field in dataclasses.fields(g)}
     names -= _USED.get(command, set())
-    reasons = {f"for {command}": names & given} | {
+    reasons = {f"on {command}": names & given} | {
         reason: given & set(flags.split()) - names
         for flags, reason, applies in _CONDITIONS
         if applies(config)

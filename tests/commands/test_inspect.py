@@ -165,6 +165,11 @@ def test_scale_needs_the_network_of_the_benchmark(scale, capsys):
     assert "measured with --width=0.5, not 0.25" in capsys.readouterr().err
 
 
+def test_scale_needs_the_batch_of_the_benchmark(scale, capsys):
+    assert scale(settings={"precision": "float32"}) == 2
+    assert "is not the output of `benchmark" in capsys.readouterr().err
+
+
 def test_scale_needs_the_speed_of_one_device(scale, capsys):
     assert scale(step={"images_per_second": 50.0, "devices": 4}) == 2
     assert "was measured on 4 devices" in capsys.readouterr().err

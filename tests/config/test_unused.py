@@ -37,11 +37,11 @@ def test_beside_other_settings(arguments, expected):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("predict --gpus=none", "--gpus has no effect for predict."),
-        ("export --precision=bfloat16 --virtual_devices=2", "for export."),
+        ("predict --gpus=none", "--gpus has no effect on predict."),
+        ("export --precision=bfloat16 --virtual_devices=2", "on export."),
         ("figures --batch_size=7 --seed=3", "--batch_size has no effect"),
         ("evaluate --batch_size=7 --epochs=3", "--epochs has no effect"),
-        ("compare --towers=1 --link_precision=float16", "for compare."),
+        ("compare --towers=1 --link_precision=float16", "on compare."),
         ("inspect --network_gbps=3", "without --scale."),
     ],
 )
