@@ -1,11 +1,15 @@
 """What may change when a run is resumed: real runs, started again."""
 
 import contextlib
+import itertools
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from alexnet_tf.config.flags import parse, parse_run, to_flagfile
 from alexnet_tf.main import main
@@ -240,6 +244,23 @@ def rates(run):
     return [float(row["learning_rate"]) for row in run.read_history()]
 
 
+def rates_in_hparams(run):
+    """Returns the learning rate that HPARAMS shows after each start."""
+    files = sorted(run.tensorboard.glob("events.*"), key=os.path.getmtime)
+    events = tf.compat.v1.train.summary_iterator
+    found = []
+    for event in itertools.chain(*(events(str(file)) for file in files)):
+        for value in event.summary.value:
+            if value.tag == metadata.SESSION_START_INFO_TAG:
+                plugin = value.metadata.plugin_data
+                data = plugin_data_pb2.HParamsPluginData.FromString(
+                    plugin.content
+                )
+                settings = data.session_start_info.hparams
+                found.append(settings["learning_rate"].number_value)
+    return found
+
+
 @pytest.mark.slow
 def test_the_rate_that_the_run_has_reached_wins(resume):
     code, output, _ = resume("--learning_rate=0.5", epochs=4)
@@ -247,6 +268,7 @@ def test_the_rate_that_the_run_has_reached_wins(resume):
     assert "Learning rate 0.01, which the run has reached, instead" in output
     assert "from --learning_rate=0.5; --override_learning_rate" in output
     assert rates(resume.run) == pytest.approx([0.01] * 4)
+    assert rates_in_hparams(resume.run)[-1] == 0.01
     assert "--learning_rate=0.01\n" in resume.run.flags.read_text()
 
 
@@ -258,6 +280,7 @@ def test_another_rate_is_forced_once(resume):
     assert code == 0
     assert "Learning rate 0.01 -> 0.003: --override" in output
     assert rates(resume.run)[3] == pytest.approx(0.003)
+    assert rates_in_hparams(resume.run)[-1] == 0.003
     assert "--learning_rate=0.003\n" in resume.run.flags.read_text()
     resume.run.result.unlink()
     # The same command again: what the plateau rule made of it since stays.
