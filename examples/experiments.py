@@ -115,7 +115,7 @@ RATES = {
         "--epochs=4",
     ]
     for name in ("relu", "tanh")
-    for rate in ("0.0003", "0.001", "0.003", "0.01")
+    for rate in ("0.0003", "0.001", "0.003", "0.01", "0.03")
 }
 FIGURE1 = {
     "relu": ["--flagfile=cifar10/figure1_relu"],
