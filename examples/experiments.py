@@ -35,7 +35,7 @@ from alexnet_tf.storage.run_dir import RunDir
 ROOT = Path("runs", "experiments")
 PARTS = (
     *("imagenette", "ablations", "figure3", "finetuning"),
-    *("rates", "figure1", "section3_3"),
+    *("rates", "figure1", "figure1_small", "section3_3"),
 )
 CROPS = {"center": "center crop", "ten_crop": "ten crops"}
 # The whole network on photographs, and smaller ones.
@@ -107,19 +107,21 @@ STARTS = {  # With their labels in the figure.
     ),
     "finetuned_all_layers": ("fine-tuned, all layers", [BASE]),
 }
-# The networks of Figure 1 at several learning rates, of which the best follow.
-RATES = {
-    f"{name}_{rate}": [
-        f"--flagfile=cifar10/figure1_{name}",
-        f"--learning_rate={rate}",
-        "--epochs=4",
-    ]
-    for name in ("relu", "tanh")
-    for rate in ("0.0003", "0.001", "0.003", "0.01", "0.03")
-}
+# The network of Figure 1, and another that it may have been; its rate too is
+# the best one of RATES.
 FIGURE1 = {
     "relu": ["--flagfile=cifar10/figure1_relu"],
     "tanh": ["--flagfile=cifar10/figure1_tanh"],
+}
+SMALL = ["--architecture=conv_small", "--kernels=32,32,64"]
+FIGURE1_SMALL = {
+    "small_relu": [*FIGURE1["relu"], *SMALL],
+    "small_tanh": [*FIGURE1["tanh"], *SMALL],
+}
+RATES = {
+    f"{name}_{rate}": [*flags, f"--learning_rate={rate}", "--epochs=4"]
+    for name, flags in (FIGURE1 | FIGURE1_SMALL).items()
+    for rate in ("0.0003", "0.001", "0.003", "0.01", "0.03")
 }
 # They train until their training error is that of the figure, some epochs at a
 # time, and not for ever.
@@ -406,6 +408,10 @@ def main() -> None:
             flags = prepared(*small)
             train_all(directory, FIGURE1, options, flags, to_figure1=True)
             compare(directory, "relu")
+        elif part == "figure1_small":
+            flags = prepared(*small)
+            train_all(directory, FIGURE1_SMALL, options, flags, to_figure1=True)
+            compare(directory, "small_relu")
         elif part == "section3_3":
             flags = prepared(*small)
             train_all(directory, SECTION3_3, options, flags, evaluated="*")
