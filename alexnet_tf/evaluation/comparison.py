@@ -355,8 +355,9 @@ def draw_curves(
     """Draws errors by epoch, in a panel per variant.
 
     Each panel has a curve per seed, over those of the first variant. Errors
-    are the validation's, or with `training_error` the training's and a line at
-    that fraction, as in the paper's Figure 1.
+    are the validation's, or with `training_error` the training's, drawn as in
+    the paper's Figure 1: on a linear scale, dashed but for the first variant's,
+    with a line at that fraction.
     """
     kind = "validation" if training_error is None else "training"
     first, *others = variants
@@ -370,13 +371,15 @@ def draw_curves(
     panels = figure.subplots(
         rows, columns, sharex=True, sharey=True, squeeze=False
     ).ravel()
+    dashes = "-" if training_error is None else "--"
+    styles: Sequence[dict] = {"color": _FIRST}, {"color": _OTHER, "ls": dashes}
     shown: list[float] = []
     for index, (axes, variant) in enumerate(zip(panels, others, strict=False)):
-        for drawn, color in ((first, _FIRST), (variant, _OTHER)):
+        for drawn, style in zip((first, variant), styles, strict=True):
             for history in drawn.histories:
                 errors = drawn_errors(history[COLUMNS[kind]])
                 epochs = range(1, len(errors) + 1)
-                axes.plot(epochs, errors, color=color, linewidth=1)
+                axes.plot(epochs, errors, linewidth=1, **style)
                 shown.extend(errors)
         if training_error is not None:
             axes.axhline(100 * training_error, color=_FIRST, ls=":", lw=1)
@@ -390,11 +393,14 @@ def draw_curves(
         axes.set_visible(False)
     label = f"{kind} images misclassified [%]"
     figure.supylabel(label, fontsize="medium")
-    scale_to_errors(panels[0], "y", shown)
+    if training_error is None:
+        scale_to_errors(panels[0], "y", shown)
+    else:
+        panels[0].set_ylim(bottom=0)
     name = f"seeds of {shortened(first.name, _LONGEST // 2)}"
-    legend = [Line2D([], [], color=_FIRST, label=name)]
+    legend = [Line2D([], [], label=name, **styles[0])]
     if others != [first]:
-        legend.append(Line2D([], [], color=_OTHER, label="as above a panel"))
+        legend.append(Line2D([], [], label="as above a panel", **styles[1]))
     _finish(figure, [axes.title for axes in panels], legend, caption)
     return figure
 

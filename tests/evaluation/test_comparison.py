@@ -67,6 +67,19 @@ def test_the_title_and_the_legend_fit(draw, name, count):
         assert "seeds of" in text
 
 
+def test_training_errors_are_drawn_as_in_figure_1():
+    def make(name, *errors):
+        return Variant(name, [], [1], [{"top1_error": errors}], [{}])
+
+    variants = [make("relu", 0.5, 0.2), make("tanh", 0.6, 0.4, 0.25)]
+    (axes,) = draw_curves(variants, [], 0.25).axes
+    relu, tanh, limit = axes.get_lines()
+    assert (relu.get_linestyle(), tanh.get_linestyle()) == ("-", "--")
+    np.testing.assert_allclose(tanh.get_xydata(), [[1, 60], [2, 40], [3, 25]])
+    assert list(limit.get_ydata()) == [25, 25]
+    assert axes.get_yscale() == "linear" and axes.get_ylim()[0] == 0
+
+
 def test_a_label_has_few_flags():
     flags = ["--lrn=off", "--dropout_rate=0.0", "--width=0.5"]
     labels = [variant("a", 0.1, flags=flags[:n]).label for n in range(4)]
