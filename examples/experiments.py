@@ -107,8 +107,8 @@ STARTS = {  # With their labels in the figure.
     ),
     "finetuned_all_layers": ("fine-tuned, all layers", [BASE]),
 }
-# The network of Figure 1, and another that it may have been; its rate too is
-# the best one of RATES.
+# The network of Figure 1, and another that it may have been, at the best rates
+# of RATES.
 FIGURE1 = {
     "relu": ["--flagfile=cifar10/figure1_relu"],
     "tanh": ["--flagfile=cifar10/figure1_tanh"],
@@ -116,7 +116,7 @@ FIGURE1 = {
 SMALL = ["--architecture=conv_small", "--kernels=32,32,64"]
 FIGURE1_SMALL = {
     "small_relu": [*FIGURE1["relu"], *SMALL],
-    "small_tanh": [*FIGURE1["tanh"], *SMALL],
+    "small_tanh": [*FIGURE1["tanh"], *SMALL, "--learning_rate=0.03"],
 }
 RATES = {
     f"{name}_{rate}": [*flags, f"--learning_rate={rate}", "--epochs=4"]
