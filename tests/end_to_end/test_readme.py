@@ -12,6 +12,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from alexnet_tf.benchmarks import timing
@@ -73,7 +75,7 @@ def on_small_data(piece, data_dir):
 
 
 def test_all_python_code_is_executed_here():
-    assert len(PIECES) == 8
+    assert len(PIECES) == 9
     scripts = [path.name for path in EXAMPLES if path.suffix == ".py"]
     # test_ray.py runs ray_train.py, test_experiments.py experiments.py,
     # test_torch.py the last two.
@@ -100,6 +102,21 @@ def test_a_notebook_that_trains(at_home, data_dir):
 def test_a_notebook_that_predicts(at_home, capsys):
     exec(piece_with("load_run"), {})
     assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_images_that_are_compressed_again(tmp_path, monkeypatch):
+    """They have the same size and lose a little."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    image = PIL.Image.fromarray(pixels).resize((32, 32))
+    Path("cifar10/test/cat").mkdir(parents=True)
+    image.save("cifar10/test/cat/1.jpg", quality=75)
+    exec(piece_with('"JPEG", quality=75'), {})
+    with PIL.Image.open("again/test/cat/1.png") as found:
+        found = np.asarray(found).astype(int)
+    with PIL.Image.open("cifar10/test/cat/1.jpg") as before:
+        lost = np.abs(found - np.asarray(before))
+    assert found.shape == (32, 32, 3) and 0 < lost.mean() < 5
 
 
 def notebook_code():
