@@ -1,5 +1,6 @@
 """Signals that request a stop."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -9,12 +10,22 @@ import pytest
 from alexnet_tf.training.signals import StopRequest
 
 
+@contextlib.contextmanager
+def handled(number, handler):
+    """Handles a signal so, whatever this process inherited, as of nohup."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 )
 def test_a_signal_requests_a_stop(number, capsys):
     stop = StopRequest()
-    with stop.listening():
+    with handled(number, signal.SIG_DFL), stop.listening():
         assert not stop.is_made()
         os.kill(os.getpid(), number)
         assert stop.is_made()
@@ -25,14 +36,10 @@ def test_a_signal_requests_a_stop(number, capsys):
 
 
 def test_nohup_ignores_sighup():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        stop = StopRequest()
-        with stop.listening():
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.is_made()
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    stop = StopRequest()
+    with handled(signal.SIGHUP, signal.SIG_IGN), stop.listening():
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.is_made()
 
 
 def test_another_thread_leaves_signals_alone():
